@@ -1,0 +1,186 @@
+"""Accuracy of a model file through the runtime itself: pooled, per source, within sources and per system."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.metrics import Estimate, cllr, eer, eer_clustered
+from benchmarks.protocols import Clip
+from edge_runtime.capture.file import read_blocks
+from edge_runtime.decision.verdict import Summarizer, Verdict
+from edge_runtime.detector import Detector
+from edge_runtime.errors import InputError
+
+FEWEST = 5
+"""Clips of either label that a source needs before it gets an EER of its own."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A clip with the score (LLR) and verdict that the runtime gave it."""
+
+    clip: Clip
+    score: float
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: a name, counts, and an error rate as a fraction (None where it cannot be said)."""
+
+    name: str
+    bonafide: int
+    spoof: int
+    eer: float | None
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """What is known of a model on a set of clips."""
+
+    pooled: Estimate
+    macro: float  # mean EER over sources that have both labels
+    within: Estimate  # EER after each source's scores are centred on their own mean
+    cllr_bits: float
+    human_called_spoof: float
+    human_unsure: float
+    spoof_found: float
+    spoof_unsure: float
+    sources: list[Row]
+    systems: list[Row]
+    unscored: list[str]
+
+    def as_figures(self, data: str) -> dict[str, Any]:
+        """The figures for a model's metadata, rates as fractions."""
+        return {
+            "data": data,
+            "clips_bonafide": self.pooled.bonafide,
+            "clips_spoof": self.pooled.spoof,
+            "eer_pooled": round(self.pooled.value, 4),
+            "eer_pooled_95": [round(self.pooled.low, 4), round(self.pooled.high, 4)],
+            "eer_within_source": round(self.within.value, 4),
+            "eer_macro_sources": round(self.macro, 4),
+            "cllr_bits": round(self.cllr_bits, 4),
+            "human_called_spoof": round(self.human_called_spoof, 4),
+            "human_unsure": round(self.human_unsure, 4),
+            "spoof_found": round(self.spoof_found, 4),
+            "spoof_unsure": round(self.spoof_unsure, 4),
+        }
+
+
+def judge(
+    detector: Detector, clips: Sequence[Clip], progress: Callable[..., Any] = lambda clips, **_: clips
+) -> tuple[list[Judged], list[str]]:
+    """Scores clips as `edge-detect --file` does. Returns them and a line for each clip that got no score."""
+    judged, unscored = [], []
+    for clip in progress(clips, desc="scoring", unit="clip"):
+        summarizer = Summarizer(detector.thresholds)
+        detector.reset()
+        try:
+            for block in read_blocks(str(clip.path), None, detector.sample_rate):
+                for window in detector.push(block):
+                    summarizer.add(window)
+            for window in detector.flush():
+                summarizer.add(window)
+        except InputError as reason:
+            unscored.append(str(reason))
+            continue
+        summary = summarizer.summary()
+        if summary.score is None:
+            unscored.append(f"{clip.path}: {summary.verdict}")
+        else:
+            judged.append(Judged(clip, summary.score, summary.verdict))
+    return judged, unscored
+
+
+def accuracy(judged: Sequence[Judged], unscored: Sequence[str] = ()) -> Accuracy:
+    """All figures of scored clips. Raises InputError unless both labels are there."""
+    scores = np.array([item.score for item in judged])
+    human = np.array([item.clip.is_bonafide for item in judged], bool)
+    source = np.array([item.clip.source for item in judged])
+    verdict = np.array([item.verdict.value for item in judged])
+    if not human.any() or human.all():
+        raise InputError("accuracy needs both bona fide and spoofed clips")
+    rows = [_row(name, scores, human, source == name) for name in np.unique(source)]
+    known = [row.eer for row in rows if row.eer is not None]
+    centred, paired = scores.copy(), np.zeros(len(scores), bool)
+    for row in rows:
+        if row.eer is not None:
+            members = source == row.name
+            # The mean of both labels' means: the share of spoof in a source must not move its centre.
+            centre = (scores[members & human].mean() + scores[members & ~human].mean()) / 2
+            centred[members] -= centre
+            paired |= members
+    within = eer_clustered(centred[paired], human[paired], source[paired].tolist()) if paired.any() else None
+    pooled = eer_clustered(scores, human, source.tolist())
+    return Accuracy(
+        pooled=pooled,
+        macro=float(np.mean(known)) if known else float("nan"),
+        within=within or pooled,
+        cllr_bits=cllr(scores[human], scores[~human]),
+        human_called_spoof=float(np.mean(verdict[human] == Verdict.SPOOF)),
+        human_unsure=float(np.mean(verdict[human] == Verdict.UNSURE)),
+        spoof_found=float(np.mean(verdict[~human] == Verdict.SPOOF)),
+        spoof_unsure=float(np.mean(verdict[~human] == Verdict.UNSURE)),
+        sources=rows,
+        systems=_systems(judged, scores, human),
+        unscored=list(unscored),
+    )
+
+
+def _row(name: str, scores: NDArray[np.float64], human: NDArray[np.bool_], members: NDArray[np.bool_]) -> Row:
+    bonafide, spoof = scores[members & human], scores[members & ~human]
+    enough = min(len(bonafide), len(spoof)) >= FEWEST
+    return Row(name, len(bonafide), len(spoof), eer(bonafide, spoof)[0] if enough else None)
+
+
+def _systems(judged: Sequence[Judged], scores: NDArray[np.float64], human: NDArray[np.bool_]) -> list[Row]:
+    """Each synthesizer's clips against all human ones."""
+    system = np.array([item.clip.system for item in judged])
+    return [_row(name, scores, human, human | (system == name)) for name in np.unique(system[~human])]
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
+
+
+def markdown(result: Accuracy, title: str) -> str:
+    """The report as Markdown."""
+    lines = [
+        f"# {title}",
+        "",
+        f"{result.pooled.bonafide} bona fide and {result.pooled.spoof} spoofed clips; intervals are 95 %, from a "
+        "bootstrap over whole sources.",
+        "",
+        "| measure | value |",
+        "|---|---|",
+        f"| EER, pooled | {result.pooled} |",
+        f"| EER within sources (each centred; {result.within.bonafide} + {result.within.spoof} clips) "
+        f"| {result.within} |",
+        f"| EER, macro over sources with {FEWEST} clips of each label | {_percent(result.macro)} |",
+        f"| Cllr | {result.cllr_bits:.3f} bit |",
+        f"| human clips called spoof / unsure | {_percent(result.human_called_spoof)} / {_percent(result.human_unsure)} |",
+        f"| spoofed clips called spoof / unsure | {_percent(result.spoof_found)} / {_percent(result.spoof_unsure)} |",
+        f"| clips without a score | {len(result.unscored)} |",
+        "",
+        "## Per source",
+        "",
+        "| source | bona fide | spoof | EER |",
+        "|---|---|---|---|",
+        *(f"| {row.name} | {row.bonafide} | {row.spoof} | {_percent(row.eer)} |" for row in result.sources),
+        "",
+        "## Per system, against all human clips",
+        "",
+        "| system | spoof | EER |",
+        "|---|---|---|",
+        *(
+            f"| {row.name} | {row.spoof} | {_percent(row.eer)} |"
+            for row in sorted(result.systems, key=lambda row: (-row.spoof, row.name))
+        ),
+    ]
+    return "\n".join(lines) + "\n"

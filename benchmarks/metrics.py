@@ -1,0 +1,78 @@
+"""The measures of spoofing detection: the one place that knows what an EER is.
+
+Scores are higher for bona fide. Definitions agree with the ASVspoof evaluation packages: scores are sorted
+stably, miss and false-alarm rates are taken at every threshold with the point (0, 1) before the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+
+def det_curve(bonafide: ArrayLike, spoof: ArrayLike) -> tuple[Floats, Floats, Floats]:
+    """Miss rates of bona fide, false-alarm rates of spoof and thresholds, each float64 [n + 1]."""
+    target, nontarget = np.asarray(bonafide, np.float64), np.asarray(spoof, np.float64)
+    if not len(target) or not len(nontarget):
+        raise ValueError("an error rate needs at least one bona fide and one spoofed score")
+    scores = np.concatenate([target, nontarget])
+    labels = np.concatenate([np.ones(len(target)), np.zeros(len(nontarget))])
+    order = np.argsort(scores, kind="mergesort")
+    labels = labels[order]
+    misses = np.cumsum(labels)
+    alarms = len(nontarget) - (np.arange(1, len(scores) + 1) - misses)
+    miss_rate = np.concatenate([[0.0], misses / len(target)])
+    alarm_rate = np.concatenate([[1.0], alarms / len(nontarget)])
+    thresholds = np.concatenate([[scores[order[0]] - 0.001], scores[order]])
+    return miss_rate, alarm_rate, thresholds
+
+
+def eer(bonafide: ArrayLike, spoof: ArrayLike) -> tuple[float, float]:
+    """Equal error rate (0 to 1) and its threshold: the mean of both rates where they are nearest."""
+    miss_rate, alarm_rate, thresholds = det_curve(bonafide, spoof)
+    nearest = int(np.argmin(np.abs(miss_rate - alarm_rate)))
+    return float((miss_rate[nearest] + alarm_rate[nearest]) / 2), float(thresholds[nearest])
+
+
+def cllr(bonafide: ArrayLike, spoof: ArrayLike) -> float:
+    """Cost of log-likelihood ratios in bits (Brümmer and du Preez, 2006); 1 for a system that says nothing."""
+    target, nontarget = np.asarray(bonafide, np.float64), np.asarray(spoof, np.float64)
+    return float(np.mean(np.logaddexp(0, -target)) + np.mean(np.logaddexp(0, nontarget))) / (2 * float(np.log(2)))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95 % interval from a bootstrap over whole sources, all as fractions."""
+
+    value: float
+    low: float
+    high: float
+    bonafide: int
+    spoof: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.1%} [{self.low:.1%}, {self.high:.1%}]"
+
+
+def eer_clustered(
+    scores: ArrayLike, is_bonafide: ArrayLike, sources: Sequence[str], rounds: int = 1000, seed: int = 0
+) -> Estimate:
+    """EER with a percentile interval: sources are drawn with replacement, since clips of one source are alike."""
+    values, labels = np.asarray(scores, np.float64), np.asarray(is_bonafide, bool)
+    names, member = np.unique(np.asarray(sources), return_inverse=True)
+    value, _ = eer(values[labels], values[~labels])
+    rng = np.random.default_rng(seed)
+    by_source = [np.flatnonzero(member == index) for index in range(len(names))]
+    drawn = []
+    for _ in range(rounds):
+        sample = np.concatenate([by_source[i] for i in rng.integers(0, len(names), len(names))])
+        chosen = labels[sample]
+        if chosen.any() and not chosen.all():
+            drawn.append(eer(values[sample][chosen], values[sample][~chosen])[0])
+    low, high = np.percentile(drawn, [2.5, 97.5]) if drawn else (value, value)
+    return Estimate(value, float(low), float(high), int(labels.sum()), int((~labels).sum()))

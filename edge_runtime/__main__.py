@@ -1,0 +1,8 @@
+"""`python -m edge_runtime` is `edge-detect`."""
+
+import sys
+
+from edge_runtime.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""What a source of sound hands on: blocks of samples, and what went missing beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+OVERFLOW = "overflow"
+"""The sound card's driver said that input was lost (`count` times)."""
+DROPPED = "dropped"
+"""The analysis was slower than real time and `seconds` of sound had to be thrown away."""
+LOST = "lost"
+"""`seconds` of sound never arrived, although nobody said so: the clock went on and the frames did not."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that went wrong with the sound without ending it."""
+
+    kind: str  # OVERFLOW, DROPPED or LOST
+    count: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Losses:
+    """All that went missing in one run."""
+
+    overflows: int = 0
+    dropped_seconds: float = 0.0
+    lost_seconds: float = 0.0
+
+    def plus(self, event: Event) -> Losses:
+        """These losses and one more event."""
+        return Losses(
+            self.overflows + (event.count if event.kind == OVERFLOW else 0),
+            self.dropped_seconds + (event.seconds if event.kind == DROPPED else 0.0),
+            self.lost_seconds + (event.seconds if event.kind == LOST else 0.0),
+        )
+
+
+@dataclass(frozen=True)
+class Block:
+    """Samples, mono float32 [n] at the rate that was asked for, and the events before them.
+
+    A live source gives an empty block when nothing came for a moment, so that whoever reads can look around.
+    """
+
+    samples: NDArray[np.float32]
+    events: tuple[Event, ...] = field(default=())

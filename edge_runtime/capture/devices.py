@@ -1,0 +1,135 @@
+"""Which microphones there are, and which one a name means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.capture.quiet import quiet_c
+from edge_runtime.errors import InputError
+
+_CARD_LINE = re.compile(r"^\s*(\d+)\s+\[(.+?)\s*\]:")
+_HARDWARE = re.compile(r"^(?:plug)?hw:(?P<card>CARD=[^,]+|[^,=]+)(?:,(?:DEV=)?(?P<dev>\d+))?$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Device:
+    """One microphone as PortAudio lists it. The index holds until the list is made anew, the name longer."""
+
+    index: int
+    name: str
+    channels: int
+    rate: int  # its default, Hz
+    default: bool = False
+
+
+def load_pyaudio() -> Any:
+    """The module `pyaudio`. Raises InputError that says how to install it."""
+    try:
+        import pyaudio
+    except ImportError as reason:
+        raise InputError(
+            "microphones need PyAudio, which cannot be loaded here: "
+            "`sudo apt install portaudio19-dev gcc python3-dev`, then `pip install 'edge-detect[mic]'` "
+            f"({str(reason).splitlines()[0]})"
+        ) from None
+    return pyaudio
+
+
+def list_devices() -> list[Device]:
+    """All inputs that PortAudio finds now. One that another program holds open is not among them.
+
+    Raises InputError when PyAudio is missing or sound does not work at all.
+    """
+    pyaudio = load_pyaudio()
+    with quiet_c():
+        try:
+            portaudio = pyaudio.PyAudio()
+        except OSError as reason:
+            raise InputError(f"the sound system does not start: {reason}") from None
+        try:
+            return devices_of(portaudio)
+        finally:
+            portaudio.terminate()
+
+
+def devices_of(portaudio: Any) -> list[Device]:
+    """The inputs in the list that a running `pyaudio.PyAudio` has."""
+    try:
+        default = int(portaudio.get_default_input_device_info()["index"])
+    except OSError:
+        default = -1
+    found = []
+    for index in range(portaudio.get_device_count()):
+        info = portaudio.get_device_info_by_index(index)
+        name = info["name"]
+        if isinstance(name, bytes):  # PyAudio gives up on names that are no UTF-8
+            name = name.decode("utf-8", "backslashreplace")
+        channels = int(info["maxInputChannels"])
+        if channels > 0:
+            rate = int(info["defaultSampleRate"])
+            found.append(Device(index, str(name), channels, rate, default=index == default))
+    return found
+
+
+def resolve(name: str, devices: Sequence[Device], root: Path = Path("/")) -> Device:
+    """The device that `name` means.
+
+    In this order: an index; the exact name; `default`; `hw:C`, `hw:C,D`, `plughw:C,D` with a card's number or
+    its id, also as `hw:CARD=Name,DEV=D`, looked up in `proc/asound/cards` under `root`; else the only device
+    with `name` somewhere in its own, whatever the case. Raises InputError that lists the candidates.
+    """
+    name = name.strip()
+    if re.fullmatch(r"\d+", name):
+        return _only([device for device in devices if device.index == int(name)], name, devices)
+    exact = [device for device in devices if device.name == name]
+    if exact:
+        return exact[0]
+    if name.lower() == "default":
+        return _only([device for device in devices if device.default], name, devices)
+    hardware = _HARDWARE.match(name)
+    if hardware:
+        card = _card_number(hardware["card"], root)
+        place = f"{card},{hardware['dev'] or 0}"
+        matches = [
+            device
+            for device in devices
+            if device.name.endswith(f"(hw:{place})") or device.name in (f"hw:{place}", f"hw:{card}")
+        ]
+        return _only(matches[:1] if card is not None else [], name, devices)
+    return _only(
+        [device for device in devices if name and name.lower() in device.name.lower()], name, devices
+    )
+
+
+def cards(root: Path = Path("/")) -> dict[str, int]:
+    """Sound cards by their ALSA id, from `proc/asound/cards` under `root`; empty without that file."""
+    try:
+        text = (root / "proc/asound/cards").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    matches = (_CARD_LINE.match(line) for line in text.splitlines())
+    return {match[2]: int(match[1]) for match in matches if match}
+
+
+def _card_number(card: str, root: Path) -> int | None:
+    card = re.sub(r"^CARD=", "", card, flags=re.IGNORECASE)
+    return int(card) if re.fullmatch(r"\d+", card) else cards(root).get(card)
+
+
+def _only(matches: Sequence[Device], name: str, devices: Sequence[Device]) -> Device:
+    if len(matches) == 1:
+        return matches[0]
+    if not devices:
+        raise InputError(
+            f"no microphone {name!r}: PortAudio finds none (one that another program uses is not listed)"
+        )
+    listed = "; ".join(f"{device.index}: {device.name}" for device in matches or devices)
+    if matches:
+        raise InputError(f"{name!r} fits several microphones, say more of the name: {listed}")
+    raise InputError(
+        f"no microphone {name!r} (one that another program uses is not listed); there are: {listed}"
+    )

@@ -1,0 +1,1 @@
+"""What a score means: the quality of the sound, verdicts and summaries."""

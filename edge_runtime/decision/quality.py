@@ -1,0 +1,77 @@
+"""Whether a stretch of sound is fit to be judged: its level, clipping and damaged samples."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.decision.verdict import Reason
+
+SILENCE_DBFS = -60.0
+"""RMS below which a window holds nothing to judge: the noise floor of a fair microphone, far below speech."""
+FLOOR_DBFS = -120.0
+"""The level that digital silence is given, as JSON has no minus infinity."""
+FULL_SCALE = 0.99
+"""Magnitude from which a sample counts as clipped: a resampler rounds the flat tops off a little."""
+CLIPPED_SHARE = 0.01
+"""Share of clipped samples above which a score is not trusted: the distortion is not the speaker's."""
+LEAST_SECONDS = 0.5
+"""Shorter sound is repeated so often that its score says more about the seams than about the voice."""
+LARGEST = 1e4
+"""Magnitude (80 dB over full scale) from which a float is junk, not sound, and counts as invalid."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Measured on one window. Levels in dB of full scale 1.0, so that a full-scale sine has -3 dBFS RMS."""
+
+    level_dbfs: float  # RMS about the mean: a constant offset is silence
+    peak_dbfs: float
+    clipped: float  # share of samples at full scale, 0 to 1
+    invalid: int  # samples that were not finite or absurdly large, and were replaced by 0
+
+    @property
+    def silent(self) -> bool:
+        return self.level_dbfs < SILENCE_DBFS
+
+
+def clean(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Samples, float32 [n], with the invalid ones replaced by 0, and where those are, bool [n]."""
+    with np.errstate(invalid="ignore"):
+        invalid = ~(np.abs(samples) <= LARGEST)  # NaN compares as false
+    return (np.where(invalid, np.float32(0), samples) if invalid.any() else samples), invalid
+
+
+def measure(samples: NDArray[np.float32], invalid: int = 0) -> Quality:
+    """The quality of cleaned samples, float32 [n], of which `invalid` had to be replaced."""
+    if samples.size == 0:
+        return Quality(FLOOR_DBFS, FLOOR_DBFS, 0.0, invalid)
+    exact = samples.astype(np.float64)
+    exact -= exact.mean()
+    magnitude = np.abs(samples)
+    return Quality(
+        level_dbfs=_dbfs(math.sqrt(float(np.dot(exact, exact)) / samples.size)),
+        peak_dbfs=_dbfs(float(magnitude.max())),
+        clipped=float(np.count_nonzero(magnitude >= FULL_SCALE)) / samples.size,
+        invalid=invalid,
+    )
+
+
+def objection(quality: Quality, seconds: float) -> Reason:
+    """Why `seconds` of sound of this quality give no plain verdict, the gravest reason first."""
+    if quality.invalid:
+        return Reason.INVALID
+    if quality.silent:
+        return Reason.SILENT
+    if seconds < LEAST_SECONDS:
+        return Reason.SHORT
+    if quality.clipped > CLIPPED_SHARE:
+        return Reason.CLIPPED
+    return Reason.NONE
+
+
+def _dbfs(magnitude: float) -> float:
+    return max(FLOOR_DBFS, 20 * math.log10(magnitude)) if magnitude > 0 else FLOOR_DBFS

@@ -1,0 +1,73 @@
+"""Wires one run: blocks from a source through the detector to a report. It knows no files and no screens."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.capture.block import Block, Losses
+from edge_runtime.decision.verdict import Summarizer, Summary, Verdict, Window
+from edge_runtime.detector import Detector
+from edge_runtime.errors import InputError
+from edge_runtime.report import Report
+
+
+def run(
+    source: Iterator[Block],
+    detector: Detector,
+    report: Report,
+    *,
+    duration_seconds: float | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> tuple[Summary, InputError | None]:
+    """Scores and reports all that `source` gives, until it ends, breaks off, `stopped()` or the time is over.
+
+    Every way leads to the same end: the last windows, then the summary. Gives the summary and what broke the
+    sound off, if something did; InputError does not come out as an exception, as the sound before it counts.
+    """
+    detector.reset()
+    summarizer = Summarizer(detector.thresholds)
+    losses = Losses()
+    trouble: InputError | None = None
+    heard = 0
+    limit = math.inf if duration_seconds is None else max(1, round(duration_seconds * detector.sample_rate))
+
+    def take(windows: Iterable[Window]) -> None:
+        for window in windows:
+            summarizer.add(window)
+            report.window(window)
+
+    try:
+        for block in source:
+            for event in block.events:
+                losses = losses.plus(event)
+                report.event(heard / detector.sample_rate, event)
+            samples = block.samples[: int(min(len(block.samples), limit - heard))]
+            heard += len(samples)
+            if len(samples):
+                report.level(heard / detector.sample_rate, *_levels(samples))
+                take(detector.push(samples))
+            if heard >= limit or stopped():
+                break
+    except InputError as reason:
+        trouble = reason
+    take(detector.flush())
+    summary = summarizer.summary()
+    if trouble is not None and not heard:
+        summary = dataclasses.replace(summary, verdict=Verdict.UNSURE)  # not silent: nothing was heard at all
+    report.summary(summary, losses, str(trouble) if trouble else None)
+    return summary, trouble
+
+
+def _levels(samples: NDArray[np.float32]) -> tuple[float, float]:
+    """RMS and peak in dBFS, not under -120; what is no number counts as zero."""
+    clean = np.nan_to_num(samples.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    return _dbfs(math.sqrt(float(np.mean(clean * clean)))), _dbfs(float(np.abs(clean).max()))
+
+
+def _dbfs(value: float) -> float:
+    return 20 * math.log10(max(value, 1e-6))

@@ -1,0 +1,1 @@
+"""The model on the device: its contract, its front end and its network."""

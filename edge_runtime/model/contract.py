@@ -1,0 +1,167 @@
+"""The contract between host and device: what one ONNX file says of itself in its metadata.
+
+This is the one place that knows the metadata keys. The host writes through `Contract.to_metadata`, the
+device reads through `Contract.from_metadata`. Every key starts with `edge_detect.`, every value is text, as
+ONNX metadata demands. ARCHITECTURE.md lists the keys.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.errors import ModelError
+
+SCHEMA = 1
+PREFIX = "edge_detect."
+FORMS = ("waveform", "streaming")
+LEVELS = ("fp32", "fp16", "int8", "int8-static", "int4", "auto")
+TARGETS = ("portable", "arm64", "arm64-dotprod", "x86-avx2", "x86-vnni")
+POLARITY = "higher-is-bonafide"
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What the runtime must know to score sound with a model file.
+
+    `form` is `waveform` (input `waveform`, float32 [batch, samples]) or `streaming` (input `features`, float32
+    [batch, filters, frames]: the filter bank's absolute values, max-pooled over `pool` samples). Both give
+    `logits`, float32 [batch, 2], index 1 bona fide. The raw score is logits[1] - logits[0]; the log-likelihood
+    ratio is `scale * raw + offset` (natural logarithm). At or above `threshold_bonafide` a window is bona fide,
+    below `threshold` it is spoof, between the two it is unsure.
+    """
+
+    form: str
+    variant: str
+    sample_rate: int
+    window_samples: int
+    pool: int
+    filters: NDArray[np.float32]  # [filters, taps], correlated with the waveform, no padding
+    level: str = "fp32"
+    target: str = "portable"
+    calibrated: bool = False
+    scale: float = 1.0
+    offset: float = 0.0
+    threshold: float = 0.0
+    threshold_bonafide: float = 0.0
+    source_sha256: str = ""
+    name: str = ""
+    figures: Mapping[str, Any] = field(default_factory=dict)  # measured accuracy, with the data set it came from
+    schema: int = SCHEMA
+
+    @property
+    def hop_multiple(self) -> int:
+        """Samples that a hop must be a multiple of, so that windows share the filter bank's output."""
+        return self.pool if self.form == "streaming" else 1
+
+    @property
+    def frames(self) -> int:
+        """Feature frames of one window."""
+        return (self.window_samples - self.filters.shape[1] + 1) // self.pool
+
+    def llr(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Log-likelihood ratios, float64 [batch], of logits [batch, 2]; higher is more bona fide."""
+        raw = logits[:, 1].astype(np.float64) - logits[:, 0].astype(np.float64)
+        return self.scale * raw + self.offset
+
+    def check(self) -> None:
+        """Raises ModelError with the reason when a field is not usable."""
+        if self.schema != SCHEMA:
+            raise ModelError(
+                f"the model's metadata has schema {self.schema}, this program reads {SCHEMA}: "
+                "export it again with the matching release"
+            )
+        for name, value, allowed in (
+            ("form", self.form, FORMS),
+            ("level", self.level, LEVELS),
+            ("target", self.target, TARGETS),
+        ):
+            if value not in allowed:
+                raise ModelError(f"the model's {name} is {value!r}, known are {', '.join(allowed)}")
+        if self.filters.ndim != 2 or 0 in self.filters.shape or not np.isfinite(self.filters).all():
+            raise ModelError("the model's filter bank is damaged")
+        if self.sample_rate <= 0 or self.pool <= 0 or self.frames < 1:
+            raise ModelError("the model's window is shorter than its filter bank")
+        numbers = (self.scale, self.offset, self.threshold, self.threshold_bonafide)
+        if not all(math.isfinite(number) for number in numbers):
+            raise ModelError("the model's calibration or threshold is not a number")
+        if self.scale <= 0 or self.threshold_bonafide < self.threshold:
+            raise ModelError("the model's calibration or thresholds are in the wrong order")
+
+    def to_metadata(self) -> dict[str, str]:
+        """The ONNX metadata of a file with this contract."""
+        self.check()
+        taps = np.ascontiguousarray(self.filters, dtype="<f4")
+        values = {
+            "schema": str(self.schema),
+            "name": self.name,
+            "form": self.form,
+            "variant": self.variant,
+            "level": self.level,
+            "target": self.target,
+            "sample_rate": str(self.sample_rate),
+            "window_samples": str(self.window_samples),
+            "hop_multiple": str(self.hop_multiple),
+            "pool": str(self.pool),
+            "filter_shape": f"{taps.shape[0]}x{taps.shape[1]}",
+            "filters_f4le_base64": base64.b64encode(taps.tobytes()).decode("ascii"),
+            "polarity": POLARITY,
+            "calibrated": "true" if self.calibrated else "false",
+            "scale": repr(self.scale),
+            "offset": repr(self.offset),
+            "threshold": repr(self.threshold),
+            "threshold_bonafide": repr(self.threshold_bonafide),
+            "source_sha256": self.source_sha256,
+            "figures": json.dumps(dict(self.figures), sort_keys=True),
+        }
+        return {PREFIX + key: value for key, value in values.items()}
+
+    @staticmethod
+    def from_metadata(metadata: Mapping[str, str]) -> Contract:
+        """Reads a contract. Raises ModelError when the file is no edge-detect model or is damaged."""
+        values = {key[len(PREFIX) :]: text for key, text in metadata.items() if key.startswith(PREFIX)}
+        if not values:
+            raise ModelError(
+                "this ONNX file carries no edge-detect metadata: make one with `python -m export CHECKPOINT`"
+            )
+        try:
+            if int(values["schema"]) != SCHEMA:
+                raise ModelError(
+                    f"the model's metadata has schema {values['schema']}, this program reads {SCHEMA}: "
+                    "export it again with the matching release"
+                )
+            if values["polarity"] != POLARITY:
+                raise ModelError(f"the model's polarity is {values['polarity']!r}, expected {POLARITY!r}")
+            rows, columns = (int(part) for part in values["filter_shape"].split("x"))
+            raw = base64.b64decode(values["filters_f4le_base64"], validate=True)
+            contract = Contract(
+                form=values["form"],
+                variant=values["variant"],
+                sample_rate=int(values["sample_rate"]),
+                window_samples=int(values["window_samples"]),
+                pool=int(values["pool"]),
+                filters=np.frombuffer(raw, dtype="<f4").astype(np.float32).reshape(rows, columns),
+                level=values["level"],
+                target=values["target"],
+                calibrated=values["calibrated"] == "true",
+                scale=float(values["scale"]),
+                offset=float(values["offset"]),
+                threshold=float(values["threshold"]),
+                threshold_bonafide=float(values["threshold_bonafide"]),
+                source_sha256=values.get("source_sha256", ""),
+                name=values.get("name", ""),
+                figures=json.loads(values.get("figures", "{}")),
+            )
+        except KeyError as missing:
+            raise ModelError(f"the model's metadata lacks {PREFIX}{missing.args[0]}") from None
+        except (ValueError, TypeError) as reason:
+            raise ModelError(f"the model's metadata is damaged: {reason}") from None
+        contract.check()
+        return contract

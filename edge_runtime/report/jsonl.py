@@ -1,0 +1,88 @@
+"""One JSON object a line, each written as soon as it is known."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from edge_runtime.capture.block import Event, Losses
+from edge_runtime.decision.verdict import Summary, Window
+from edge_runtime.report.output import Output
+
+
+class JsonLines:
+    """Lines of `type` window, event and, last of each input, summary. Seconds count from its start."""
+
+    def __init__(self, output: Output, about: Mapping[str, Any]) -> None:
+        """`about` is added to every line (the `file`, when there are several)."""
+        self._output = output
+        self._about = dict(about)
+
+    def level(self, at_seconds: float, level_dbfs: float, peak_dbfs: float) -> None:
+        """Levels travel with the windows."""
+
+    def window(self, window: Window) -> None:
+        """A line `window`."""
+        line = {
+            "type": "window",
+            **self._about,
+            "start": window.start,
+            "end": window.end,
+            "score": window.score,
+            "verdict": str(window.verdict),
+            "level_dbfs": window.level_dbfs,
+            "peak_dbfs": window.peak_dbfs,
+            "clipped": window.clipped,
+            "invalid": window.invalid,
+        }
+        if window.reason:
+            line["reason"] = str(window.reason)
+        self._line(line)
+
+    def event(self, at_seconds: float, event: Event) -> None:
+        """A line `event`."""
+        line = {"type": "event", **self._about, "event": event.kind, "at": at_seconds}
+        line |= {"count": event.count} if event.count else {"seconds": event.seconds}
+        self._line(line)
+
+    def summary(self, summary: Summary, losses: Losses, error: str | None) -> None:
+        """A line `summary`."""
+        line = {
+            "type": "summary",
+            **self._about,
+            "verdict": str(summary.verdict),
+            "score": summary.score,
+            "seconds": summary.seconds,
+            "windows": {str(verdict): count for verdict, count in summary.windows.items()},
+            "stretches": [
+                {"start": stretch.start, "end": stretch.end, "score": stretch.score}
+                for stretch in summary.stretches
+            ],
+            "stretch_count": summary.stretch_count,
+            "overflows": losses.overflows,
+            "dropped_seconds": losses.dropped_seconds,
+            "lost_seconds": losses.lost_seconds,
+        }
+        if error:
+            line["error"] = error
+        self._line(line)
+
+    def _line(self, line: Mapping[str, Any]) -> None:
+        self._output.write(to_json(line) + "\n")
+
+
+def to_json(line: Mapping[str, Any]) -> str:
+    """One line of strict JSON: numbers rounded to what they are worth, those that are none become null."""
+    return json.dumps(_plain(line), allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, float):
+        return round(float(value), 4) if math.isfinite(value) else None
+    return value

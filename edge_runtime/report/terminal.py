@@ -1,0 +1,183 @@
+"""The view for people: a line that is drawn anew with level, score and verdict, and above it what changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from edge_runtime.capture.block import DROPPED, OVERFLOW, Event, Losses
+from edge_runtime.decision.verdict import Summary, Verdict, Window
+from edge_runtime.report.output import Output, printable
+
+_REDRAW_SECONDS = 0.1
+_QUIETEST_DBFS = -60.0
+_LABELS = {
+    Verdict.BONAFIDE: "human",
+    Verdict.SPOOF: "SYNTHETIC",
+    Verdict.UNSURE: "unsure",
+    Verdict.SILENT: "silent",
+}
+_COLOURS = {Verdict.BONAFIDE: "32", Verdict.SPOOF: "1;31", Verdict.UNSURE: "33", Verdict.SILENT: "2"}
+_MOST_STRETCHES = 20
+
+
+class Terminal:
+    """Text for people. With `live` one line is redrawn in place; without, only changes and the end appear."""
+
+    def __init__(
+        self,
+        output: Output,
+        title: str,
+        *,
+        live: bool,
+        colour: bool,
+        unicode: bool,
+        columns: Callable[[], int],
+        length_seconds: float | None = None,
+    ) -> None:
+        """`columns` tells the terminal's width now; `length_seconds` of a file gives a figure of progress."""
+        self._output = output
+        self._live = live
+        self._colour = colour
+        self._full, self._empty, self._arrow = ("█", "░", "→") if unicode else ("#", ".", "->")
+        self._columns = columns
+        self._length = length_seconds
+        self._window: Window | None = None
+        self._at = 0.0
+        self._level = self._peak = -120.0
+        self._drawn = 0.0
+        self._output.write(printable(title) + "\n")
+
+    def level(self, at_seconds: float, level_dbfs: float, peak_dbfs: float) -> None:
+        """Moves the meter, ten times a second at most."""
+        self._at = at_seconds
+        self._level = level_dbfs
+        self._peak = max(self._peak - 1.0, peak_dbfs)
+        if self._live and time.monotonic() - self._drawn >= _REDRAW_SECONDS:
+            self._draw()
+
+    def window(self, window: Window) -> None:
+        """Shows the verdict; a change of it stays in the history above."""
+        before, self._window = self._window, window
+        if before is None:
+            self._history(f"{clock(window.end)}  {self._paint(window.verdict)}{_score(window.score)}")
+        elif before.verdict is not window.verdict:
+            change = f"{_LABELS[before.verdict]} {self._arrow} {self._paint(window.verdict)}"
+            self._history(f"{clock(window.end)}  {change}{_score(window.score)}")
+        elif self._live:
+            self._draw()
+
+    def event(self, at_seconds: float, event: Event) -> None:
+        """Says what was lost."""
+        if event.kind == OVERFLOW:
+            text = f"the sound card lost input ({event.count} overflow{'s' if event.count > 1 else ''})"
+        elif event.kind == DROPPED:
+            text = f"the analysis is too slow: {event.seconds:.1f} s of sound skipped"
+        else:
+            text = f"{event.seconds:.1f} s of sound never arrived"
+        self._history(f"{clock(at_seconds)}  {text}")
+
+    def summary(self, summary: Summary, losses: Losses, error: str | None) -> None:
+        """The verdict on the whole, and when the sound was called synthetic."""
+        if error and not summary.seconds:
+            self._output.write(self._wipe())
+            return
+        counts = ", ".join(
+            f"{summary.windows[verdict]} {label}"
+            for verdict, label in _LABELS.items()
+            if summary.windows.get(verdict)
+        )
+        lines = [
+            f"Verdict: {self._paint(summary.verdict)}{_score(summary.score)} "
+            f"in {summary.seconds:.1f} s of sound"
+        ]
+        if counts:
+            lines.append(f"Windows: {counts}")
+        if summary.stretches:
+            lines.append("Called synthetic:")
+            shown = summary.stretches[-_MOST_STRETCHES:]
+            if summary.stretch_count > len(shown):
+                lines.append(f"  ({summary.stretch_count - len(shown)} earlier ones)")
+            lines += [
+                f"  {clock(stretch.start)} to {clock(stretch.end)}  (score {stretch.score:+.2f})"
+                for stretch in shown
+            ]
+            lines += self._timeline(summary)
+        if losses != Losses():
+            lines.append(
+                f"Lost: {losses.overflows} overflows, {losses.dropped_seconds:.1f} s skipped, "
+                f"{losses.lost_seconds:.1f} s never arrived"
+            )
+        if error:
+            lines.append("The sound broke off before its end; this is what was heard until then.")
+        self._output.write(self._wipe() + "\n".join(lines) + "\n")
+
+    def _timeline(self, summary: Summary) -> list[str]:
+        width = min(60, self._columns() - 4)
+        if width < 10 or summary.seconds <= 0:
+            return []
+        cells = [self._empty] * width
+        for stretch in summary.stretches:
+            first = min(width - 1, int(stretch.start / summary.seconds * width))
+            last = min(width, max(first + 1, round(stretch.end / summary.seconds * width)))
+            cells[first:last] = self._full * (last - first)
+        return ["  " + "".join(cells), "  0:00" + clock(summary.seconds).rjust(width - 4)]
+
+    def _history(self, line: str) -> None:
+        self._output.write(f"{self._wipe()}{line}\n")
+        if self._live:
+            self._draw()
+
+    def _draw(self) -> None:
+        """The live line: the parts that matter most come first into a narrow terminal."""
+        width = self._columns() - 1
+        verdict = self._window.verdict if self._window else None
+        label = (_LABELS[verdict] if verdict else "listening").ljust(9)
+        place = clock(self._at)
+        if self._length:
+            place += f" {min(1.0, self._at / self._length):4.0%}"
+        score = f"{self._window.score:+7.2f}" if self._window and self._window.score is not None else " " * 7
+        dbfs = f"{max(self._level, -99):4.0f} dBFS"
+        parts = [label]
+        for part in (score, place, dbfs):
+            if len("  ".join([*parts, part])) <= width:
+                parts.append(part)
+        room = min(30, width - len("  ".join(parts)) - 2)
+        if room >= 5:
+            parts.insert(-1 if dbfs in parts else len(parts), self._meter(room))
+        text = "  ".join(parts)[: max(0, width)]
+        if verdict and text.startswith(label):
+            text = self._paint(verdict, label) + text[len(label) :]
+        self._output.write("\r" + text + "\x1b[K")
+        self._drawn = time.monotonic()
+
+    def _meter(self, width: int) -> str:
+        def cells(dbfs: float) -> int:
+            return round(min(1.0, max(0.0, 1 - dbfs / _QUIETEST_DBFS)) * width)
+
+        filled = cells(self._level)
+        bar = list(self._full * filled + self._empty * (width - filled))
+        peak = cells(self._peak)
+        if peak > filled:
+            bar[peak - 1] = "|"
+        return "".join(bar)
+
+    def _wipe(self) -> str:
+        return "\r\x1b[K" if self._live else ""
+
+    def _paint(self, verdict: Verdict, text: str | None = None) -> str:
+        text = text or _LABELS[verdict]
+        return f"\x1b[{_COLOURS[verdict]}m{text}\x1b[0m" if self._colour else text
+
+
+def clock(seconds: float) -> str:
+    """12.3 -> 0:12.3, an hour and more -> 1:02:03."""
+    tenths = round(seconds * 10)
+    minutes, rest = divmod(tenths, 600)
+    if minutes >= 60:
+        return f"{minutes // 60}:{minutes % 60:02d}:{rest // 10:02d}"
+    return f"{minutes}:{rest / 10:04.1f}"
+
+
+def _score(score: float | None) -> str:
+    return "" if score is None else f" (score {score:+.2f})"

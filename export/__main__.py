@@ -1,0 +1,139 @@
+"""`python -m export`: a RawNet2 checkpoint to a proved ONNX file, and a look into such a file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
+from edge_runtime.model.contract import FORMS
+
+VARIANTS = ("asvspoof2021", "asvspoof5", "eurecom2019", "lanceaking", "edge")
+_EXITS = """exit codes:
+  0  done
+  2  wrong usage, or a variant that must be named
+  4  a checkpoint or model that is missing, damaged, hostile or of another kind
+  5  a file that cannot be written
+
+`python -m export inspect MODEL.onnx` prints what an exported file says of itself."""
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if not 0 < value <= 1 << 22:
+        raise ValueError
+    return value
+
+
+_number.__name__, _positive.__name__ = "finite number", "positive number"  # argparse shows these to the user
+
+
+def _convert_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m export", description=__doc__, epilog=_EXITS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("checkpoint", help="state dict (.pth, .pt) or safetensors; read without running any code in it")
+    add("-o", "--output", required=True, metavar="MODEL.onnx", help="file to write")
+    add("--variant", choices=VARIANTS, help="who trained it; needed where names and shapes cannot tell")
+    add("--form", choices=FORMS, default="streaming", help="input of the file (default: %(default)s, for edge-detect)")
+    add("--sinc-kernel", type=_positive, metavar="TAPS", help="taps of the filters (default: the variant's)")
+    add("--window-samples", type=_positive, metavar="N", help="length of a window (default: the variant's)")
+    add("--name", help="name of the model in the file (default: the checkpoint's own)")
+    for flag, text in (
+        ("--scale", "LLR = scale * raw score + offset (default: the checkpoint's calibration, else 1)"),
+        ("--offset", "see --scale (default: the checkpoint's, else 0)"),
+        ("--threshold", "LLR below which a window is spoof (default: the checkpoint's, else 0)"),
+        ("--threshold-bonafide", "LLR from which a window is bona fide (default: the checkpoint's, or --threshold)"),
+    ):
+        add(flag, type=_number, metavar="X", help=text)
+    _add_json(parser)
+    return parser
+
+
+def _inspect_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m export inspect", description="Prints a model's metadata.")
+    parser.add_argument("model", help="ONNX file written by this program")
+    _add_json(parser)
+    return parser
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON (default when the output is no terminal)")
+
+
+def _inspect(options: argparse.Namespace) -> str:
+    from export.inspection import inspect, table
+
+    facts = inspect(options.model)
+    return json.dumps(facts, indent=2) if options.json else table(facts)
+
+
+def _convert(options: argparse.Namespace) -> str:
+    try:
+        from export.checkpoint import load
+        from export.convert import contract_of, convert
+    except ModuleNotFoundError as missing:
+        raise UsageError(f"{missing.name} is missing: run pip install -e '.[export]' in the clone") from None
+
+    checkpoint = load(
+        options.checkpoint,
+        options.variant,
+        kernel=options.sinc_kernel,
+        window_samples=options.window_samples,
+    )
+    print(f"variant: {checkpoint.found}", file=sys.stderr)
+    contract = contract_of(checkpoint, options.form)
+    if options.threshold is not None and options.threshold_bonafide is None:
+        contract = replace(contract, threshold_bonafide=options.threshold)
+    names = ("name", "scale", "offset", "threshold", "threshold_bonafide")
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    calibrated = contract.calibrated or bool({"scale", "offset"} & given.keys())
+    proof = convert(checkpoint, replace(contract, calibrated=calibrated, **given), options.output)
+    if options.json:
+        return json.dumps(
+            {
+                "output": options.output,
+                "variant": contract.variant,
+                "found": checkpoint.found,
+                "form": contract.form,
+                "largest_difference": proof.difference,
+                "proof": [vars(row) for row in proof.rows],
+            }
+        )
+    return f"{proof.table()}\nwrote {options.output}: largest difference to PyTorch {proof.difference:.1e}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program and gives its exit code; errors are one line on standard error."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    look = given[:1] == ["inspect"]
+    options = _inspect_parser().parse_args(given[1:]) if look else _convert_parser().parse_args(given)
+    options.json = options.json or not sys.stdout.isatty()
+    try:
+        text = _inspect(options) if look else _convert(options)
+        try:
+            print(text, flush=True)
+        except OSError as reason:
+            raise OutputError(f"cannot print the result: {reason.strerror}") from None
+    except EdgeDetectError as error:
+        print(f"export: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

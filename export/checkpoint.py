@@ -1,0 +1,263 @@
+"""Trained weights from and to files: public `.pth` state dicts and our own safetensors, read without trust."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from edge_runtime.errors import ModelError, UsageError
+from export import layout
+from export.atomic import whole_file
+from export.rawnet2 import VARIANTS, Config, RawNet2
+
+LARGEST_BYTES = 1 << 30
+"""Beyond this a file is refused unread; the largest public RawNet2 has 102 MB."""
+_NESTS = ("state_dict", "model_state_dict", "model", "net", "weights")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Raw score to natural-log LLR, `scale * raw + offset`, and the LLRs between which the verdict is unsure."""
+
+    scale: float = 1.0
+    offset: float = 0.0
+    threshold: float = 0.0
+    threshold_bonafide: float = 0.0
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network in evaluation mode with what its file says of it. `found` tells the user how it was recognised."""
+
+    model: RawNet2
+    sha256: str
+    found: str
+    calibration: Calibration | None = None
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+
+
+def load(
+    path: str | Path, variant: str | None = None, *, kernel: int | None = None, window_samples: int | None = None
+) -> Checkpoint:
+    """Reads a checkpoint into a RawNet2 on the CPU, float32, in evaluation mode.
+
+    `kernel` (taps of the sinc filters) and `window_samples` stand in for the variant's defaults, as no shape
+    tells them. An even kernel becomes the next odd one, as in the published code.
+
+    Raises ModelError for a file that is missing, damaged, hostile, of another network or of another variant than
+    named, and UsageError when the variant must be named or an option contradicts the file.
+    """
+    data = _read(Path(path))
+    sha256 = hashlib.sha256(data).hexdigest()
+    if data[8:9] == b"{":
+        state, metadata = _from_safetensors(data)
+    else:
+        state, metadata = _from_pickle(data), {}
+    state = layout.strip(state)
+    _check_numbers(state)
+    if "config" in metadata:
+        config = _config(metadata["config"])
+        if variant not in (None, config.variant):
+            raise ModelError(f"the checkpoint is not {variant}: it says that it is {config.variant}")
+        if kernel not in (None, config.kernel):
+            raise UsageError(f"the checkpoint's filters have {config.kernel} taps: leave out --sinc-kernel")
+        found = f"{config.variant}, as its own metadata says"
+        if vars(layout.widths(state)).items() - asdict(config).items():
+            raise ModelError("the checkpoint's metadata and its weights disagree on the network's widths")
+    else:
+        chosen = layout.detect(state, variant)
+        found = f"{chosen}, {layout.evidence(state, chosen)}"
+        config = VARIANTS[chosen]
+        state = layout.rename(state, layout.style(state), config.live_bn1)
+        config = replace(config, **vars(layout.widths(state)))
+        config = config if kernel is None else replace(config, kernel=kernel + 1 - kernel % 2)
+    config = config if window_samples is None else replace(config, window_samples=window_samples)
+    check_window(config)
+    calibration = Calibration(**_numbers(metadata["calibration"])) if "calibration" in metadata else None
+    return Checkpoint(
+        _fill(config, state),
+        sha256,
+        found,
+        calibration,
+        _json(metadata.get("figures", "{}")),
+        metadata.get("name", ""),
+    )
+
+
+def save(
+    path: str | Path,
+    model: RawNet2,
+    calibration: Calibration | Mapping[str, float] | None = None,
+    figures: Mapping[str, Any] | None = None,
+    name: str = "",
+    half: bool = False,
+) -> None:
+    """Writes `model` as safetensors that `load` reads; the file appears whole or not at all.
+
+    `half` stores matrices and kernels as float16; biases and BatchNorm statistics stay float32, where half
+    precision would cost most and save nothing. Raises ModelError when a weight is NaN, infinite or too large for
+    float16, OutputError when the file cannot be written.
+    """
+    state = {key: tensor.detach().cpu() for key, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    state = {
+        key: (tensor.half() if half and tensor.ndim > 1 else tensor.float()).contiguous()
+        for key, tensor in state.items()
+    }
+    _check_numbers(state)
+    metadata = {"config": json.dumps(asdict(model.config)), "figures": json.dumps(dict(figures or {})), "name": name}
+    if calibration is not None:
+        values = asdict(calibration) if isinstance(calibration, Calibration) else dict(calibration)
+        metadata["calibration"] = json.dumps(asdict(Calibration(**values)))
+    with whole_file(path) as temporary:
+        temporary.write_bytes(safetensors.torch.save(state, metadata))
+
+
+def check_window(config: Config) -> None:
+    """Raises UsageError when a window is too short to leave the GRU one step."""
+    shortest = config.pool * 3 ** len(config.channels) + config.kernel - 1
+    if config.window_samples < shortest:
+        raise UsageError(f"a window of {config.window_samples} samples is too short: the network needs {shortest}")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if not path.is_file():
+            raise ModelError(f"there is no checkpoint file {path}")
+        if path.stat().st_size > LARGEST_BYTES:
+            raise ModelError(f"{path} has more than {LARGEST_BYTES >> 20} MB: it is no RawNet2 checkpoint")
+        return path.read_bytes()
+    except OSError as reason:
+        raise ModelError(f"cannot read {path}: {reason.strerror or reason}") from None
+
+
+def _from_safetensors(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        state = safetensors.torch.load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    except (SafetensorError, ValueError, KeyError, RecursionError) as reason:
+        raise ModelError(f"the checkpoint is cut short or damaged: {_one_line(reason)}") from None
+    return state, header.get("__metadata__") or {}
+
+
+def _from_pickle(data: bytes) -> dict[str, Tensor]:
+    """A state dict out of a `.pth` file, by torch's restricted unpickler, which builds tensors and runs no code."""
+    try:
+        if data[:2] == b"PK":
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                if any(entry.file_size > len(data) for entry in archive.infolist()):
+                    raise ModelError("the checkpoint unpacks to more than its own size: refused")
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except ModelError:
+        raise
+    except Exception as reason:  # hostile bytes may raise anything; none of it is for the user to read
+        if (named := re.search(r"GLOBAL ([\w.]+)|(?:class|function) ([\w.]+)", str(reason))) is not None:
+            raise ModelError(
+                f"the checkpoint holds code or objects ({named[1] or named[2]}), which are never loaded: "
+                "save its state_dict() alone"
+            ) from None
+        raise ModelError("the checkpoint is cut short, damaged or no PyTorch file") from None
+    return _unnest(content)
+
+
+def _unnest(content: object) -> dict[str, Tensor]:
+    for _ in range(4):
+        if not isinstance(content, Mapping):
+            break
+        nested = next((content[key] for key in _NESTS if isinstance(content.get(key), Mapping)), None)
+        if nested is None:
+            return {str(key): tensor for key, tensor in content.items() if isinstance(tensor, Tensor)}
+        content = nested
+    raise ModelError("the checkpoint holds no state dict: save the network's state_dict()")
+
+
+def _check_numbers(state: Mapping[str, Tensor]) -> None:
+    for key, tensor in state.items():
+        if tensor.is_floating_point() and tensor.device.type == "cpu" and tensor.layout == torch.strided:
+            if not bool(torch.isfinite(tensor).all()):
+                raise ModelError(f"the checkpoint's {key} holds NaN or infinite weights: it cannot be used")
+            if key.endswith("running_var") and bool((tensor < 0).any()):
+                raise ModelError(f"the checkpoint's {key} holds a negative variance: it is damaged")
+        else:
+            raise ModelError(f"the checkpoint's {key} holds no plain floating-point numbers: it cannot be used")
+
+
+def _fill(config: Config, state: Mapping[str, Tensor]) -> RawNet2:
+    with torch.device("meta"):
+        expected = {key: tensor.shape for key, tensor in RawNet2(config).state_dict().items() if tensor.ndim}
+    if missing := sorted(expected.keys() - state.keys()):
+        raise ModelError(f"the checkpoint lacks {_some(missing)}: it is cut short or of another variant")
+    if foreign := sorted(state.keys() - expected.keys()):
+        raise ModelError(f"the checkpoint holds {_some(foreign)}, which {config.variant} does not have")
+    for key, shape in expected.items():
+        if state[key].shape != shape:
+            raise ModelError(f"the checkpoint's {key} has the shape {list(state[key].shape)}, not {list(shape)}")
+    model = RawNet2(config)
+    model.load_state_dict({key: tensor.float() for key, tensor in state.items()}, strict=False)
+    return model.eval()
+
+
+def _config(text: str) -> Config:
+    """The Config in a checkpoint's metadata. Raises ModelError when a field is missing, foreign or absurd."""
+    values = _json(text)
+    kinds = {entry.name: entry.type for entry in fields(Config)}
+    if foreign := sorted(values.keys() - kinds.keys()):
+        raise ModelError(f"the checkpoint's config has fields that this release does not know: {_some(foreign)}")
+    try:
+        config = Config(**{**values, "channels": tuple(values["channels"])})
+    except (KeyError, TypeError):
+        raise ModelError("the checkpoint's config lacks a field or is damaged") from None
+    for name, kind in kinds.items():
+        value = getattr(config, name)
+        if kind == "int":
+            good = type(value) is int and (name == "extra_mel_points" or value > 0) and 0 <= value <= 1 << 22
+        elif kind == "tuple[int, ...]":
+            good = len(value) > 0 and all(type(width) is int and width > 0 for width in value)
+        else:
+            good = type(value).__name__ == kind
+        if not good:
+            raise ModelError(f"the checkpoint's config says {name} = {value!r}, which cannot be")
+    if config.compression not in ("none", "log") or config.filters * config.kernel > 1 << 24:
+        raise ModelError("the checkpoint's config describes a network that this release cannot build")
+    return config
+
+
+def _numbers(text: str) -> dict[str, float]:
+    values = _json(text)
+    names = {entry.name for entry in fields(Calibration)}
+    if values.keys() - names or not all(
+        type(value) in (int, float) and math.isfinite(value) for value in values.values()
+    ):
+        raise ModelError("the checkpoint's calibration is damaged")
+    return {name: float(value) for name, value in values.items()}
+
+
+def _json(text: object) -> dict[str, Any]:
+    try:
+        values = json.loads(str(text))
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise ModelError("the checkpoint's metadata is damaged")
+    return values
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _one_line(reason: BaseException) -> str:
+    return " ".join(str(reason).split())[:160]

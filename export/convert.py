@@ -1,0 +1,52 @@
+"""A loaded checkpoint to a proved ONNX file: contract, graph, proof, and only then the file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+
+from edge_runtime.errors import ModelError, OutputError, UsageError
+from edge_runtime.model.contract import Contract
+from export.atomic import whole_file
+from export.checkpoint import Checkpoint
+from export.graph import build
+from export.parity import Proof, demand, prove
+
+
+def contract_of(checkpoint: Checkpoint, form: str) -> Contract:
+    """The contract of an fp32 file made from `checkpoint`, with what the checkpoint says of itself."""
+    config = checkpoint.model.config
+    contract = Contract(
+        form=form,
+        variant=config.variant,
+        sample_rate=config.sample_rate,
+        window_samples=config.window_samples,
+        pool=config.pool,
+        filters=checkpoint.model.filters.numpy(),
+        source_sha256=checkpoint.sha256,
+        name=checkpoint.name,
+        figures=checkpoint.figures,
+    )
+    given = checkpoint.calibration
+    return contract if given is None else replace(contract, calibrated=True, **vars(given))
+
+
+def convert(checkpoint: Checkpoint, contract: Contract, path: str | Path) -> Proof:
+    """Writes `checkpoint` as ONNX under `contract` and gives the proof of it.
+
+    Raises ModelError, and leaves `path` as it was, when the exported graph does not compute what PyTorch does;
+    OutputError when the file cannot be written; UsageError when the contract's numbers make no sense.
+    """
+    if Path(path).is_dir():
+        raise OutputError(f"cannot write {path}: it is a folder")
+    try:
+        contract.check()
+    except ModelError as reason:
+        raise UsageError(str(reason)) from None
+    with whole_file(path) as temporary:
+        onnx.save(build(checkpoint.model, contract), temporary)
+        proof = prove(checkpoint.model, temporary)
+        demand(proof)
+    return proof

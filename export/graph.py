@@ -1,0 +1,227 @@
+"""A RawNet2 as one ONNX file: everything constant folded, dynamic in batch and time, free of the host's traces.
+
+What is folded, and why each is exact:
+- the filter bank is data, not code: an initializer of the `waveform` form, metadata only of the `streaming` form;
+- `bn2` follows `conv1` with nothing between, and the zero padding lies before the convolution:
+  bn(W*x + b) = (sW)*x + s(b - mean) + beta, with s = gamma / sqrt(var + eps);
+- the other BatchNorms precede an activation and follow a pool or a sigmoid's product: they become s*x + t;
+- `fc2(fc1(x))` has no activation between: one matrix;
+- only the GRU's last step is read, so its final state is taken and no sequence leaves the last layer;
+- the log-softmax of some published variants is left out: the file gives logits.
+Folding is computed in float64 and rounded once.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from contextlib import redirect_stdout
+
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edge_runtime.errors import ModelError
+from edge_runtime.model.contract import FORMS, Contract
+from edge_runtime.model.network import INPUTS
+from export.rawnet2 import LEVEL_FLOOR, RELATIVE_FLOOR, Block, Config, RawNet2
+
+OPSET = 18
+IR_VERSION = 8
+"""The pair that ONNX Runtime reads since 1.14; newer ones would give nothing here and shut out older wheels."""
+OUTPUT = "logits"
+
+
+def _affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+    """A BatchNorm in evaluation as float64 scale and shift, [channels] each."""
+    scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)  # type: ignore[union-attr]
+    return scale, norm.bias.double() - norm.running_mean.double() * scale  # type: ignore[union-attr]
+
+
+def _max_pool(x: Tensor, size: int) -> Tensor:
+    """Max-pool over time, [B, C, T] -> [B, C, T // size], as an ONNX node: torch.export would freeze T at its own."""
+    return torch.onnx.ops.symbolic(
+        "MaxPool",
+        (x,),
+        {"kernel_shape": [size], "strides": [size]},
+        dtype=x.dtype,
+        shape=(x.shape[0], x.shape[1], x.shape[2] // size),
+        version=OPSET,
+    )
+
+
+class _Affine(nn.Module):
+    """s*x + t per channel: a BatchNorm that no convolution can take in."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, norm: nn.BatchNorm1d) -> None:
+        super().__init__()
+        scale, shift = _affine(norm)
+        self.register_buffer("scale", scale.float().unsqueeze(1))
+        self.register_buffer("shift", shift.float().unsqueeze(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale + self.shift
+
+
+class _FoldedBlock(nn.Module):
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        scale, shift = _affine(block.bn2)
+        self.bn1 = None if block.bn1 is None else _Affine(block.bn1)
+        self.conv1 = nn.Conv1d(block.conv1.in_channels, block.conv1.out_channels, 3, padding=1)
+        self.conv1.weight.copy_(block.conv1.weight.double() * scale[:, None, None])
+        self.conv1.bias.copy_(block.conv1.bias.double() * scale + shift)  # type: ignore[union-attr]
+        self.conv2, self.downsample, self.attention = block.conv2, block.downsample, block.attention
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x if self.bn1 is None else functional.leaky_relu(self.bn1(x), 0.3)
+        y = functional.leaky_relu(self.conv1(y), 0.3)
+        y = self.conv2(y) + (x if self.downsample is None else self.downsample(x))
+        y = _max_pool(y, 3)
+        scale = torch.sigmoid(self.attention(y.mean(dim=2))).unsqueeze(2)
+        return y * scale + scale
+
+
+class _LastState(nn.Module):
+    """A GRU's last step as ONNX GRU nodes: [T, B, in] -> [B, nodes]; to be exported, not to be run.
+
+    The nodes are written here because torch.export unrolls its own GRU over a fixed time, and because
+    `linear_before_reset` (torch's way: the reset gate acts after the recurrent product) is not to be left to a
+    converter. ONNX orders the gates update, reset, new; torch reset, update, new.
+    """
+
+    def __init__(self, gru: nn.GRU) -> None:
+        super().__init__()
+        self.nodes, self.layers = gru.hidden_size, gru.num_layers
+        for layer in range(gru.num_layers):
+            for kind, name in (("weight_ih", "W"), ("weight_hh", "R"), ("bias_ih", "B"), ("bias_hh", "Rb")):
+                reset, update, new = getattr(gru, f"{kind}_l{layer}").detach().chunk(3)
+                self.register_buffer(f"{name}{layer}", torch.cat((update, reset, new)).unsqueeze(0))
+            biases = torch.cat((self.get_buffer(f"B{layer}"), self.get_buffer(f"Rb{layer}")), 1)
+            self.register_buffer(f"B{layer}", biases)
+            delattr(self, f"Rb{layer}")
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = x
+        for layer in range(self.layers):
+            steps, batch = x.shape[0], x.shape[1]
+            sequence, state = torch.onnx.ops.symbolic_multi_out(
+                "GRU",
+                (x, *(self.get_buffer(f"{name}{layer}") for name in "WRB")),
+                {"hidden_size": self.nodes, "linear_before_reset": 1},
+                dtypes=(x.dtype, x.dtype),
+                shapes=((steps, 1, batch, self.nodes), (1, batch, self.nodes)),
+                version=OPSET,
+            )
+            x = sequence.squeeze(1)
+        return state.squeeze(0)
+
+
+class Folded(nn.Module):
+    """The network of one form with everything constant folded; what the exporter traces."""
+
+    filters: Tensor
+
+    @torch.no_grad()
+    def __init__(self, model: RawNet2, form: str) -> None:
+        super().__init__()
+        self.config, self.form = model.config, form
+        if form == "waveform":
+            self.register_buffer("filters", model.filters.unsqueeze(1))
+        self.first_bn, self.bn_before_gru = _Affine(model.first_bn), _Affine(model.bn_before_gru)
+        self.blocks = nn.ModuleList(_FoldedBlock(block) for block in model.blocks)  # type: ignore[arg-type]
+        self.gru = _LastState(model.gru)
+        first, second = model.fc1, model.fc2
+        self.head = nn.Linear(first.in_features, 2)
+        self.head.weight.copy_(second.weight.double() @ first.weight.double())
+        self.head.bias.copy_(second.weight.double() @ first.bias.double() + second.bias.double())
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.form == "waveform":
+            x = functional.conv1d(x.unsqueeze(1), self.filters)
+            x = _max_pool(x.abs(), self.config.pool)
+        if self.config.compression == "log":
+            x = torch.log(x / (x.mean(dim=(1, 2), keepdim=True) + LEVEL_FLOOR) + RELATIVE_FLOOR)
+        x = functional.selu(self.first_bn(x))
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.gru(functional.selu(self.bn_before_gru(x)).permute(2, 0, 1)))
+
+
+def shortest_input(config: Config, form: str) -> int:
+    """The fewest samples (`waveform`) or frames (`streaming`) that leave the GRU one step."""
+    frames = 3 ** len(config.channels)
+    return frames if form == "streaming" else frames * config.pool + config.kernel - 1
+
+
+def build(model: RawNet2, contract: Contract) -> onnx.ModelProto:
+    """The ONNX model of `contract.form`, with the contract in its metadata.
+
+    Input `waveform`, float32 [batch, samples], or `features`, float32 [batch, filters, frames]; output `logits`,
+    float32 [batch, 2]. Batch and time are both free. Raises ModelError when torch or ONNX refuse the network.
+    """
+    config, form = model.config, contract.form
+    if form not in FORMS:
+        raise ModelError(f"there is no form {form!r}; known are {', '.join(FORMS)}")
+    length = config.window_samples if form == "waveform" else config.frames
+    example = torch.zeros((2, length) if form == "waveform" else (2, config.filters, length))
+    name, time_axis = INPUTS[form], example.ndim - 1
+    shapes = {
+        0: torch.export.Dim("batch", min=1),
+        time_axis: torch.export.Dim(
+            "samples" if form == "waveform" else "frames", min=shortest_input(config, form)
+        ),
+    }
+    exporter_log = logging.getLogger("torch.onnx")
+    level = exporter_log.level
+    exporter_log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                Folded(model, form),
+                (example,),
+                dynamo=True,
+                input_names=[name],
+                output_names=[OUTPUT],
+                dynamic_shapes=(shapes,),
+                opset_version=OPSET,
+                optimize=True,
+                verbose=False,
+            )
+        if program is None:
+            raise RuntimeError("the exporter gave nothing")
+        proto = program.model_proto
+    except Exception as reason:  # the exporter raises what its many passes raise
+        raise ModelError(f"torch cannot export this network: {' '.join(str(reason).split())[:160]}") from reason
+    finally:
+        exporter_log.setLevel(level)
+    return _clean(proto, contract)
+
+
+def _clean(proto: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
+    """Leaves the mathematics and the contract; takes out source lines, stack traces and the host's paths."""
+    graph = proto.graph
+    proto.ir_version = IR_VERSION
+    proto.producer_name, proto.producer_version, proto.doc_string = "edge-detect", "", ""
+    graph.name, graph.doc_string = f"rawnet2_{contract.variant}_{contract.form}", ""
+    del graph.value_info[:], graph.metadata_props[:], proto.metadata_props[:]
+    for item in (*graph.node, *graph.initializer, *graph.input, *graph.output):
+        item.doc_string = ""
+        del item.metadata_props[:]
+    for key, text in contract.to_metadata().items():
+        proto.metadata_props.add(key=key, value=text)
+    axes = graph.input[0].type.tensor_type.shape.dim
+    if proto.functions or not (axes[0].dim_param and axes[-1].dim_param):
+        raise ModelError("this torch exports another graph than expected: use the versions that pyproject.toml names")
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as reason:
+        raise ModelError(f"ONNX rejects the exported graph: {' '.join(str(reason).split())[:160]}") from None
+    return proto

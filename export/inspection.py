@@ -1,0 +1,54 @@
+"""What an ONNX file says of itself, for a reader or for a program."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.model.network import Network
+
+
+def inspect(path: str | Path) -> dict[str, Any]:
+    """The contract of an ONNX file and the file's own facts, ready for JSON; the filters by their shape alone.
+
+    Raises ModelError when the file is missing, damaged, or no edge-detect model.
+    """
+    network = Network.load(path)
+    contract = network.contract
+    found = {entry.name: getattr(contract, entry.name) for entry in fields(contract) if entry.name != "filters"}
+    return {
+        **found,
+        "figures": dict(contract.figures),
+        "filter_shape": list(contract.filters.shape),
+        "frames": contract.frames,
+        "hop_multiple": contract.hop_multiple,
+        "window_seconds": contract.window_samples / contract.sample_rate,
+        "polarity": "higher-is-bonafide",
+        "dynamic_time": network.dynamic_time,
+        "bytes": Path(path).stat().st_size,
+        "sha256": network.sha256,
+    }
+
+
+def table(facts: dict[str, Any]) -> str:
+    """The facts as lines of a name and a value; nested ones indented below their name."""
+    width = max(len(name) for name in facts) + 2
+    lines = []
+    for name, value in facts.items():
+        if isinstance(value, dict) and value:
+            lines.append(name)
+            lines += [f"  {line}" for line in table(value).splitlines()]
+        else:
+            lines.append(f"{name:<{width}}{_text(value)}")
+    return "\n".join(lines)
+
+
+def _text(value: object) -> str:
+    if value is None or value in ("", {}, []):
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return " x ".join(map(str, value)) if all(isinstance(part, int) for part in value) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,104 @@
+"""Shared fixtures: tiny RawNet2 models with random weights, exported to both forms, and sounds to score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from numpy.typing import NDArray
+
+from edge_runtime.model.contract import Contract
+from edge_runtime.model.network import Network
+from export import graph
+from export.rawnet2 import VARIANTS, Config, RawNet2
+
+settings.register_profile(
+    "edge-detect", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("edge-detect")
+torch.set_num_threads(1)
+
+TINY = replace(
+    VARIANTS["edge"],
+    window_samples=16000,
+    kernel=65,
+    filters=6,
+    channels=(6, 8, 8, 8),
+    gru_nodes=8,
+    gru_layers=2,
+    fc_nodes=8,
+)
+
+
+def random_model(config: Config, seed: int = 0) -> RawNet2:
+    """A network in evaluation whose weights and running statistics are random, so that all have an effect."""
+    torch.manual_seed(seed)
+    model = RawNet2(config)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm1d):
+            assert module.running_mean is not None and module.running_var is not None
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.uniform_(module.bias, -0.5, 0.5)
+            torch.nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
+    # A random head gives logits that hardly differ between sounds; a larger one makes differences visible.
+    torch.nn.init.normal_(model.fc2.weight, 0.0, 4.0)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> RawNet2:
+    """The PyTorch network that the exported tiny models come from: 1 s windows, 6 filters, pool 9."""
+    return random_model(TINY)
+
+
+@pytest.fixture(scope="session")
+def exported(tiny_model: RawNet2, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Gives the ONNX file of a form, exported once. Its score is twice the logits' difference, plus 0.25."""
+    folder = tmp_path_factory.mktemp("models")
+
+    def path(form: str) -> Path:
+        file = folder / f"{form}.onnx"
+        if not file.exists():
+            contract = Contract(
+                form=form,
+                variant="edge",
+                sample_rate=TINY.sample_rate,
+                window_samples=TINY.window_samples,
+                pool=TINY.pool,
+                filters=tiny_model.filters.numpy(),
+                calibrated=True,
+                scale=2.0,
+                offset=0.25,
+                threshold=-0.5,
+                threshold_bonafide=0.5,
+                name="tiny",
+            )
+            onnx.save(graph.build(tiny_model, contract), str(file))
+        return file
+
+    return path
+
+
+@pytest.fixture(scope="session", params=["streaming", "waveform"])
+def network(request: pytest.FixtureRequest, exported: Callable[[str], Path]) -> Network:
+    """The tiny model opened by the runtime, in either form."""
+    return Network.load(exported(request.param))
+
+
+def voice(seconds: float, seed: int = 0, rate: int = 16000) -> NDArray[np.float32]:
+    """Something like speech, float32 [n]: gliding harmonics in syllables with pauses, over faint noise."""
+    generator = np.random.default_rng(seed)
+    time = np.arange(round(seconds * rate)) / rate
+    pitch = 120 + 60 * generator.random() + 20 * np.sin(2 * np.pi * (0.5 + generator.random()) * time)
+    phase = 2 * np.pi * np.cumsum(pitch) / rate
+    harmonics = sum(np.sin(k * phase + generator.random()) / k for k in range(1, 20))
+    syllables = np.maximum(0, np.sin(2 * np.pi * (2 + generator.random()) * time)) ** 2
+    sound = 0.1 * harmonics * syllables + 0.003 * generator.standard_normal(time.size)
+    return np.asarray(sound, np.float32)

@@ -1,0 +1,1 @@
+"""Sound cards without hardware: servers in user space that alsa-lib shows as `hw:1`."""

@@ -1,0 +1,107 @@
+"""A microphone `hw:1` that a JACK server with its dummy driver plays: paced, at one rate only, with real overflows."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+
+_ALSA = """\
+pcm.!hw {
+  @args [ CARD DEV SUBDEV ]
+  @args.CARD { type string default "0" }
+  @args.DEV { type string default "0" }
+  @args.SUBDEV { type string default "0" }
+  type jack
+  capture_ports { 0 "micfeed:out" }
+  playback_ports { 0 "system:playback_1" }
+}
+pcm."hw:1" {
+  type jack
+  capture_ports { 0 "micfeed:out" }
+  playback_ports { 0 "system:playback_1" }
+}
+"""
+_FEED = """\
+import sys, time, jack, soundfile
+sound, rate = soundfile.read(sys.argv[1], dtype="float32")
+client = jack.Client("micfeed", no_start_server=True)
+port = client.outports.register("out")
+place = 0
+
+@client.set_process_callback
+def process(frames):
+    global place
+    part = sound[place : place + frames]
+    out = port.get_array()
+    out[: len(part)] = part
+    out[len(part) :] = 0
+    place = (place + frames) % len(sound)
+
+with client:
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+class JackMicrophone:
+    """Inside the context programs started with `environment` find the microphone; it loops a WAV of its own rate."""
+
+    def __init__(self, wav: Path, rate: int) -> None:
+        self._wav = wav
+        self._rate = rate
+        self._home = Path(tempfile.mkdtemp(prefix="jack"))
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.environment = {
+            **os.environ,
+            "HOME": str(self._home),
+            "XDG_RUNTIME_DIR": str(self._home),
+            "JACK_NO_AUDIO_RESERVATION": "1",
+            "JACK_NO_START_SERVER": "1",
+            "JACK_DEFAULT_SERVER": self._home.name,
+        }
+
+    def __enter__(self) -> JackMicrophone:
+        (self._home / ".asoundrc").write_text(_ALSA)
+        (self._home / "feed.py").write_text(_FEED)
+        server = ["jackd", "-n", self._home.name, "-r", "-d", "dummy", "-r", str(self._rate), "-p", "256"]
+        self._start(server, "jackd")
+        for _ in range(30):
+            time.sleep(0.3)
+            feeder = self._start([sys.executable, str(self._home / "feed.py"), str(self._wav)], "feed")
+            assert feeder.stdout
+            if feeder.stdout.readline() == b"ready\n":
+                return self
+            self._processes.pop().wait()
+        log = "".join(path.read_text(errors="replace") for path in self._home.glob("*.log"))
+        self._end()
+        raise RuntimeError(f"JACK did not start: {log}")
+
+    def kill(self) -> None:
+        """The server dies under the program that listens."""
+        self._processes[0].kill()
+        self._processes[0].wait()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def _start(self, command: list[str], name: str) -> subprocess.Popen[bytes]:
+        with open(self._home / f"{name}.log", "wb") as log:
+            process = subprocess.Popen(command, env=self.environment, stdout=subprocess.PIPE, stderr=log)
+        self._processes.append(process)
+        return process
+
+    def _end(self) -> None:
+        for process in reversed(self._processes):
+            process.kill()
+            process.wait()
+            if process.stdout:
+                process.stdout.close()
+        shutil.rmtree(self._home, ignore_errors=True)

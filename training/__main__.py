@@ -1,0 +1,118 @@
+"""`python -m training --data DIR`: trains a RawNet2 from labelled clips."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from benchmarks.protocols import Clip, read_clips
+from edge_runtime.errors import EdgeDetectError, InputError, OutputError
+from export.rawnet2 import VARIANTS, Config
+from training.batches import Library
+from training.fit import Recipe, Trainer
+from training.plot import plot_run
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; every field of `Recipe` is an option."""
+    command = argparse.ArgumentParser(
+        prog="python -m training",
+        description="Train a RawNet2 on folders bonafide/ and spoof/, a CSV, or an ASVspoof protocol.",
+        epilog="Exit codes: 0 done, 2 usage, 3 data, 4 checkpoint, 5 output. "
+        "Stopped runs go on where they were when called again with the same -o.",
+    )
+    command.add_argument(
+        "--data", type=Path, action="append", required=True, help="folder, CSV or protocol; repeatable"
+    )
+    command.add_argument("--dev", type=Path, help="folder, CSV or protocol to choose the best weights on")
+    command.add_argument("--audio", type=Path, help="folder of the clips that a protocol names")
+    command.add_argument("-o", "--output", type=Path, required=True, help="folder for checkpoints and the plot")
+    command.add_argument("--variant", choices=sorted(VARIANTS), default="edge")
+    command.add_argument("--filters", type=int, help="bands of the filter bank")
+    command.add_argument("--kernel", type=int, help="taps of the filter bank")
+    command.add_argument("--mel", action=argparse.BooleanOptionalAction, help="mel-spaced bands, else linear")
+    command.add_argument("--channels", type=lambda text: tuple(int(n) for n in text.split(",")), help="64,64,128,…")
+    command.add_argument("--gru-nodes", type=int)
+    command.add_argument("--gru-layers", type=int)
+    command.add_argument("--threads", type=int, default=0, help="threads of the network (default: all cores)")
+    for setting in fields(Recipe):
+        name = "--" + setting.name.replace("_", "-")
+        if isinstance(setting.default, bool):
+            command.add_argument(name, action=argparse.BooleanOptionalAction, default=setting.default)
+        else:
+            command.add_argument(
+                name, type=type(setting.default), default=setting.default, help="(default: %(default)s)"
+            )
+    return command
+
+
+def configure(arguments: argparse.Namespace) -> Config:
+    """The network that the options describe."""
+    chosen = {
+        "filters": arguments.filters,
+        "kernel": arguments.kernel,
+        "mel_scale": arguments.mel,
+        "channels": arguments.channels,
+        "gru_nodes": arguments.gru_nodes,
+        "gru_layers": arguments.gru_layers,
+    }
+    return replace(VARIANTS[arguments.variant], **{key: value for key, value in chosen.items() if value is not None})
+
+
+def library(locations: list[Path], audio: Path | None, sample_rate: int, need: str) -> Library:
+    """Reads clips into memory and says what it could not read. Raises InputError when a label is missing."""
+    clips: list[Clip] = []
+    for location in locations:
+        clips += read_clips(location, audio)
+    found = Library(clips, sample_rate, tqdm)
+    for line in found.unreadable[:10]:
+        print(f"left out: {line}", file=sys.stderr)
+    if found.unreadable:
+        print(f"left out {len(found.unreadable)} of {len(clips)} clips", file=sys.stderr)
+    labels = {clip.label for clip in found.clips}
+    if labels != {"bonafide", "spoof"}:
+        raise InputError(f"the {need} data need both bonafide and spoof clips, found {sorted(labels) or 'none'}")
+    print(
+        f"{need}: {len(found.clips)} clips, {found.hours('bonafide'):.2f} h bona fide, "
+        f"{found.hours('spoof'):.2f} h spoof"
+    )
+    return found
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code."""
+    arguments = parser().parse_args(argv)
+    import torch
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    try:
+        config = configure(arguments)
+        recipe = Recipe(**{setting.name: getattr(arguments, setting.name) for setting in fields(Recipe)})
+        try:
+            arguments.output.mkdir(parents=True, exist_ok=True)
+        except OSError as reason:
+            raise OutputError(f"cannot make the folder {arguments.output}: {reason}") from None
+        train = library(arguments.data, arguments.audio, config.sample_rate, "training")
+        dev = library([arguments.dev], arguments.audio, config.sample_rate, "dev") if arguments.dev else None
+        trainer = Trainer(config, recipe, train, dev, arguments.output)
+        if trainer.resume():
+            print(f"going on from step {trainer.run.step}")
+        run = trainer.fit()
+        plot_run(run.history, arguments.output / "training.png")
+        print(f"best checkpoint: {arguments.output / 'best.safetensors'}")
+    except EdgeDetectError as reason:
+        print(f"error: {reason}", file=sys.stderr)
+        return reason.exit_code
+    except KeyboardInterrupt:
+        print("stopped: call again with the same -o to go on from the last evaluation", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""Endless random batches of augmented crops, balanced over labels, sources and synthesizers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from benchmarks.protocols import Clip
+from edge_runtime.errors import EdgeDetectError, InputError
+from training.augment import augment
+
+SHORTEST_SECONDS = 0.7
+
+
+def load(path: Path, sample_rate: int) -> NDArray[np.float32]:
+    """The samples of a clip, float32 [n], mixed to mono and resampled. Raises InputError."""
+    try:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (OSError, soundfile.SoundFileError) as reason:
+        raise InputError(f"cannot read {path}: {reason}") from None
+    mono = np.nan_to_num(samples.mean(axis=1))
+    return soxr.resample(mono, rate, sample_rate).astype(np.float32) if rate != sample_rate else mono
+
+
+def repeat_to(samples: NDArray[np.float32], length: int) -> NDArray[np.float32]:
+    """The samples, repeated until there are `length` of them: RawNet2's padding."""
+    return np.resize(samples, length) if len(samples) else np.zeros(length, np.float32)
+
+
+def groups(clips: Sequence[Clip]) -> Iterator[tuple[tuple[str, str], list[int]]]:
+    """The indices of clips that belong together: one source of human speech, one synthesizer."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for index, clip in enumerate(clips):
+        found.setdefault((clip.label, clip.source if clip.is_bonafide else clip.system), []).append(index)
+    yield from found.items()
+
+
+class Library:
+    """All clips in memory as 16-bit samples; unreadable ones are left out and named in `unreadable`."""
+
+    def __init__(self, clips: Sequence[Clip], sample_rate: int, progress: type | None = None) -> None:
+        self.sample_rate = sample_rate
+        self.clips: list[Clip] = []
+        self.samples: list[NDArray[np.int16]] = []
+        self.unreadable: list[str] = []
+        for clip in progress(clips, desc="reading clips", unit="clip") if progress else clips:
+            try:
+                samples = load(clip.path, sample_rate)
+            except EdgeDetectError as reason:
+                self.unreadable.append(str(reason))
+                continue
+            if len(samples) < sample_rate * 0.2 or not np.any(samples):
+                self.unreadable.append(f"{clip.path} is empty, silent or shorter than 0.2 s")
+                continue
+            self.clips.append(clip)
+            self.samples.append((np.clip(samples, -1, 1) * 32767).astype(np.int16))
+        place = {clip.path.resolve(): index for index, clip in enumerate(self.clips)}
+        self.original = np.array([place.get(c.original.resolve(), -1) if c.original else -1 for c in self.clips])
+        """Index of the human clip that a copy was made from; -1 where there is none."""
+
+    def hours(self, label: str) -> float:
+        total = sum(len(s) for c, s in zip(self.clips, self.samples, strict=True) if c.label == label)
+        return total / self.sample_rate / 3600
+
+    def weights(self, label: str) -> NDArray[np.float64]:
+        """Probability of each clip of a label: its groups weigh as the square root of their size."""
+        weights = np.zeros(len(self.clips))
+        for (group_label, _), members in groups(self.clips):
+            if group_label == label:
+                weights[members] = len(members) ** -0.5
+        return weights / max(weights.sum(), 1e-12)
+
+
+class Crops(IterableDataset[tuple[Tensor, Tensor]]):
+    """Yields batches forever: waveforms float32 [batch, crop_samples] and labels int64 [batch] (1 = bona fide).
+
+    A batch is made of pairs of a spoofed and a human crop. Where the spoofed clip is a copy of a human one, the
+    pair may be the two of them, cut and augmented alike: then nothing but the trace of synthesis tells them apart.
+    Give it to a DataLoader with batch_size=None. Batch `n` depends on `seed` and `n` alone, whatever the number
+    of workers, so a resumed run goes on where it stopped.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        batch: int,
+        crop_samples: int,
+        seed: int,
+        first: int,
+        strength: float,
+        matched: float,
+    ) -> None:
+        """`matched` is the probability that a copy brings its original along."""
+        self.library, self.batch, self.crop_samples = library, batch, crop_samples
+        self.seed, self.first, self.strength, self.matched = seed, first, strength, matched
+        self.bonafide = np.cumsum(library.weights("bonafide"))
+        self.spoof = np.cumsum(library.weights("spoof"))
+
+    def make(self, number: int) -> tuple[Tensor, Tensor]:
+        """Batch `number`."""
+        rng = np.random.default_rng((self.seed, number))
+        waveforms = np.empty((self.batch, self.crop_samples), np.float32)
+        labels = np.arange(self.batch) % 2
+        for row in range(0, self.batch, 2):
+            spoof = _draw(self.spoof, rng)
+            original = int(self.library.original[spoof])
+            matched = original >= 0 and rng.random() < self.matched
+            bonafide = original if matched else _draw(self.bonafide, rng)
+            seeds = rng.integers(0, 1 << 32, 2)
+            waveforms[row] = self._crop(self.library.samples[spoof], np.random.default_rng(seeds[0]))
+            if row + 1 < self.batch:
+                rng_bonafide = np.random.default_rng(seeds[0 if matched else 1])
+                waveforms[row + 1] = self._crop(self.library.samples[bonafide], rng_bonafide)
+        return torch.from_numpy(waveforms), torch.from_numpy(labels)
+
+    def _crop(self, clip: NDArray[np.int16], rng: np.random.Generator) -> NDArray[np.float32]:
+        """A random stretch, at times a short one, augmented and repeated up to the crop's length.
+
+        Short stretches come from both labels alike, so that repetition is no sign of either.
+        """
+        rate = self.library.sample_rate
+        length = int(self.crop_samples * 1.12)  # speed shortens by up to 10 %
+        if rng.random() < 0.25:
+            length = int(rng.uniform(SHORTEST_SECONDS * rate, length))
+        start = rng.integers(0, max(1, len(clip) - length + 1))
+        samples = clip[start : start + length].astype(np.float32) / 32768
+        samples = augment(samples, rng, rate, self.strength)
+        return repeat_to(samples[: self.crop_samples], self.crop_samples)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        worker = torch.utils.data.get_worker_info()
+        step, offset = (worker.num_workers, worker.id) if worker else (1, 0)
+        number = self.first + offset
+        while True:
+            yield self.make(number)
+            number += step
+
+
+def _draw(cumulative: NDArray[np.float64], rng: np.random.Generator) -> int:
+    return min(int(np.searchsorted(cumulative, rng.random() * cumulative[-1])), len(cumulative) - 1)

@@ -1,0 +1,216 @@
+"""The training run: from a library of clips to checkpoints that resume, with early stopping on a dev set."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from benchmarks.metrics import eer
+from edge_runtime.errors import EdgeDetectError, ModelError, OutputError
+from export.checkpoint import save
+from export.rawnet2 import Config, RawNet2
+from training.batches import Crops, Library
+from training.scoring import score_clips
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every setting of a run; it is written into the checkpoints."""
+
+    steps: int = 6000
+    batch: int = 64
+    crop_seconds: float = 2.0
+    long_crop_seconds: float = 4.0  # length of the crops in the last part of the run
+    long_share: float = 0.1  # which part of the steps that is
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: int = 200
+    label_smoothing: float = 0.05
+    average: float = 0.998  # decay of the exponential moving average of the weights
+    matched: float = 0.6  # probability that a copy brings its human original along
+    augmentation: float = 1.0  # scales the probability of every augmentation
+    evaluate_every: int = 400
+    patience: int = 0  # evaluations without a better dev EER before the run ends; 0 = never
+    seed: int = 1
+    workers: int = 2
+    compile: bool = True
+
+
+@dataclass
+class Run:
+    """What a run has come to; with the weights it is the checkpoint that resumes."""
+
+    step: int = 0
+    best_eer: float = 1.0
+    since_best: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+class Trainer:
+    """Trains a RawNet2. `dev` may be None: then the last weights are the best ones."""
+
+    def __init__(self, config: Config, recipe: Recipe, train: Library, dev: Library | None, folder: Path) -> None:
+        torch.manual_seed(recipe.seed)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.config, self.recipe, self.train, self.dev, self.folder = config, recipe, train, dev, folder
+        self.model = RawNet2(config).to(self.device)
+        self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
+        # Norms and biases are not decayed: that only slows them.
+        decayed = [p for p in self.model.parameters() if p.ndim > 1]
+        free = [p for p in self.model.parameters() if p.ndim <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}],
+            lr=recipe.learning_rate,
+        )
+        self.run = Run()
+        self.classify = torch.compile(self.model.classify) if recipe.compile else self.model.classify
+
+    @property
+    def network(self) -> RawNet2:
+        """The network with averaged weights."""
+        network = self.averaged.module
+        assert isinstance(network, RawNet2)
+        return network
+
+    def learning_rate(self, step: int) -> float:
+        """Linear warm-up, then a half cosine down to 1 %."""
+        recipe = self.recipe
+        if step < recipe.warmup:
+            return recipe.learning_rate * (step + 1) / recipe.warmup
+        share = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+        return float(recipe.learning_rate * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * min(1.0, share)))))
+
+    def step(self, waveforms: Tensor, labels: Tensor) -> float:
+        """One step of descent; returns the loss."""
+        self.model.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(self.run.step)
+        features = self.model.features_fft(waveforms.to(self.device))
+        logits = self.classify(features)
+        loss = functional.cross_entropy(logits, labels.to(self.device), label_smoothing=self.recipe.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+        self.optimizer.step()
+        self.averaged.update_parameters(self.model)
+        self.run.step += 1
+        return float(loss.detach())
+
+    def fit(self) -> Run:
+        """Runs to the end of the schedule or until dev stops improving; safe to stop at any moment."""
+        recipe, run = self.recipe, self.run
+        long_from = int(recipe.steps * (1 - recipe.long_share))
+        bar = tqdm(total=recipe.steps, initial=run.step, unit="step", desc="training", smoothing=0.05)
+        while run.step < recipe.steps:
+            long = run.step >= long_from
+            until = recipe.steps if long else long_from
+            for waveforms, labels in self._batches(long):
+                loss = self.step(waveforms, labels)
+                bar.update()
+                run.history.append({"step": run.step, "loss": loss, "clips": len(labels), "time": time.time()})
+                last = run.step >= recipe.steps
+                if run.step % recipe.evaluate_every == 0 or last:
+                    self.evaluate()
+                    bar.write(self.progress_line())
+                    if recipe.patience and run.since_best >= recipe.patience:
+                        bar.write(f"no better dev EER in {recipe.patience} evaluations: stopping early")
+                        return run
+                if run.step >= until:
+                    break
+        bar.close()
+        return run
+
+    def _batches(self, long: bool) -> DataLoader[tuple[Tensor, Tensor]]:
+        recipe = self.recipe
+        seconds = recipe.long_crop_seconds if long else recipe.crop_seconds
+        batch = max(2, round(recipe.batch * recipe.crop_seconds / seconds))
+        crops = Crops(
+            self.train, batch, int(seconds * self.config.sample_rate), recipe.seed, self.run.step, recipe.augmentation,
+            recipe.matched,
+        )  # fmt: skip
+        return DataLoader(
+            crops, batch_size=None, num_workers=recipe.workers, prefetch_factor=4 if recipe.workers else None,
+            worker_init_fn=_quiet_worker,
+        )  # fmt: skip
+
+    def evaluate(self) -> None:
+        """EER on dev with the averaged weights; keeps the best checkpoint and the one to resume from."""
+        run = self.run
+        if self.dev is not None:
+            scores = score_clips(self.network, self.dev.samples, hop_seconds=4.0)
+            bonafide = np.array([clip.is_bonafide for clip in self.dev.clips])
+            value, _ = eer(scores[bonafide], scores[~bonafide])
+            run.history[-1]["dev_eer"] = value
+        else:
+            value = 0.0
+        if value <= run.best_eer or self.dev is None:
+            run.best_eer, run.since_best = value, 0
+            figures = {"dev_eer_during_training": value, "step": run.step, "recipe": asdict(self.recipe)}
+            save(self.folder / "best.safetensors", self.network, figures=figures)
+        else:
+            run.since_best += 1
+        self.save()
+
+    def progress_line(self) -> str:
+        """Step, mean loss since the last evaluation, clips per second and dev EER in one line."""
+        recent = self.run.history[-self.recipe.evaluate_every :]
+        passed = max(1e-9, recent[-1]["time"] - recent[0]["time"])
+        rate = sum(entry["clips"] for entry in recent[1:]) / passed
+        loss = np.mean([entry["loss"] for entry in recent])
+        value = recent[-1].get("dev_eer")
+        shown = "no dev set" if value is None else f"dev EER {value:.1%} (best {self.run.best_eer:.1%})"
+        return f"step {self.run.step}: loss {loss:.3f}, {rate:.0f} clips/s, {shown}"
+
+    def save(self) -> None:
+        """Writes what resumes, whole or not at all."""
+        target = self.folder / "last.pt"
+        state = {
+            "config": asdict(self.config),
+            "recipe": asdict(self.recipe),
+            "run": asdict(self.run),
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        try:
+            torch.save(state, target.with_suffix(".tmp"))
+            os.replace(target.with_suffix(".tmp"), target)
+            (self.folder / "history.json").write_text(json.dumps(self.run.history))
+        except (OSError, RuntimeError) as reason:
+            raise OutputError(f"cannot write {target}: {reason}") from None
+
+    def resume(self) -> bool:
+        """Goes on from `last.pt` when there is one. Raises ModelError when it belongs to another network."""
+        source = self.folder / "last.pt"
+        if not source.is_file():
+            return False
+        try:
+            state = torch.load(source, map_location=self.device, weights_only=True)
+            if state["config"] != json.loads(json.dumps(asdict(self.config))) and state["config"] != asdict(
+                self.config
+            ):
+                raise ModelError(f"{source} was made with other network settings: choose another folder")
+            self.model.load_state_dict(state["model"])
+            self.averaged.load_state_dict(state["averaged"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.run = Run(**state["run"])
+        except EdgeDetectError:
+            raise
+        except Exception as reason:
+            raise ModelError(f"cannot resume from {source}: {reason}; move it away to begin anew") from None
+        return True
+
+
+def _quiet_worker(_: int) -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,1 @@
+"""Make spoofed speech: vocoders over human clips (copy-synthesis) and text-to-speech engines."""

