@@ -36,26 +36,26 @@ install_packages() {
         return 1
     fi
     if [ "$(id -u)" = 0 ]; then
-        as_root=env
+        as_root=''
     elif ! command -v sudo >/dev/null 2>&1; then
         say "  neither root nor sudo here; let an administrator run: apt-get install $*"
         return 1
     elif [ -t 0 ]; then
-        as_root='sudo env'
+        as_root=sudo
     else
-        as_root='sudo -n env' # nobody there to type a password
+        as_root='sudo -n' # nobody there to type a password
     fi
-    say "  installing with apt-get ($as_root): $*"
+    say "  installing from Debian: $*"
     packages_log=$(mktemp)
-    # shellcheck disable=SC2086 # as_root is a command of several words
-    if $as_root DEBIAN_FRONTEND=noninteractive apt-get -q update >"$packages_log" 2>&1 &&
-        $as_root DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install "$@" \
+    # shellcheck disable=SC2086 # as_root is a command of several words, or none
+    if $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q update >"$packages_log" 2>&1 &&
+        $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install "$@" \
             >>"$packages_log" 2>&1; then
         rm -f "$packages_log"
         return 0
     fi
-    say "  apt-get failed; its last lines:"
-    tail -n 5 "$packages_log" | sed 's/^/    /'
+    say "  $as_root apt-get failed; its last lines:"
+    tail -n 8 "$packages_log" | sed 's/^/    /'
     rm -f "$packages_log"
     return 1
 }

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from edge_runtime import __version__
+from edge_runtime.capture.bounded import anything_abandoned
 from edge_runtime.errors import SPOOF_FOUND, EdgeDetectError, InputError, UsageError
 from edge_runtime.report.output import Output, ReaderGone, printable
 from edge_runtime.settings import Settings, flag, option_of
@@ -87,6 +88,13 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `edge-detect` with `argv` (default: the command line) and gives its exit code."""
+    code = _main(argv)
+    if anything_abandoned():
+        os._exit(code)  # Python's orderly end would hang or abort; all that was printed has been flushed
+    return code
+
+
+def _main(argv: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name may hold what the terminal's encoding does not
             stream.reconfigure(errors="backslashreplace")
@@ -155,9 +163,7 @@ def _list_devices(settings: Settings) -> int:
         else:
             mark = "*" if device.default else " "
             channels = f"{device.channels} channel{'s' if device.channels > 1 else ''}"
-            output.write(
-                f"{mark}{device.index:3d}  {printable(device.name)}  ({channels}, {device.rate} Hz)\n"
-            )
+            output.write(f"{mark}{device.index:3d}  {printable(device.name)}  ({channels}, {device.rate} Hz)\n")
     if not devices:
         raise InputError("no microphone found: plug one in, and see `arecord -l` (one in use is not listed)")
     return 0
@@ -188,9 +194,7 @@ def _score_device(settings: Settings, name: str, detector: Detector, stop: _Stop
     from edge_runtime.capture.microphone import Microphone
 
     with Microphone(name, detector.sample_rate) as microphone:
-        title = (
-            f"{microphone.device.name}, {microphone.native_rate} Hz, {microphone.channels} ch; Ctrl-C ends"
-        )
+        title = f"{microphone.device.name}, {microphone.native_rate} Hz, {microphone.channels} ch; Ctrl-C ends"
         return _run(settings, microphone.blocks(stop), detector, _report(settings, title, {}), stop)
 
 
@@ -234,9 +238,7 @@ def _wants_json(settings: Settings) -> bool:
     return settings.json if settings.json is not None else not (sys.stdout and sys.stdout.isatty())
 
 
-def _report(
-    settings: Settings, title: str, about: dict[str, str], length_seconds: float | None = None
-) -> Report:
+def _report(settings: Settings, title: str, about: dict[str, str], length_seconds: float | None = None) -> Report:
     from edge_runtime.report.jsonl import JsonLines
     from edge_runtime.report.terminal import Terminal
 

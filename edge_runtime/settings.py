@@ -153,8 +153,6 @@ def _check(name: str, option: Option, value: Any) -> None:
         raise UsageError(f"{flag(name)} is one of {', '.join(option.choices)}, not {value!r}")
     if option.kind in (int, float) and not option.low <= value <= option.high:  # refuses NaN too
         unit = f" {option.unit}" if option.unit else ""
-        raise UsageError(
-            f"{flag(name)} must lie between {option.low:g} and {option.high:g}{unit}, not {value:g}"
-        )
+        raise UsageError(f"{flag(name)} must lie between {option.low:g} and {option.high:g}{unit}, not {value:g}")
     if option.kind is str and not option.many and not str(value).strip():
         raise UsageError(f"{flag(name)} needs a value that is not empty")

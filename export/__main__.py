@@ -41,13 +41,21 @@ _number.__name__, _positive.__name__ = "finite number", "positive number"  # arg
 
 def _convert_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m export", description=__doc__, epilog=_EXITS, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m export",
+        description=__doc__,
+        epilog=_EXITS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("checkpoint", help="state dict (.pth, .pt) or safetensors; read without running any code in it")
     add("-o", "--output", required=True, metavar="MODEL.onnx", help="file to write")
     add("--variant", choices=VARIANTS, help="who trained it; needed where names and shapes cannot tell")
-    add("--form", choices=FORMS, default="streaming", help="input of the file (default: %(default)s, for edge-detect)")
+    add(
+        "--form",
+        choices=FORMS,
+        default="streaming",
+        help="input of the file (default: %(default)s, for edge-detect)",
+    )
     add("--sinc-kernel", type=_positive, metavar="TAPS", help="taps of the filters (default: the variant's)")
     add("--window-samples", type=_positive, metavar="N", help="length of a window (default: the variant's)")
     add("--name", help="name of the model in the file (default: the checkpoint's own)")
@@ -55,7 +63,10 @@ def _convert_parser() -> argparse.ArgumentParser:
         ("--scale", "LLR = scale * raw score + offset (default: the checkpoint's calibration, else 1)"),
         ("--offset", "see --scale (default: the checkpoint's, else 0)"),
         ("--threshold", "LLR below which a window is spoof (default: the checkpoint's, else 0)"),
-        ("--threshold-bonafide", "LLR from which a window is bona fide (default: the checkpoint's, or --threshold)"),
+        (
+            "--threshold-bonafide",
+            "LLR from which a window is bona fide (default: the checkpoint's, or --threshold)",
+        ),
     ):
         add(flag, type=_number, metavar="X", help=text)
     _add_json(parser)

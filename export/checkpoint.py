@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -51,7 +52,11 @@ class Checkpoint:
 
 
 def load(
-    path: str | Path, variant: str | None = None, *, kernel: int | None = None, window_samples: int | None = None
+    path: str | Path,
+    variant: str | None = None,
+    *,
+    kernel: int | None = None,
+    window_samples: int | None = None,
 ) -> Checkpoint:
     """Reads a checkpoint into a RawNet2 on the CPU, float32, in evaluation mode.
 
@@ -118,7 +123,11 @@ def save(
         for key, tensor in state.items()
     }
     _check_numbers(state)
-    metadata = {"config": json.dumps(asdict(model.config)), "figures": json.dumps(dict(figures or {})), "name": name}
+    metadata = {
+        "config": json.dumps(asdict(model.config)),
+        "figures": json.dumps(dict(figures or {})),
+        "name": name,
+    }
     if calibration is not None:
         values = asdict(calibration) if isinstance(calibration, Calibration) else dict(calibration)
         metadata["calibration"] = json.dumps(asdict(Calibration(**values)))
@@ -160,7 +169,9 @@ def _from_pickle(data: bytes) -> dict[str, Tensor]:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 if any(entry.file_size > len(data) for entry in archive.infolist()):
                     raise ModelError("the checkpoint unpacks to more than its own size: refused")
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the user gets one line, below
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except ModelError:
         raise
     except Exception as reason:  # hostile bytes may raise anything; none of it is for the user to read

@@ -174,9 +174,7 @@ def build(model: RawNet2, contract: Contract) -> onnx.ModelProto:
     name, time_axis = INPUTS[form], example.ndim - 1
     shapes = {
         0: torch.export.Dim("batch", min=1),
-        time_axis: torch.export.Dim(
-            "samples" if form == "waveform" else "frames", min=shortest_input(config, form)
-        ),
+        time_axis: torch.export.Dim("samples" if form == "waveform" else "frames", min=shortest_input(config, form)),
     }
     exporter_log = logging.getLogger("torch.onnx")
     level = exporter_log.level

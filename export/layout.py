@@ -62,7 +62,11 @@ def strip(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def style(state: Mapping[str, Tensor]) -> str:
     """The naming style of a stripped state dict. Raises ModelError for an unknown one."""
-    for name, key in ((ORIGINAL, "block0.0.conv1.weight"), (FORK, "block0.conv1.weight"), (OWN, "blocks.0.conv1.weight")):
+    for name, key in (
+        (ORIGINAL, "block0.0.conv1.weight"),
+        (FORK, "block0.conv1.weight"),
+        (OWN, "blocks.0.conv1.weight"),
+    ):
         if key in state:
             return name
     raise ModelError("the checkpoint is no RawNet2 of a known variant: it has no first residual block (block0)")

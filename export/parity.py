@@ -55,11 +55,14 @@ class Proof:
 
 
 def voice(samples: int, sample_rate: int) -> NDArray[np.float32]:
-    """A vowel-like sound, float32 [samples], full scale 1: gliding harmonics under formants, in syllables, with breath."""
+    """A vowel-like sound, float32 [samples], full scale 1: gliding harmonics under formants, in syllables."""
     time = np.arange(samples) / sample_rate
     pitch_hz = 120 + 30 * np.sin(2 * np.pi * 0.7 * time)
     phase = 2 * np.pi * np.cumsum(pitch_hz) / sample_rate
-    first_hz, second_hz = 600 + 200 * np.sin(2 * np.pi * 1.3 * time), 1500 + 500 * np.cos(2 * np.pi * 0.9 * time)
+    first_hz, second_hz = (
+        600 + 200 * np.sin(2 * np.pi * 1.3 * time),
+        1500 + 500 * np.cos(2 * np.pi * 0.9 * time),
+    )
     sound = np.zeros(samples)
     for harmonic in range(1, 25):
         hz = harmonic * pitch_hz

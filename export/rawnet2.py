@@ -10,6 +10,7 @@ two CPU cores train several times faster.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -117,7 +118,7 @@ class RawNet2(nn.Module):
         widths = (config.filters, *config.channels)
         self.blocks = nn.ModuleList(
             Block(inputs, outputs, config.live_bn1 and index > 0)
-            for index, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False))
+            for index, (inputs, outputs) in enumerate(pairwise(widths))
         )
         self.bn_before_gru = nn.BatchNorm1d(widths[-1])
         self.gru = nn.GRU(widths[-1], config.gru_nodes, config.gru_layers, batch_first=True)

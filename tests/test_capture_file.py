@@ -6,6 +6,7 @@ import io
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -35,8 +36,7 @@ def read_until_error(path: Path) -> tuple[NDArray[np.float32], str]:
     """What could be read, and the one line that told what was wrong."""
     blocks = [np.zeros(0, np.float32)]
     with pytest.raises(InputError) as caught:
-        for block in read_blocks(str(path), None, RATE):
-            blocks.append(block)
+        blocks.extend(read_blocks(str(path), None, RATE))
     assert "\n" not in str(caught.value)
     return np.concatenate(blocks), str(caught.value)
 
@@ -101,9 +101,7 @@ def test_samples_that_are_no_numbers_stay_where_they_are_and_spoil_nothing_else(
     broken = sound.copy()
     broken[24000:24030] = np.nan
     resampler = Resampler(48000, RATE)
-    heard = np.concatenate(
-        [resampler.push(broken[:24010]), resampler.push(broken[24010:]), resampler.flush()]
-    )
+    heard = np.concatenate([resampler.push(broken[:24010]), resampler.push(broken[24010:]), resampler.flush()])
     assert np.flatnonzero(np.isnan(heard)).tolist() == list(range(8000, 8010))
 
 
@@ -121,15 +119,11 @@ def test_an_odd_rate_and_many_channels_need_no_more_memory(tmp_path: Path) -> No
     assert len(read(path)) == 48
 
 
-def wav(
-    form: RawFormat, body: bytes, size: int | None = None, before: bytes = b"", tag: int | None = None
-) -> bytes:
+def wav(form: RawFormat, body: bytes, size: int | None = None, before: bytes = b"", tag: int | None = None) -> bytes:
     """A WAV with any size in its header and any chunks before the sound."""
     code = tag or (3 if form.encoding.startswith("f") else 1)
     bits = form.frame_bytes // form.channels * 8
-    head = struct.pack(
-        "<HHIIHH", code, form.channels, form.rate, form.rate * form.frame_bytes, form.frame_bytes, bits
-    )
+    head = struct.pack("<HHIIHH", code, form.channels, form.rate, form.rate * form.frame_bytes, form.frame_bytes, bits)
     size = len(body) if size is None else size
     return (
         b"RIFF" + struct.pack("<I", min(36 + size, 0xFFFFFFFF)) + b"WAVE" + before
@@ -141,13 +135,9 @@ def wav(
 @given(
     cuts=st.lists(st.integers(0, 800), max_size=10),
     size=st.sampled_from([None, 0, 0xFFFFFFFF, 0x7FFFFFFF, 0x80000000]),
-    before=st.sampled_from(
-        [b"", b"LIST" + struct.pack("<I", 5) + b"hello\0", b"JUNK" + struct.pack("<I", 0)]
-    ),
+    before=st.sampled_from([b"", b"LIST" + struct.pack("<I", 5) + b"hello\0", b"JUNK" + struct.pack("<I", 0)]),
 )
-def test_a_wav_from_a_pipe_is_the_same_however_it_is_cut(
-    cuts: list[int], size: int | None, before: bytes
-) -> None:
+def test_a_wav_from_a_pipe_is_the_same_however_it_is_cut(cuts: list[int], size: int | None, before: bytes) -> None:
     values = np.arange(-150, 150, dtype="<i2")
     data = wav(RawFormat("s16le", RATE, 2), values.tobytes(), size, before)
     parser = WavParser()
@@ -173,16 +163,14 @@ def test_our_reader_of_piped_wavs_agrees_with_libsndfile(subtype: str, kind: str
 @pytest.mark.parametrize("encoding", sorted(ENCODINGS))
 def test_raw_samples_of_every_coding_have_full_scale_one(encoding: str) -> None:
     kind, full_scale = ENCODINGS[encoding]
-    order = "big" if kind[0] == ">" else "little"
+    order: Literal["little", "big"] = "big" if kind[0] == ">" else "little"
     if "f" in kind:
         data = np.array([0.5, -1.0], kind).tobytes()
     elif "u" in kind:
         data = bytes([192, 0])
     else:
         width = int(kind[-1])
-        data = b"".join(
-            int(v * 2 ** (8 * width - 1)).to_bytes(width, order, signed=True) for v in (0.5, -1.0)
-        )
+        data = b"".join(int(v * 2 ** (8 * width - 1)).to_bytes(width, order, signed=True) for v in (0.5, -1.0))
     assert decode(data, RawFormat(encoding, RATE, 1))[:, 0].tolist() == [0.5, -1.0], full_scale
 
 
@@ -233,9 +221,7 @@ def _zero_frames(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("make", [_missing, _text, _zero_bytes, _zero_frames, lambda folder: folder])
-def test_what_is_no_sound_is_an_input_error_that_names_the_file(
-    tmp_path: Path, make: Callable[[Path], Path]
-) -> None:
+def test_what_is_no_sound_is_an_input_error_that_names_the_file(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     path = make(tmp_path)
     heard, error = read_until_error(path)
     assert str(path) in error and not len(heard), error

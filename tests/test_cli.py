@@ -42,9 +42,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(*arguments: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:
     """Runs the program to its end. Its output is no terminal."""
-    return subprocess.run(
-        [*PROGRAM, *map(str, arguments)], capture_output=True, encoding="utf-8", timeout=60, **more
-    )
+    return subprocess.run([*PROGRAM, *map(str, arguments)], capture_output=True, encoding="utf-8", timeout=60, **more)
 
 
 def lines(text: str) -> list[dict[str, Any]]:
@@ -86,9 +84,7 @@ def test_the_program_scores_what_the_library_scores(model: str, clip: Path) -> N
 
 
 @pytest.mark.parametrize("kind", ["flac", "ogg", "mp3"])
-def test_other_formats_rates_and_channels_are_scored(
-    model: str, tmp_path: Path, kind: str, clip: Path
-) -> None:
+def test_other_formats_rates_and_channels_are_scored(model: str, tmp_path: Path, kind: str, clip: Path) -> None:
     sound, rate = soundfile.read(clip, dtype="float32")
     path = tmp_path / f"clip.{kind}"
     subprocess.run(["sox", str(clip), "-r", "44100", "-c", "2", str(tmp_path / "stereo.wav")], check=True)
@@ -140,9 +136,7 @@ def test_a_signal_ends_with_the_last_window_and_the_summary(model: str, clip: Pa
         assert program.stdin and program.stdout and program.stderr
         program.stdin.write(endless)
         program.stdin.flush()
-        last_full = (
-            int((len(sound) - 44) / 2 / 22050 * 2 - 2) // 1
-        )  # one-second windows, a hop of half a second
+        last_full = int((len(sound) - 44) / 2 / 22050 * 2 - 2) // 1  # one-second windows, a hop of half a second
         heard = [program.stdout.readline() for _ in range(last_full)]
         program.send_signal(number)
         rest = program.stdout.read()
@@ -164,9 +158,7 @@ def test_several_files_are_told_apart_and_a_bad_one_does_not_stop_the_others(
     assert "error" in summaries[1] and "error" not in summaries[2]
 
 
-def test_sound_without_numbers_silence_clipping_and_shortness_have_answers(
-    model: str, tmp_path: Path
-) -> None:
+def test_sound_without_numbers_silence_clipping_and_shortness_have_answers(model: str, tmp_path: Path) -> None:
     rate = 16000
     sounds = {
         "nan": np.full(2 * rate, np.nan, np.float32),
@@ -268,9 +260,7 @@ def test_help_tells_the_exit_codes_and_every_option() -> None:
     done = run("--help")
     assert done.returncode == 0
     codes = {
-        line.split()[0]
-        for line in done.stdout.splitlines()
-        if line.startswith("  ") and line.split()[0].isdigit()
+        line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ") and line.split()[0].isdigit()
     }
     assert codes == {"0", "2", "3", "4", "5", "10"}
     for option in (
@@ -286,9 +276,7 @@ def test_help_tells_the_exit_codes_and_every_option() -> None:
 
 
 def test_a_file_needs_no_pyaudio_and_a_microphone_says_so(model: str, clip: Path, tmp_path: Path) -> None:
-    (tmp_path / "pyaudio.py").write_text(
-        "raise ImportError('libportaudio.so.2: cannot open shared object file')\n"
-    )
+    (tmp_path / "pyaudio.py").write_text("raise ImportError('libportaudio.so.2: cannot open shared object file')\n")
     where = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.getcwd()])}
     assert run("--model", model, "--file", clip, env=where).returncode == 0
     for arguments in (["--device", "hw:1"], ["--list-devices"]):
@@ -312,9 +300,7 @@ def on_terminal(arguments: list[str], columns: int, environment: dict[str, str])
     watcher = threading.Thread(target=watch)
     watcher.start()
     where = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns), **environment}
-    code = subprocess.run(
-        [*PROGRAM, *arguments], stdin=its, stdout=its, stderr=its, env=where, timeout=60
-    ).returncode
+    code = subprocess.run([*PROGRAM, *arguments], stdin=its, stdout=its, stderr=its, env=where, timeout=60).returncode
     time.sleep(0.1)
     os.close(its)
     watcher.join(10)

@@ -13,7 +13,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import TINY, voice
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -25,6 +24,7 @@ from edge_runtime.errors import ModelError, UsageError
 from edge_runtime.model.frontend import FilterBank
 from edge_runtime.model.network import Network
 from export.rawnet2 import RawNet2
+from tests.conftest import TINY, voice
 
 RATE = TINY.sample_rate
 SOUND = np.concatenate(

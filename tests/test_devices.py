@@ -57,9 +57,7 @@ def test_a_name_finds_its_device(name: str, index: int, root: Path) -> None:
     assert resolve(name, DEVICES, root).index == index
 
 
-@pytest.mark.parametrize(
-    "name", ["7", "hw:5", "hw:1,7", "hw:CARD=Nobody", "hw:", "gramophone", "", "99999999999999"]
-)
+@pytest.mark.parametrize("name", ["7", "hw:5", "hw:1,7", "hw:CARD=Nobody", "hw:", "gramophone", "", "99999999999999"])
 def test_an_unknown_name_lists_what_there_is(name: str, root: Path) -> None:
     with pytest.raises(InputError) as caught:
         resolve(name, DEVICES, root)

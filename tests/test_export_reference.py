@@ -7,6 +7,7 @@ itself against facts that are known from elsewhere.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -80,7 +81,7 @@ def state_dict(variant: str, seed: int = 0) -> dict[str, Tensor]:
 
     size = widths(variant)
     norm("first_bn", size[0])
-    for index, (inputs, outputs) in enumerate(zip(size, size[1:], strict=False)):
+    for index, (inputs, outputs) in enumerate(pairwise(size)):
         block = facts.block.format(index)
         if facts.has_bn1 and index > 0:
             norm(f"{block}bn1", inputs)
@@ -110,7 +111,7 @@ def bank(variant: str) -> Tensor:
         edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + 8000 / 700), points) / 2595) - 1)
     n = np.arange(facts.kernel) - (facts.kernel - 1) // 2
     rows = []
-    for low, high in zip(edges[: facts.filters], edges[1:], strict=False):
+    for low, high in pairwise(edges[: facts.filters + 1]):
         ideal = 2 * high / 16000 * np.sinc(2 * high * n / 16000) - 2 * low / 16000 * np.sinc(2 * low * n / 16000)
         rows.append(ideal * np.hamming(facts.kernel))
     return torch.from_numpy(np.stack(rows)).unsqueeze(1)
@@ -159,7 +160,9 @@ def logits(variant: str, state: dict[str, Tensor], waveform: Tensor) -> Tensor:
         for step in steps:
             new = step @ w[f"gru.weight_ih_l{layer}"].T + w[f"gru.bias_ih_l{layer}"]
             old = state_now @ w[f"gru.weight_hh_l{layer}"].T + w[f"gru.bias_hh_l{layer}"]
-            reset, update = (torch.sigmoid(a + b) for a, b in list(zip(new.chunk(3, 1), old.chunk(3, 1), strict=True))[:2])
+            reset, update = (
+                torch.sigmoid(a + b) for a, b in list(zip(new.chunk(3, 1), old.chunk(3, 1), strict=True))[:2]
+            )
             candidate = torch.tanh(new.chunk(3, 1)[2] + reset * old.chunk(3, 1)[2])
             state_now = update * state_now + (1 - update) * candidate
             outputs.append(state_now)
@@ -180,7 +183,10 @@ def speech_like(clips: int, samples: int, seed: int = 0) -> Tensor:
     return torch.from_numpy(np.stack(found).astype(np.float32))
 
 
-@pytest.mark.parametrize(("variant", "entries"), [("asvspoof2021", 119), ("asvspoof5", 119), ("eurecom2019", 119), ("lanceaking", 94)])
+@pytest.mark.parametrize(
+    ("variant", "entries"),
+    [("asvspoof2021", 119), ("asvspoof5", 119), ("eurecom2019", 119), ("lanceaking", 94)],
+)
 def test_the_written_checkpoints_have_as_many_entries_as_the_published_ones(variant: str, entries: int) -> None:
     assert len(state_dict(variant)) == entries
 

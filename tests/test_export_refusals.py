@@ -29,9 +29,9 @@ from tests import test_export_reference as reference
 TINY = Config("edge", 600, 9, 2, (2, 2), 2, 1, 2, pool=3, mel_scale=False, live_bn1=True, compression="log")
 
 
-def pth(state: object, **options: object) -> bytes:
+def pth(state: object, new_format: bool = True) -> bytes:
     buffer = io.BytesIO()
-    torch.save(state, buffer, **options)
+    torch.save(state, buffer, _use_new_zipfile_serialization=new_format)
     return buffer.getvalue()
 
 
@@ -65,8 +65,8 @@ BAD: dict[str, tuple[bytes, str]] = {
     "truncated": (WHOLE[: len(WHOLE) // 2], "cut short"),
     "truncated own": (OWN[: len(OWN) // 2], "cut short"),
     "hostile": (pth({"first_bn.weight": torch.ones(2), "x": Hostile()}), "never loaded"),
-    "hostile, old format": (pth(Hostile(), _use_new_zipfile_serialization=False), "never loaded"),
-    "bare pickle": (pickle.dumps({"state_dict": Hostile()}), "never loaded"),
+    "hostile, old format": (pth(Hostile(), new_format=False), "never loaded"),
+    "bare pickle": (pickle.dumps({"state_dict": Hostile()}), "no PyTorch file"),
     "whole network": (pth(torch.nn.Linear(2, 2)), "state_dict"),
     "no tensors": (pth({"epoch": 3}), "no RawNet2"),
     "a list": (pth([torch.ones(2)]), "no state dict"),
@@ -82,7 +82,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "flat weight": (changed(lambda s: s.update({"gru.weight_hh_l0": torch.ones(4)})), "gru.weight_hh_l0"),
     "other variant": (changed(lambda s: None, "lanceaking"), "not asvspoof5"),
     "EURECOM's width": (changed(lambda s: None, "eurecom2019"), "not asvspoof5"),
-    "own, another variant": (OWN, "not asvspoof5"),
+    "own, but of another variant": (OWN, "not asvspoof5"),
     "own, unknown field": (config_of(surprise=1), "surprise"),
     "own, absurd pool": (config_of(pool=0), "pool = 0"),
     "own, absurd kernel": (config_of(kernel="9"), "kernel = '9'"),
@@ -102,7 +102,8 @@ def refused(folder: Path, capsys: pytest.CaptureFixture[str], code: int, argumen
     assert program.main(arguments) == code
     printed = capsys.readouterr()
     errors = [line for line in printed.err.splitlines() if not line.startswith("variant: ")]
-    assert printed.out == "" and len(errors) == 1 and "Traceback" not in printed.err, printed
+    assert (printed.out, len(errors)) == ("", 1), printed
+    assert "Traceback" not in printed.err
     assert listing(folder) == before
     return errors[0]
 
@@ -115,7 +116,8 @@ def test_a_bad_checkpoint_is_refused(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.pth").write_bytes(data)
     (tmp_path / "model.onnx").write_bytes(b"an older model")
-    line = refused(tmp_path, capsys, 4, ["bad.pth", "--variant", "asvspoof5", "-o", "model.onnx"])
+    named = "asvspoof5" if "own, " not in kind or "another" in kind else "edge"
+    line = refused(tmp_path, capsys, 4, ["bad.pth", "--variant", named, "-o", "model.onnx"])
     assert reason in line
     assert not (tmp_path / "OWNED").exists()
 
@@ -138,7 +140,8 @@ def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
 def test_twins_must_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "twin.pth").write_bytes(WHOLE)
     line = refused(tmp_path, capsys, 2, [str(tmp_path / "twin.pth"), "-o", str(tmp_path / "model.onnx")])
-    assert "asvspoof2021 and asvspoof5" in line and "--variant" in line
+    assert "asvspoof2021 and asvspoof5" in line
+    assert "--variant" in line
 
 
 def test_wishes_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,13 +185,19 @@ def test_saving_refuses_what_cannot_be_read_back(tmp_path: Path) -> None:
         save(tmp_path / "absent" / "own.safetensors", model)
     with torch.no_grad():
         model.fc1.weight[0, 0] = 1e6
-    with pytest.raises(ModelError, match="fc1.weight"):
+    with pytest.raises(ModelError, match=r"fc1\.weight"):
         save(tmp_path / "own.safetensors", model, half=True)
     assert listing(tmp_path) == {}
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(own=st.booleans(), cut=st.floats(0, 1), position=st.floats(0, 1), value=st.integers(0, 255), whole=st.booleans())
+@given(
+    own=st.booleans(),
+    cut=st.floats(0, 1),
+    position=st.floats(0, 1),
+    value=st.integers(0, 255),
+    whole=st.booleans(),
+)
 def test_damage_anywhere_is_a_clear_error_or_harmless(
     own: bool, cut: float, position: float, value: int, whole: bool, tmp_path: Path
 ) -> None:
@@ -197,9 +206,10 @@ def test_damage_anywhere_is_a_clear_error_or_harmless(
     data[int(position * (len(data) - 1))] = value
     path = tmp_path / "damaged.pth"
     path.write_bytes(data if whole else data[: int(cut * len(data))])
+    found, said = None, ""
     try:
         found = load(path, None if own else "asvspoof5")
     except EdgeDetectError as error:
-        assert "\n" not in str(error)
-    else:
-        assert all(torch.isfinite(part).all() for part in found.model.state_dict().values())
+        said = str(error)
+    assert "\n" not in said
+    assert found is None or all(torch.isfinite(part).all() for part in found.model.state_dict().values())

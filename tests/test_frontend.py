@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import voice
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_runtime.model.frontend import FilterBank
 from export.rawnet2 import VARIANTS, sinc_filters
+from tests.conftest import voice
 
 BANKS = {name: (sinc_filters(config), config.pool) for name, config in VARIANTS.items()}
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.capture.loss import LossMeter
 from edge_runtime.capture.ring import Ring
+from tests.rigs.jack import JackMicrophone
 from tests.rigs.pulse import PulseMicrophone
 
 PROGRAM = [sys.executable, "-m", "edge_runtime"]
@@ -35,14 +36,12 @@ def microphone() -> Iterator[PulseMicrophone]:
 def speech(tmp_path_factory: pytest.TempPathFactory) -> NDArray[np.int16]:
     """Speech, int16 at 16 kHz."""
     path = tmp_path_factory.mktemp("speech") / "clip.wav"
-    subprocess.run(
-        ["flite", "-t", "A microphone that nobody can touch hears this.", "-o", str(path)], check=True
-    )
+    subprocess.run(["flite", "-t", "A microphone that nobody can touch hears this.", "-o", str(path)], check=True)
     sound, rate = soundfile.read(path, dtype="float32")
     return (soxr.resample(sound, rate, 16000) * 32767).clip(-32768, 32767).astype(np.int16)
 
 
-def start(rig: PulseMicrophone, *arguments: str) -> subprocess.Popen[str]:
+def start(rig: PulseMicrophone | JackMicrophone, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*PROGRAM, *arguments], env=rig.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -117,6 +116,28 @@ def test_an_unknown_microphone_lists_those_that_there_are(
 ) -> None:
     code, lines, err = end(start(microphone, "--model", str(exported("streaming")), "--device", "gramophone"))
     assert (code, lines) == (3, []) and "hw:1" in err and err.count("\n") == 1
+
+
+def test_a_microphone_that_knows_48_khz_only_is_heard_and_its_dying_server_hangs_nothing(
+    exported: Callable[[str], Path], tmp_path: Path
+) -> None:
+    tone = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(48000) / 48000)
+    soundfile.write(tmp_path / "tone.wav", tone, 48000)
+    with JackMicrophone(tmp_path / "tone.wav", 48000) as rig:
+        arguments = ["--model", str(exported("streaming")), "--device", "hw:1"]
+        code, lines, err = end(start(rig, *arguments, "--duration", "2"))
+        assert (code, err) == (0, "")
+        assert lines[-1]["seconds"] == 2
+        levels = [line["level_dbfs"] for line in lines if line["type"] == "window"]
+        print("RMS of a tone of -9 dBFS:", levels)  # a busy machine starves JACK, which tears the tone
+        assert max(levels) == pytest.approx(-9.03, abs=0.5)
+
+        dying = start(rig, *arguments)
+        first_window(dying)
+        rig.kill()
+        code, lines, err = end(dying)
+        assert code == 3 and err.count("\n") == 1, err
+        assert lines[-1]["type"] == "summary"
 
 
 @given(steps=st.lists(st.tuples(st.booleans(), st.integers(0, 25)), max_size=40), capacity=st.integers(1, 30))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,15 @@ class Library:
         return weights / max(weights.sum(), 1e-12)
 
 
+@dataclass(frozen=True)
+class Strengths:
+    """How hard batches are made. Augmentation rises from 30 % to all of its strength over `ramp` batches."""
+
+    augmentation: float = 1.0  # scales the probability of every augmentation
+    ramp: int = 1000
+    matched: float = 0.6  # probability that a copy brings its human original along
+
+
 class Crops(IterableDataset[tuple[Tensor, Tensor]]):
     """Yields batches forever: waveforms float32 [batch, crop_samples] and labels int64 [batch] (1 = bona fide).
 
@@ -109,30 +119,31 @@ class Crops(IterableDataset[tuple[Tensor, Tensor]]):
         rng = np.random.default_rng((self.seed, number))
         waveforms = np.empty((self.batch, self.crop_samples), np.float32)
         labels = np.arange(self.batch) % 2
+        strength = self.strengths.augmentation * min(1.0, 0.3 + 0.7 * number / max(1, self.strengths.ramp))
         for row in range(0, self.batch, 2):
             spoof = _draw(self.spoof, rng)
             original = int(self.library.original[spoof])
-            matched = original >= 0 and rng.random() < self.matched
+            matched = original >= 0 and rng.random() < self.strengths.matched
             bonafide = original if matched else _draw(self.bonafide, rng)
             seeds = rng.integers(0, 1 << 32, 2)
-            waveforms[row] = self._crop(self.library.samples[spoof], np.random.default_rng(seeds[0]))
+            waveforms[row] = self._crop(spoof, np.random.default_rng(seeds[0]), strength)
             if row + 1 < self.batch:
                 rng_bonafide = np.random.default_rng(seeds[0 if matched else 1])
-                waveforms[row + 1] = self._crop(self.library.samples[bonafide], rng_bonafide)
+                waveforms[row + 1] = self._crop(bonafide, rng_bonafide, strength)
         return torch.from_numpy(waveforms), torch.from_numpy(labels)
 
-    def _crop(self, clip: NDArray[np.int16], rng: np.random.Generator) -> NDArray[np.float32]:
+    def _crop(self, index: int, rng: np.random.Generator, strength: float) -> NDArray[np.float32]:
         """A random stretch, at times a short one, augmented and repeated up to the crop's length.
 
         Short stretches come from both labels alike, so that repetition is no sign of either.
         """
-        rate = self.library.sample_rate
+        clip, rate = self.library.samples[index], self.library.sample_rate
         length = int(self.crop_samples * 1.12)  # speed shortens by up to 10 %
         if rng.random() < 0.25:
             length = int(rng.uniform(SHORTEST_SECONDS * rate, length))
         start = rng.integers(0, max(1, len(clip) - length + 1))
         samples = clip[start : start + length].astype(np.float32) / 32768
-        samples = augment(samples, rng, rate, self.strength)
+        samples = augment(samples, rng, rate, strength)
         return repeat_to(samples[: self.crop_samples], self.crop_samples)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:

@@ -20,7 +20,7 @@ from benchmarks.metrics import eer
 from edge_runtime.errors import EdgeDetectError, ModelError, OutputError
 from export.checkpoint import save
 from export.rawnet2 import Config, RawNet2
-from training.batches import Crops, Library
+from training.batches import Crops, Library, Strengths
 from training.scoring import score_clips
 
 
@@ -40,6 +40,7 @@ class Recipe:
     average: float = 0.998  # decay of the exponential moving average of the weights
     matched: float = 0.6  # probability that a copy brings its human original along
     augmentation: float = 1.0  # scales the probability of every augmentation
+    ramp: int = 1000  # steps over which augmentation rises from 30 % to that
     evaluate_every: int = 400
     patience: int = 0  # evaluations without a better dev EER before the run ends; 0 = never
     seed: int = 1
@@ -135,10 +136,9 @@ class Trainer:
         recipe = self.recipe
         seconds = recipe.long_crop_seconds if long else recipe.crop_seconds
         batch = max(2, round(recipe.batch * recipe.crop_seconds / seconds))
-        crops = Crops(
-            self.train, batch, int(seconds * self.config.sample_rate), recipe.seed, self.run.step, recipe.augmentation,
-            recipe.matched,
-        )  # fmt: skip
+        strengths = Strengths(recipe.augmentation, recipe.ramp, recipe.matched)
+        samples = int(seconds * self.config.sample_rate)
+        crops = Crops(self.train, batch, samples, recipe.seed, self.run.step, strengths)
         return DataLoader(
             crops, batch_size=None, num_workers=recipe.workers, prefetch_factor=4 if recipe.workers else None,
             worker_init_fn=_quiet_worker,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_runtime.capture.bounded import OPEN_SECONDS, bounded
 from edge_runtime.capture.quiet import quiet_c
 from edge_runtime.errors import InputError
 
@@ -45,7 +46,8 @@ def list_devices() -> list[Device]:
     Raises InputError when PyAudio is missing or sound does not work at all.
     """
     pyaudio = load_pyaudio()
-    with quiet_c():
+
+    def listed() -> list[Device]:
         try:
             portaudio = pyaudio.PyAudio()
         except OSError as reason:
@@ -54,6 +56,9 @@ def list_devices() -> list[Device]:
             return devices_of(portaudio)
         finally:
             portaudio.terminate()
+
+    with quiet_c():
+        return bounded(listed, OPEN_SECONDS, "listing the microphones")
 
 
 def devices_of(portaudio: Any) -> list[Device]:
@@ -100,9 +105,7 @@ def resolve(name: str, devices: Sequence[Device], root: Path = Path("/")) -> Dev
             if device.name.endswith(f"(hw:{place})") or device.name in (f"hw:{place}", f"hw:{card}")
         ]
         return _only(matches[:1] if card is not None else [], name, devices)
-    return _only(
-        [device for device in devices if name and name.lower() in device.name.lower()], name, devices
-    )
+    return _only([device for device in devices if name and name.lower() in device.name.lower()], name, devices)
 
 
 def cards(root: Path = Path("/")) -> dict[str, int]:
@@ -124,12 +127,8 @@ def _only(matches: Sequence[Device], name: str, devices: Sequence[Device]) -> De
     if len(matches) == 1:
         return matches[0]
     if not devices:
-        raise InputError(
-            f"no microphone {name!r}: PortAudio finds none (one that another program uses is not listed)"
-        )
+        raise InputError(f"no microphone {name!r}: PortAudio finds none (one that another program uses is not listed)")
     listed = "; ".join(f"{device.index}: {device.name}" for device in matches or devices)
     if matches:
         raise InputError(f"{name!r} fits several microphones, say more of the name: {listed}")
-    raise InputError(
-        f"no microphone {name!r} (one that another program uses is not listed); there are: {listed}"
-    )
+    raise InputError(f"no microphone {name!r} (one that another program uses is not listed); there are: {listed}")

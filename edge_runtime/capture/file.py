@@ -111,9 +111,7 @@ def _open(path: str, raw: RawFormat | None) -> Iterator[tuple[int, Samples]]:
             yield from _read_file(path)
         elif path == STDIN:
             if os.isatty(0):
-                raise InputError(
-                    "is a terminal: pipe sound into it, as in `arecord -f S16_LE | edge-detect --file -`"
-                )
+                raise InputError("is a terminal: pipe sound into it, as in `arecord -f S16_LE | edge-detect --file -`")
             yield from _read_stream(0, raw)
         else:
             handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -162,9 +160,7 @@ def _read_file(path: str) -> Iterator[tuple[int, Samples]]:
             raise InputError(f"is damaged or cut short: {seconds:.2f} s of {announced:.2f} s could be read")
     end = announced_bytes(header)
     if end is not None and end > present:
-        raise InputError(
-            f"is cut short: its header announces {end - present} bytes more than the {seconds:.2f} s here"
-        )
+        raise InputError(f"is cut short: its header announces {end - present} bytes more than the {seconds:.2f} s here")
 
 
 def _read_stream(handle: int, raw: RawFormat | None) -> Iterator[tuple[int, Samples]]:

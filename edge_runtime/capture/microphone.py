@@ -11,11 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from edge_runtime.capture.block import DROPPED, LOST, OVERFLOW, Block, Event
+from edge_runtime.capture.bounded import OPEN_SECONDS, abandon, bounded
 from edge_runtime.capture.devices import Device, devices_of, load_pyaudio, resolve
 from edge_runtime.capture.file import mix
 from edge_runtime.capture.loss import LossMeter
@@ -29,13 +30,11 @@ STALL_SECONDS = 4.0
 _RING_SECONDS = 20.0
 _CALLBACK_SECONDS = 0.1
 _BLOCK_SECONDS = 0.5
-_OPEN_SECONDS = 15.0
 _CLOSE_SECONDS = 0.7
+_SUSPICIOUS_SECONDS = 1.0
 _COMMON_RATES = (48000, 44100, 32000, 96000, 22050, 8000)
 _BUSY = -9985
 _OVERFLOW_FLAG = 2  # paInputOverflow
-
-Answer = TypeVar("Answer")
 
 
 class Microphone:
@@ -66,7 +65,7 @@ class Microphone:
         self._quiet = quiet_c(keep_python=True)
         self._quiet.__enter__()
         try:
-            _bounded(self._open, _OPEN_SECONDS, "opening the microphone")
+            bounded(self._open, OPEN_SECONDS, "opening the microphone")
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -94,9 +93,7 @@ class Microphone:
         if len(frames):
             self._last_sound = now
         elif not self._alive():
-            raise InputError(
-                f"the microphone {self.device.name!r} is gone: unplugged, or its sound server ended"
-            )
+            raise InputError(f"the microphone {self.device.name!r} is gone: unplugged, or its sound server ended")
         elif now - self._last_sound > self._stall_seconds:
             raise InputError(
                 f"the microphone {self.device.name!r} has given no sound for {self._stall_seconds:g} s: "
@@ -133,9 +130,7 @@ class Microphone:
                     refusal = " ".join(str(part) for part in reason.args)
                 else:
                     return
-        raise InputError(
-            f"the microphone {self.device.name!r} cannot be opened at any common rate: {refusal}"
-        )
+        raise InputError(f"the microphone {self.device.name!r} cannot be opened at any common rate: {refusal}")
 
     def _start(self, rate: int, channels: int) -> None:
         self._ring = Ring(int(rate * _RING_SECONDS), channels)
@@ -174,6 +169,10 @@ class Microphone:
     def _close(self) -> None:
         stream, portaudio = self._stream, self._portaudio
         self._stream = self._portaudio = None
+        if stream is not None and time.monotonic() - self._last_sound > _SUSPICIOUS_SECONDS:
+            # Not closed: on a dead JACK server that aborts the process, inside the C library.
+            abandon("a stalled microphone")
+            return
 
         def close() -> None:
             if stream is not None:
@@ -183,25 +182,4 @@ class Microphone:
 
         # What was heard is safe: a dead sound server may keep its end of it.
         with contextlib.suppress(InputError, OSError):
-            _bounded(close, _CLOSE_SECONDS, "closing the microphone")
-
-
-def _bounded(call: Callable[[], Answer], seconds: float, doing: str) -> Answer:
-    """The result of `call`, or InputError when it takes longer than `seconds`; its own errors pass."""
-    answers: list[Answer] = []
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            answers.append(call())
-        except BaseException as error:
-            errors.append(error)
-
-    worker = threading.Thread(target=work, daemon=True, name=doing)
-    worker.start()
-    worker.join(seconds)
-    if errors:
-        raise errors[0]
-    if not answers:
-        raise InputError(f"{doing} takes longer than {seconds:g} s: the sound system hangs, restart it")
-    return answers[0]
+            bounded(close, _CLOSE_SECONDS, "closing the microphone")

@@ -57,8 +57,7 @@ class JsonLines:
             "seconds": summary.seconds,
             "windows": {str(verdict): count for verdict, count in summary.windows.items()},
             "stretches": [
-                {"start": stretch.start, "end": stretch.end, "score": stretch.score}
-                for stretch in summary.stretches
+                {"start": stretch.start, "end": stretch.end, "score": stretch.score} for stretch in summary.stretches
             ],
             "stretch_count": summary.stretch_count,
             "overflows": losses.overflows,

@@ -46,6 +46,5 @@ def printable(text: str) -> str:
     """`text` on one line and without control characters, as a file's name may hold both."""
     shown = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
-        for letter in shown
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in shown
     )

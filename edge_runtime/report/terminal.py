@@ -83,14 +83,9 @@ class Terminal:
             self._output.write(self._wipe())
             return
         counts = ", ".join(
-            f"{summary.windows[verdict]} {label}"
-            for verdict, label in _LABELS.items()
-            if summary.windows.get(verdict)
+            f"{summary.windows[verdict]} {label}" for verdict, label in _LABELS.items() if summary.windows.get(verdict)
         )
-        lines = [
-            f"Verdict: {self._paint(summary.verdict)}{_score(summary.score)} "
-            f"in {summary.seconds:.1f} s of sound"
-        ]
+        lines = [f"Verdict: {self._paint(summary.verdict)}{_score(summary.score)} in {summary.seconds:.1f} s of sound"]
         if counts:
             lines.append(f"Windows: {counts}")
         if summary.stretches:
@@ -99,8 +94,7 @@ class Terminal:
             if summary.stretch_count > len(shown):
                 lines.append(f"  ({summary.stretch_count - len(shown)} earlier ones)")
             lines += [
-                f"  {clock(stretch.start)} to {clock(stretch.end)}  (score {stretch.score:+.2f})"
-                for stretch in shown
+                f"  {clock(stretch.start)} to {clock(stretch.end)}  (score {stretch.score:+.2f})" for stretch in shown
             ]
             lines += self._timeline(summary)
         if losses != Losses():

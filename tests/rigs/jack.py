@@ -1,4 +1,4 @@
-"""A microphone `hw:1` that a JACK server with its dummy driver plays: paced, at one rate only, with real overflows."""
+"""A microphone `hw:1` that JACK's dummy driver plays: paced, and at one rate only."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ with client:
 
 
 class JackMicrophone:
-    """Inside the context programs started with `environment` find the microphone; it loops a WAV of its own rate."""
+    """Inside the context programs started with `environment` find the microphone; it loops a WAV."""
 
     def __init__(self, wav: Path, rate: int) -> None:
         self._wav = wav

@@ -34,16 +34,12 @@ def names(text: str) -> list[str]:
     chosen = [name.strip() for name in text.split(",") if name.strip()]
     unknown = [name for name in chosen if name not in {*COPY, *SPEECH}]
     if unknown or not chosen:
-        raise argparse.ArgumentTypeError(
-            f"no engine {', '.join(unknown)}; there are {', '.join([*COPY, *SPEECH])}"
-        )
+        raise argparse.ArgumentTypeError(f"no engine {', '.join(unknown)}; there are {', '.join([*COPY, *SPEECH])}")
     return chosen
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.synthesize", description=__doc__.split(": ")[-1]
-    )
+    parser = argparse.ArgumentParser(prog="python -m training.synthesize", description=__doc__.split(": ")[-1])
     show = "(default: %(default)s)"
     parser.add_argument(
         "--bonafide",

@@ -92,9 +92,7 @@ def describe(path: Path, name: Path) -> Row:
     except (soundfile.LibsndfileError, OSError):
         raise InputError(f"{path}: cannot be read as audio") from None
     seconds = f"{info.frames / info.samplerate:.3f}"
-    return Row(
-        str(name), "bonafide", "-", "unknown", "own", "unknown", str(info.samplerate), "unknown", seconds
-    )
+    return Row(str(name), "bonafide", "-", "unknown", "own", "unknown", str(info.samplerate), "unknown", seconds)
 
 
 def read_wave(path: Path) -> Wave:

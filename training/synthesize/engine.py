@@ -31,9 +31,7 @@ class Need:
 
     def missing(self) -> str | None:
         """One line naming what is absent and what installs it; None where all is there."""
-        absent = [m for m in self.modules if not has_module(m)] + [
-            p for p in self.programs if not shutil.which(p)
-        ]
+        absent = [m for m in self.modules if not has_module(m)] + [p for p in self.programs if not shutil.which(p)]
         return f"{', '.join(absent)} not found; install with: {self.install}" if absent else None
 
 

@@ -82,9 +82,7 @@ def spoken(task: SpeechTask) -> tuple[Wave, Row]:
     engine = SPEECH[task.engine]
     generator = np.random.default_rng(task.seed)
     speech = engine.say(task.text, task.voice, generator)
-    wave = window(
-        trim(resample(np.asarray(speech.wave, dtype=np.float64), speech.rate, RATE), generator), generator
-    )
+    wave = window(trim(resample(np.asarray(speech.wave, dtype=np.float64), speech.rate, RATE), generator), generator)
     if len(wave) < SHORTEST:
         raise EngineFailed("the engine gave less than half a second")
     row = Row(

@@ -66,9 +66,7 @@ class Kokoro:
 
     def say(self, text: str, voice: Voice, generator: Generator) -> Speech:
         core = kokoro_core()
-        phonemes = (
-            core.phonemize(text) if voice.language == "ja" else " ".join(hibari_voice().phonemize(text))
-        )
+        phonemes = core.phonemize(text) if voice.language == "ja" else " ".join(hibari_voice().phonemize(text))
         other = core._voices[sorted(core._voices)[int(generator.integers(len(core._voices)))]]
         part = generator.uniform(0.0, 0.6)
         style = (1 - part) * core._voices[voice.name] + part * other

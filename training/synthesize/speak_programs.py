@@ -40,9 +40,7 @@ class Program:
     order: Callable[[str, Voice, Generator, str], Order]
 
     def missing(self) -> str | None:
-        return self.need.missing() or (
-            None if self.voices() else f"no voices; install with: {self.need.install}"
-        )
+        return self.need.missing() or (None if self.voices() else f"no voices; install with: {self.need.install}")
 
     def voices(self) -> list[Voice]:
         return self.find_voices()
@@ -121,9 +119,7 @@ VARIANTS = (
 
 
 def espeak_voices() -> list[Voice]:
-    return [
-        Voice(name + variant, key) for key, names in ESPEAK.items() for name in names for variant in VARIANTS
-    ]
+    return [Voice(name + variant, key) for key, names in ESPEAK.items() for name in names for variant in VARIANTS]
 
 
 def espeak(text: str, voice: Voice, generator: Generator, wav: str) -> Order:
@@ -258,9 +254,7 @@ ENGINES: list[SpeechEngine] = [
         "open-jtalk",
         "BSD; voice CC-BY-3.0 (Nitech)",
         4,
-        apt(
-            "open-jtalk open-jtalk-mecab-naist-jdic hts-voice-nitech-jp-atr503-m001 (non-free)", "open_jtalk"
-        ),
+        apt("open-jtalk open-jtalk-mecab-naist-jdic hts-voice-nitech-jp-atr503-m001 (non-free)", "open_jtalk"),
         jtalk_voices,
         jtalk,
     ),

@@ -45,9 +45,7 @@ def pitch_of_samples(wave: Wave, rate: int) -> Wave:
 def analyse(wave: Wave, rate: int) -> Voiceprint:
     pitch = pitch_of(wave, rate)
     times = np.arange(len(pitch)) * FRAME_MS / 1000
-    return Voiceprint(
-        pitch, pyworld().cheaptrick(wave, pitch, times, rate), pyworld().d4c(wave, pitch, times, rate)
-    )
+    return Voiceprint(pitch, pyworld().cheaptrick(wave, pitch, times, rate), pyworld().d4c(wave, pitch, times, rate))
 
 
 def build(print_: Voiceprint, rate: int, samples: int) -> Wave:

@@ -1,0 +1,1 @@
+"""Tests of the whole product: the real programs on real sound."""
