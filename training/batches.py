@@ -105,12 +105,10 @@ class Crops(IterableDataset[tuple[Tensor, Tensor]]):
         crop_samples: int,
         seed: int,
         first: int,
-        strength: float,
-        matched: float,
+        strengths: Strengths,
     ) -> None:
-        """`matched` is the probability that a copy brings its original along."""
         self.library, self.batch, self.crop_samples = library, batch, crop_samples
-        self.seed, self.first, self.strength, self.matched = seed, first, strength, matched
+        self.seed, self.first, self.strengths = seed, first, strengths
         self.bonafide = np.cumsum(library.weights("bonafide"))
         self.spoof = np.cumsum(library.weights("spoof"))
 

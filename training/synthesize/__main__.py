@@ -8,8 +8,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from edge_runtime.errors import EdgeDetectError
 from training.synthesize.catalogue import COPY, SPEECH
-from training.synthesize.clips import InputError, OutputError, find_humans
+from training.synthesize.clips import find_humans
 from training.synthesize.plan import Task, plan_copies, plan_speech
 from training.synthesize.run import run
 from training.synthesize.texts import OWN, read_texts
@@ -134,12 +135,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if speech:
             tasks += plan_speech(speech, dict(options.minutes), texts, options.seed)
         return run(tasks, options.output, options.jobs, started + 60 * options.limit_minutes)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 3
-    except OutputError as error:
-        print(error, file=sys.stderr)
-        return 5
+    except EdgeDetectError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130

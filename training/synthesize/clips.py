@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from edge_runtime.errors import InputError, OutputError
 from training.synthesize.dsp import Wave, resample
 
 RATE = 16_000
@@ -23,17 +24,12 @@ LIST = "clips.csv"
 AUDIO = (".flac", ".wav", ".ogg")
 
 
-class InputError(Exception):
-    """Something the user handed in cannot be read; the message is one line."""
-
-
-class OutputError(Exception):
-    """The output cannot be written; the message is one line."""
-
-
 @dataclass(frozen=True)
 class Row:
-    """One line of clips.csv. `file` is relative to the list's folder; `system` is `-` for human speech."""
+    """One line of clips.csv. `file` is relative to the list's folder; `system` is `-` for human speech.
+
+    `original` is the human clip that a copy was made from; training lays the two beside each other.
+    """
 
     file: str
     label: str
@@ -44,6 +40,7 @@ class Row:
     source_rate: str
     source_codec: str
     seconds: str
+    original: str = ""
 
 
 HEADER = [field.name for field in fields(Row)]
@@ -62,7 +59,8 @@ def read_rows(path: Path) -> list[Row]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             lines = list(csv.DictReader(file))
-        return [Row(**{name: line[name] for name in HEADER}) for line in lines if None not in line.values()]
+        whole = [{"original": ""} | line for line in lines if None not in line.values()]
+        return [Row(**{name: line[name] for name in HEADER}) for line in whole]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as a list of clips ({error})") from None
     except KeyError as error:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_runtime.errors import InputError, OutputError
 from training.synthesize.catalogue import COPY, SPEECH
-from training.synthesize.clips import RATE, InputError, OutputError, Row, read_wave, write_clip
+from training.synthesize.clips import RATE, Row, read_wave, write_clip
 from training.synthesize.dsp import Wave, fit_length, resample, rms, set_level
 from training.synthesize.engine import EngineFailed, Generator
 from training.synthesize.plan import CopyTask, SpeechTask, Task
@@ -72,7 +73,7 @@ def copied(task: CopyTask) -> tuple[Wave, Row]:
     licence = f"{old.licence}; vocoder: {engine.licence}"
     row = Row(
         task.file, "spoof", f"copy-{task.engine}", old.speaker, old.source, licence,
-        old.source_rate, old.source_codec, f"{len(wave) / RATE:.3f}",
+        old.source_rate, old.source_codec, f"{len(wave) / RATE:.3f}", str(task.human.path.resolve()),
     )  # fmt: skip
     return wave, row
 

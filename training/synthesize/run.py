@@ -15,7 +15,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from training.synthesize.clips import LIST, OutputError, read_rows
+from edge_runtime.errors import OutputError
+from training.synthesize.clips import LIST, read_rows
 from training.synthesize.make import Outcome, attempt
 from training.synthesize.plan import Task
 

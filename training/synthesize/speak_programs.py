@@ -236,7 +236,7 @@ ENGINES: list[SpeechEngine] = [
     Program("espeak-ng", "GPL-3.0-or-later", 6, apt("espeak-ng", "espeak-ng"), espeak_voices, espeak),
     Program(
         "rhvoice",
-        "LGPL-2.1 engine; CMU and RHVoice voices",
+        "LGPL-2.1-or-later; voices free, but evgeniy-eng and lyubov CC-BY-NC-ND-4.0",
         5,
         apt("rhvoice rhvoice-english (Debian contrib, non-free)", "RHVoice-test"),
         rhvoice_voices,

@@ -12,7 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.synthesize.clips import InputError
+from edge_runtime.errors import InputError
 from training.synthesize.engine import Generator
 
 OWN = Path(__file__).with_name("texts.txt")
