@@ -30,7 +30,9 @@ def parser() -> argparse.ArgumentParser:
     task.add_argument("--json", action="store_true", help="JSON in place of Markdown")
     task.add_argument("-o", "--output", type=Path, help="file for the report (default: standard output)")
     task.add_argument("--scores", type=Path, help="file for a line `CLIP LLR` a clip")
-    task.add_argument("--title", default="Accuracy")
+    task.add_argument("--figures", type=Path, help="file for the figures that `python -m export --figures` reads")
+    task.add_argument("--title", default="Accuracy", help="heading of the report (default: %(default)s)")
+    task.add_argument("--name", help="what to call the data in the figures (default: the name of --data)")
     return command
 
 
@@ -54,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         text = json.dumps(asdict(result)) + "\n" if arguments.json else markdown(result, arguments.title)
         if arguments.scores:
             write(arguments.scores, "".join(f"{item.clip.path.stem} {item.score:.6f}\n" for item in judged))
+        if arguments.figures:
+            figures = result.as_figures(arguments.name or arguments.data.stem)
+            write(arguments.figures, json.dumps(figures, indent=1) + "\n")
         if arguments.output:
             write(arguments.output, text)
         else:

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Sourced by deploy/try and tests/run: Debian packages and a virtual environment, each only where missing.
 # The caller has set -eu and stands in the project's directory.
 

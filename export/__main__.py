@@ -8,6 +8,8 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
 from edge_runtime.model.contract import FORMS
@@ -69,6 +71,7 @@ def _convert_parser() -> argparse.ArgumentParser:
         ),
     ):
         add(flag, type=_number, metavar="X", help=text)
+    add("--figures", metavar="JSON", help="measured accuracy to write into the file, from `python -m benchmarks`")
     _add_json(parser)
     return parser
 
@@ -111,6 +114,8 @@ def _convert(options: argparse.Namespace) -> str:
     names = ("name", "scale", "offset", "threshold", "threshold_bonafide")
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
     calibrated = contract.calibrated or bool({"scale", "offset"} & given.keys())
+    if options.figures:
+        given["figures"] = {**contract.figures, "accuracy": _figures(options.figures)}
     proof = convert(checkpoint, replace(contract, calibrated=calibrated, **given), options.output)
     if options.json:
         return json.dumps(
@@ -124,6 +129,16 @@ def _convert(options: argparse.Namespace) -> str:
             }
         )
     return f"{proof.table()}\nwrote {options.output}: largest difference to PyTorch {proof.difference:.1e}"
+
+
+def _figures(path: str) -> dict[str, Any]:
+    try:
+        figures = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as reason:
+        raise UsageError(f"cannot read the figures {path}: {reason}") from None
+    if not isinstance(figures, dict):
+        raise UsageError(f"the figures {path} are no JSON object")
+    return figures
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,9 +18,7 @@ from edge_runtime.model.network import Network
 from export import graph
 from export.rawnet2 import VARIANTS, Config, RawNet2
 
-settings.register_profile(
-    "edge-detect", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow]
-)
+settings.register_profile("edge-detect", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("edge-detect")
 torch.set_num_threads(1)
 

@@ -27,14 +27,10 @@ from export.rawnet2 import RawNet2
 from tests.conftest import TINY, voice
 
 RATE = TINY.sample_rate
-SOUND = np.concatenate(
-    (voice(2.2, 1), np.zeros(RATE * 2, np.float32), voice(2.5, 2), np.ones(RATE, np.float32))
-)
+SOUND = np.concatenate((voice(2.2, 1), np.zeros(RATE * 2, np.float32), voice(2.5, 2), np.ones(RATE, np.float32)))
 
 
-def score_all(
-    detector: Detector, samples: NDArray[np.float32], cuts: list[int] | None = None
-) -> list[Window]:
+def score_all(detector: Detector, samples: NDArray[np.float32], cuts: list[int] | None = None) -> list[Window]:
     windows = [w for block in np.split(samples, cuts or []) for w in detector.push(block)]
     return windows + detector.flush()
 
@@ -166,9 +162,7 @@ def test_clipped_sound_keeps_its_score_and_is_unsure(network: Network) -> None:
     assert all(w.score is not None and w.clipped > 0.01 for w in windows)
 
 
-@given(
-    samples=arrays(np.float32, st.integers(0, 20000), elements=st.floats(width=32), fill=st.floats(width=32))
-)
+@given(samples=arrays(np.float32, st.integers(0, 20000), elements=st.floats(width=32), fill=st.floats(width=32)))
 def test_any_floats_have_a_defined_answer(network: Network, samples: NDArray[np.float32]) -> None:
     windows = score_all(Detector(network), samples)
     assert bool(windows) == bool(samples.size)
@@ -239,9 +233,7 @@ def test_another_window_length_scores_like_pytorch(network: Network, tiny_model:
 
 def test_a_fixed_time_axis_refuses_another_window(exported: Callable[[str], Path], tmp_path: Path) -> None:
     model = onnx.load(str(exported("streaming")))
-    model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = Network.load(
-        exported("streaming")
-    ).contract.frames
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = Network.load(exported("streaming")).contract.frames
     onnx.save(model, str(tmp_path / "fixed.onnx"))
     assert score_all(Detector(tmp_path / "fixed.onnx"), voice(1))
     with pytest.raises(UsageError, match="takes windows of 1 s only"):
@@ -305,9 +297,7 @@ def test_wrongly_shaped_features_are_a_model_error(network: Network) -> None:
 
 
 def test_importing_the_package_loads_no_heavy_library() -> None:
-    code = (
-        "import edge_runtime, sys; print(*{'onnxruntime', 'numpy', 'soundfile', 'torch'} & set(sys.modules))"
-    )
+    code = "import edge_runtime, sys; print(*{'onnxruntime', 'numpy', 'soundfile', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 

@@ -52,9 +52,7 @@ def test_quiet_stretch_after_a_loud_one_keeps_its_relative_precision() -> None:
     count=st.integers(1, 5),
     sizes=st.lists(st.integers(0, 4000), max_size=12),
 )
-def test_any_split_gives_the_same_frames(
-    seed: int, taps: int, pool: int, count: int, sizes: list[int]
-) -> None:
+def test_any_split_gives_the_same_frames(seed: int, taps: int, pool: int, count: int, sizes: list[int]) -> None:
     generator = np.random.default_rng(seed)
     filters = (generator.standard_normal((count, taps)) / taps).astype(np.float32)
     samples = generator.standard_normal(sum(sizes)).astype(np.float32)

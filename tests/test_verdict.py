@@ -157,8 +157,7 @@ def test_memory_does_not_grow_with_the_stream() -> None:
 @given(st.lists(st.one_of(st.none(), finite), max_size=60))
 def test_every_run_of_windows_has_a_summary_that_agrees_with_itself(scores: list[float | None]) -> None:
     windows = [
-        window(0.5 * i, score, Reason.SILENT if score is None else Reason.NONE)
-        for i, score in enumerate(scores)
+        window(0.5 * i, score, Reason.SILENT if score is None else Reason.NONE) for i, score in enumerate(scores)
     ]
     summary = summarize(*windows)
     assert sum(summary.windows.values()) == len(windows)

@@ -140,7 +140,7 @@ class Crops(IterableDataset[tuple[Tensor, Tensor]]):
         if rng.random() < 0.25:
             length = int(rng.uniform(SHORTEST_SECONDS * rate, length))
         start = rng.integers(0, max(1, len(clip) - length + 1))
-        samples = clip[start : start + length].astype(np.float32) / 32768
+        samples = clip[start : start + length].astype(np.float32) / np.float32(32768)
         samples = augment(samples, rng, rate, strength)
         return repeat_to(samples[: self.crop_samples], self.crop_samples)
 

@@ -34,7 +34,7 @@ def score_windows(
     cut: list[NDArray[np.float32]] = []
     owner: list[int] = []
     for index, clip in enumerate(clips):
-        pieces = windows(clip.astype(np.float32) / 32768, config.window_samples, hop)
+        pieces = windows(clip.astype(np.float32) / np.float32(32768), config.window_samples, hop)
         cut += pieces
         owner += [index] * len(pieces)
     raw = np.empty(len(cut))
