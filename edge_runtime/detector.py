@@ -242,9 +242,7 @@ def _mono_floats(samples: ArrayLike) -> NDArray[np.float32]:
     if array.ndim != 1:
         raise UsageError(f"samples must be mono, of shape [n], not {array.shape}: mix the channels first")
     if not np.issubdtype(array.dtype, np.floating):
-        raise UsageError(
-            f"samples must be floats with full scale 1.0, not {array.dtype}: divide by full scale"
-        )
+        raise UsageError(f"samples must be floats with full scale 1.0, not {array.dtype}: divide by full scale")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and hence invalid
         return array.astype(np.float32, copy=False)
 
@@ -261,9 +259,7 @@ def _window_samples(network: Network, seconds: float | None) -> int:
     if seconds is None:
         return contract.window_samples
     if not 0 < seconds <= LONGEST_WINDOW_SECONDS:
-        raise UsageError(
-            f"the window must be above 0 and at most {LONGEST_WINDOW_SECONDS:g} s, not {seconds:g}"
-        )
+        raise UsageError(f"the window must be above 0 and at most {LONGEST_WINDOW_SECONDS:g} s, not {seconds:g}")
     samples = round(seconds * contract.sample_rate)
     if samples == contract.window_samples:
         return samples
@@ -277,7 +273,5 @@ def _window_samples(network: Network, seconds: float | None) -> int:
             raise ModelError("shorter than a filter")
         network.logits(np.zeros(shape, np.float32))
     except ModelError:
-        raise UsageError(
-            f"a window of {seconds:g} s is too short for this model: its own has {own}"
-        ) from None
+        raise UsageError(f"a window of {seconds:g} s is too short for this model: its own has {own}") from None
     return samples

@@ -72,11 +72,12 @@ class Library:
         return total / self.sample_rate / 3600
 
     def weights(self, label: str) -> NDArray[np.float64]:
-        """Probability of each clip of a label: its groups weigh as the square root of their size."""
+        """Probability of each clip of a label: long clips weigh more, groups as the square root of their length."""
         weights = np.zeros(len(self.clips))
+        lengths = np.array([len(samples) for samples in self.samples], np.float64)
         for (group_label, _), members in groups(self.clips):
             if group_label == label:
-                weights[members] = len(members) ** -0.5
+                weights[members] = lengths[members] * lengths[members].sum() ** -0.5
         return weights / max(weights.sum(), 1e-12)
 
 
@@ -86,7 +87,7 @@ class Strengths:
 
     augmentation: float = 1.0  # scales the probability of every augmentation
     ramp: int = 1000
-    matched: float = 0.6  # probability that a copy brings its human original along
+    matched: float = 0.8  # probability that a copy brings its original along, else a clip a human one of its source
 
 
 class Crops(IterableDataset[tuple[Tensor, Tensor]]):
@@ -94,6 +95,7 @@ class Crops(IterableDataset[tuple[Tensor, Tensor]]):
 
     A batch is made of pairs of a spoofed and a human crop. Where the spoofed clip is a copy of a human one, the
     pair may be the two of them, cut and augmented alike: then nothing but the trace of synthesis tells them apart.
+    Else the human one may come from the same source: the same page, room and level.
     Give it to a DataLoader with batch_size=None. Batch `n` depends on `seed` and `n` alone, whatever the number
     of workers, so a resumed run goes on where it stopped.
     """
@@ -109,7 +111,10 @@ class Crops(IterableDataset[tuple[Tensor, Tensor]]):
     ) -> None:
         self.library, self.batch, self.crop_samples = library, batch, crop_samples
         self.seed, self.first, self.strengths = seed, first, strengths
-        self.bonafide = np.cumsum(library.weights("bonafide"))
+        bonafide = library.weights("bonafide")
+        self.bonafide = np.cumsum(bonafide)
+        sources = np.array([clip.source for clip in library.clips])
+        self.by_source = {name: np.cumsum(bonafide * (sources == name)) for name in np.unique(sources)}
         self.spoof = np.cumsum(library.weights("spoof"))
 
     def make(self, number: int) -> tuple[Tensor, Tensor]:
@@ -122,7 +127,9 @@ class Crops(IterableDataset[tuple[Tensor, Tensor]]):
             spoof = _draw(self.spoof, rng)
             original = int(self.library.original[spoof])
             matched = original >= 0 and rng.random() < self.strengths.matched
-            bonafide = original if matched else _draw(self.bonafide, rng)
+            human = self.by_source[self.library.clips[spoof].source]
+            near = human[-1] > 0 and rng.random() < self.strengths.matched
+            bonafide = original if matched else _draw(human if near else self.bonafide, rng)
             seeds = rng.integers(0, 1 << 32, 2)
             waveforms[row] = self._crop(spoof, np.random.default_rng(seeds[0]), strength)
             if row + 1 < self.batch:

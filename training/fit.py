@@ -38,7 +38,7 @@ class Recipe:
     warmup: int = 200
     label_smoothing: float = 0.05
     average: float = 0.998  # decay of the exponential moving average of the weights
-    matched: float = 0.6  # probability that a copy brings its human original along
+    matched: float = 0.8  # probability that a copy brings its original along, else a clip a human one of its source
     augmentation: float = 1.0  # scales the probability of every augmentation
     ramp: int = 1000  # steps over which augmentation rises from 30 % to that
     evaluate_every: int = 400

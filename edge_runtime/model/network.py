@@ -81,9 +81,7 @@ class Network:
         except Exception as error:
             raise ModelError(f"the model {self.path} failed: {_one_line(error)}") from None
         if result.shape != (len(batch), 2):
-            raise ModelError(
-                f"the model {self.path} gave logits of shape {result.shape}, not {(len(batch), 2)}"
-            )
+            raise ModelError(f"the model {self.path} gave logits of shape {result.shape}, not {(len(batch), 2)}")
         return np.asarray(result, dtype=np.float32)
 
 
