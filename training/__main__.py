@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--variant", choices=sorted(VARIANTS), default="edge")
     command.add_argument("--filters", type=int, help="bands of the filter bank")
     command.add_argument("--kernel", type=int, help="taps of the filter bank")
+    command.add_argument("--pool", type=int, help="samples that one frame of features spans")
     command.add_argument("--mel", action=argparse.BooleanOptionalAction, help="mel-spaced bands, else linear")
     command.add_argument("--channels", type=lambda text: tuple(int(n) for n in text.split(",")), help="64,64,128,…")
     command.add_argument("--gru-nodes", type=int)
@@ -55,6 +56,7 @@ def configure(arguments: argparse.Namespace) -> Config:
     chosen = {
         "filters": arguments.filters,
         "kernel": arguments.kernel,
+        "pool": arguments.pool,
         "mel_scale": arguments.mel,
         "channels": arguments.channels,
         "gru_nodes": arguments.gru_nodes,
