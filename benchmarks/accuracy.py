@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.metrics import Estimate, cllr, eer, eer_clustered
+from benchmarks.metrics import Estimate, cllr, eer_clustered
 from benchmarks.protocols import Clip
 from edge_runtime.capture.file import read_blocks
 from edge_runtime.decision.verdict import Summarizer, Verdict
@@ -31,12 +31,12 @@ class Judged:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: a name, counts, and an error rate as a fraction (None where it cannot be said)."""
+    """One line of a table: a name, counts, and an error rate (None where it cannot be said)."""
 
     name: str
     bonafide: int
     spoof: int
-    eer: float | None
+    eer: Estimate | None
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Accuracy:
     """What is known of a model on a set of clips."""
 
     pooled: Estimate
-    macro: float  # mean EER over sources that have both labels
-    within: Estimate  # EER after each source's scores are centred on their own mean
+    macro: float | None  # mean EER over sources that have both labels
+    within: Estimate | None  # EER after each source's scores are centred on their own mean
     cllr_bits: float
     human_called_spoof: float
     human_unsure: float
@@ -63,8 +63,8 @@ class Accuracy:
             "clips_spoof": self.pooled.spoof,
             "eer_pooled": round(self.pooled.value, 4),
             "eer_pooled_95": [round(self.pooled.low, 4), round(self.pooled.high, 4)],
-            "eer_within_source": round(self.within.value, 4),
-            "eer_macro_sources": round(self.macro, 4),
+            "eer_within_source": None if self.within is None else round(self.within.value, 4),
+            "eer_macro_sources": None if self.macro is None else round(self.macro, 4),
             "cllr_bits": round(self.cllr_bits, 4),
             "human_called_spoof": round(self.human_called_spoof, 4),
             "human_unsure": round(self.human_unsure, 4),
@@ -107,7 +107,7 @@ def accuracy(judged: Sequence[Judged], unscored: Sequence[str] = ()) -> Accuracy
     if not human.any() or human.all():
         raise InputError("accuracy needs both bona fide and spoofed clips")
     rows = [_row(name, scores, human, source == name) for name in np.unique(source)]
-    known = [row.eer for row in rows if row.eer is not None]
+    known = [row.eer.value for row in rows if row.eer is not None]
     centred, paired = scores.copy(), np.zeros(len(scores), bool)
     for row in rows:
         if row.eer is not None:
@@ -120,8 +120,8 @@ def accuracy(judged: Sequence[Judged], unscored: Sequence[str] = ()) -> Accuracy
     pooled = eer_clustered(scores, human, source.tolist())
     return Accuracy(
         pooled=pooled,
-        macro=float(np.mean(known)) if known else float("nan"),
-        within=within or pooled,
+        macro=float(np.mean(known)) if known else None,
+        within=within,
         cllr_bits=cllr(scores[human], scores[~human]),
         human_called_spoof=float(np.mean(verdict[human] == Verdict.SPOOF)),
         human_unsure=float(np.mean(verdict[human] == Verdict.UNSURE)),
@@ -136,7 +136,11 @@ def accuracy(judged: Sequence[Judged], unscored: Sequence[str] = ()) -> Accuracy
 def _row(name: str, scores: NDArray[np.float64], human: NDArray[np.bool_], members: NDArray[np.bool_]) -> Row:
     bonafide, spoof = scores[members & human], scores[members & ~human]
     enough = min(len(bonafide), len(spoof)) >= FEWEST
-    return Row(name, len(bonafide), len(spoof), eer(bonafide, spoof)[0] if enough else None)
+    if not enough:
+        return Row(name, len(bonafide), len(spoof), None)
+    labels = np.repeat([True, False], [len(bonafide), len(spoof)])
+    estimate = eer_clustered(np.concatenate([bonafide, spoof]), labels, [name] * len(labels), rounds=200)
+    return Row(name, len(bonafide), len(spoof), estimate)
 
 
 def _systems(judged: Sequence[Judged], scores: NDArray[np.float64], human: NDArray[np.bool_]) -> list[Row]:
@@ -145,8 +149,10 @@ def _systems(judged: Sequence[Judged], scores: NDArray[np.float64], human: NDArr
     return [_row(name, scores, human, human | (system == name)) for name in np.unique(system[~human])]
 
 
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{value:.1%}"
+def _percent(value: float | Estimate | None) -> str:
+    if value is None:
+        return "too few clips"
+    return str(value) if isinstance(value, Estimate) else f"{value:.1%}"
 
 
 def markdown(result: Accuracy, title: str) -> str:
@@ -155,13 +161,12 @@ def markdown(result: Accuracy, title: str) -> str:
         f"# {title}",
         "",
         f"{result.pooled.bonafide} bona fide and {result.pooled.spoof} spoofed clips; intervals are 95 %, from a "
-        "bootstrap over whole sources.",
+        f"bootstrap over {result.pooled.over} (of one source or system: over its clips).",
         "",
         "| measure | value |",
         "|---|---|",
         f"| EER, pooled | {result.pooled} |",
-        f"| EER within sources (each centred; {result.within.bonafide} + {result.within.spoof} clips) "
-        f"| {result.within} |",
+        f"| EER within sources (each centred on its own mean) | {_percent(result.within)} |",
         f"| EER, macro over sources with {FEWEST} clips of each label | {_percent(result.macro)} |",
         f"| Cllr | {result.cllr_bits:.3f} bit |",
         f"| human clips called spoof | {_percent(result.human_called_spoof)} |",

@@ -45,15 +45,20 @@ def cllr(bonafide: ArrayLike, spoof: ArrayLike) -> float:
     return float(np.mean(np.logaddexp(0, -target)) + np.mean(np.logaddexp(0, nontarget))) / (2 * float(np.log(2)))
 
 
+FEWEST_CLUSTERS = 5
+"""Sources from which on a bootstrap over them says something; with fewer, clips are drawn."""
+
+
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its 95 % interval from a bootstrap over whole sources, all as fractions."""
+    """A figure with its 95 % interval from a bootstrap, all as fractions; `over` says what was drawn."""
 
     value: float
     low: float
     high: float
     bonafide: int
     spoof: int
+    over: str = "sources"
 
     def __str__(self) -> str:
         return f"{self.value:.1%} [{self.low:.1%}, {self.high:.1%}]"
@@ -62,17 +67,26 @@ class Estimate:
 def eer_clustered(
     scores: ArrayLike, is_bonafide: ArrayLike, sources: Sequence[str], rounds: int = 1000, seed: int = 0
 ) -> Estimate:
-    """EER with a percentile interval: sources are drawn with replacement, since clips of one source are alike."""
+    """EER with a percentile interval: sources are drawn with replacement, since clips of one source are alike.
+
+    With fewer than FEWEST_CLUSTERS sources, which cannot carry that, clips are drawn within each label; the
+    interval is then too narrow for speech of other sources, and `over` says so.
+    """
     values, labels = np.asarray(scores, np.float64), np.asarray(is_bonafide, bool)
     names, member = np.unique(np.asarray(sources), return_inverse=True)
     value, _ = eer(values[labels], values[~labels])
     rng = np.random.default_rng(seed)
+    over = "sources" if len(names) >= FEWEST_CLUSTERS else "clips"
     by_source = [np.flatnonzero(member == index) for index in range(len(names))]
+    by_label = [np.flatnonzero(labels), np.flatnonzero(~labels)]
     drawn = []
     for _ in range(rounds):
-        sample = np.concatenate([by_source[i] for i in rng.integers(0, len(names), len(names))])
+        if over == "sources":
+            sample = np.concatenate([by_source[i] for i in rng.integers(0, len(names), len(names))])
+        else:
+            sample = np.concatenate([rng.choice(side, len(side)) for side in by_label])
         chosen = labels[sample]
         if chosen.any() and not chosen.all():
             drawn.append(eer(values[sample][chosen], values[sample][~chosen])[0])
-    low, high = np.percentile(drawn, [2.5, 97.5]) if drawn else (value, value)
-    return Estimate(value, float(low), float(high), int(labels.sum()), int((~labels).sum()))
+    low, high = np.percentile(drawn, [2.5, 97.5]) if drawn else (0.0, 1.0)
+    return Estimate(value, float(low), float(high), int(labels.sum()), int((~labels).sum()), over)

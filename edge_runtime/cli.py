@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -195,7 +195,8 @@ def _score_device(settings: Settings, name: str, detector: Detector, stop: _Stop
 
     with Microphone(name, detector.sample_rate) as microphone:
         title = f"{microphone.device.name}, {microphone.native_rate} Hz, {microphone.channels} ch; Ctrl-C ends"
-        return _run(settings, microphone.blocks(stop), detector, _report(settings, title, {}), stop)
+        # The microphone itself ends when asked to, after what it had already heard.
+        return _run(settings, microphone.blocks(stop), detector, _report(settings, title, {}), lambda: False)
 
 
 def _score_file(settings: Settings, path: str, detector: Detector, stop: _Stop) -> int:
@@ -215,7 +216,9 @@ def _file_blocks(path: str, raw: RawFormat | None, rate: int) -> Iterator[Block]
         yield Block(samples)
 
 
-def _run(settings: Settings, source: Iterator[Block], detector: Detector, report: Report, stop: _Stop) -> int:
+def _run(
+    settings: Settings, source: Iterator[Block], detector: Detector, report: Report, stop: Callable[[], bool]
+) -> int:
     from edge_runtime.decision.verdict import Verdict
     from edge_runtime.listen import run
 

@@ -81,7 +81,7 @@ class Settings:
         kind=float,
         unit="seconds",
         low=0.05,
-        high=3600,
+        high=60,
         help="sound in one verdict (default: the model's)",
     )
     hop: float = _option(

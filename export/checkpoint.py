@@ -26,6 +26,7 @@ from export.rawnet2 import VARIANTS, Config, RawNet2
 
 LARGEST_BYTES = 1 << 30
 """Beyond this a file is refused unread; the largest public RawNet2 has 102 MB."""
+_NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _NESTS = ("state_dict", "model_state_dict", "model", "net", "weights")
 
 
@@ -197,7 +198,7 @@ def _unnest(content: object) -> dict[str, Tensor]:
 
 def _check_numbers(state: Mapping[str, Tensor]) -> None:
     for key, tensor in state.items():
-        if tensor.is_floating_point() and tensor.device.type == "cpu" and tensor.layout == torch.strided:
+        if tensor.dtype in _NUMBERS and tensor.device.type == "cpu" and tensor.layout == torch.strided:
             if not bool(torch.isfinite(tensor).all()):
                 raise ModelError(f"the checkpoint's {key} holds NaN or infinite weights: it cannot be used")
             if key.endswith("running_var") and bool((tensor < 0).any()):

@@ -20,6 +20,7 @@ from edge_runtime.model.contract import Contract
 from edge_runtime.model.network import Network
 from export import __main__ as program
 from export.checkpoint import Calibration, load, save
+from export.convert import contract_of, convert
 from export.parity import LIMIT, prove
 from export.rawnet2 import VARIANTS, Config, RawNet2
 from tests import test_export_reference as reference
@@ -246,3 +247,15 @@ def test_inspect_runs_where_no_torch_is_installed(tmp_path: Path) -> None:
 
 def test_the_offered_variants_are_the_known_ones() -> None:
     assert tuple(VARIANTS) == program.VARIANTS
+
+
+@pytest.mark.parametrize("form", ["waveform", "streaming"])
+def test_a_full_size_network_exports_exactly(form: str, tmp_path: Path) -> None:
+    """1,024 GRU units, as the public baselines have; `convert` proves every file that it writes."""
+    torch.manual_seed(0)
+    model = RawNet2(VARIANTS["asvspoof2021"]).eval()
+    save(tmp_path / "full.safetensors", model)
+    checkpoint = load(tmp_path / "full.safetensors")
+    proof = convert(checkpoint, contract_of(checkpoint, form), tmp_path / "full.onnx")
+    assert proof.difference <= LIMIT
+    assert (tmp_path / "full.onnx").stat().st_size > 60e6

@@ -75,7 +75,7 @@ def test_a_copy_keeps_length_level_and_sound_but_is_another_wave(name: str, tmp_
     assert len(rows) == 2 and list(rows[0]) == HEADER
     originals = [soundfile.read(path)[0] for path in sorted(source.iterdir())]
     for row in rows:
-        assert row["label"] == "spoof" and row["system"] == f"copy-{name}" and row["source"] == "own"
+        assert row["label"] == "spoof" and row["system"] == f"copy-{name}" and row["source"] == "unknown"
         info = soundfile.info(tmp_path / "out" / row["file"])
         assert (info.samplerate, info.subtype, info.channels) == (RATE, "PCM_16", 1)
         copy = soundfile.read(tmp_path / "out" / row["file"])[0]

@@ -6,16 +6,20 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from benchmarks.protocols import read_clips
 from edge_runtime.errors import InputError
+from export.rawnet2 import VARIANTS
 from training.augment import CHAIN, augment
 from training.batches import Crops, Library, Strengths
+from training.fit import Recipe, Trainer
 
 RATE = 16000
 SMALL = [
@@ -59,8 +63,33 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert first.returncode == 0, first.stderr
     second = run(*common, "--steps", "60", "--evaluate-every", "30")
     assert second.returncode == 0, second.stderr
-    assert "going on from step 30" in second.stdout
+    assert "going on from step 30" in second.stdout and "steps: 30 -> 60" in second.stderr
     return folder
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(data: Path, tmp_path: Path) -> None:
+    library = Library(read_clips(data), RATE)
+    config = replace(VARIANTS["edge"], filters=6, kernel=65, channels=(6, 8, 8, 8), gru_nodes=8, gru_layers=1)
+    recipe = Recipe(steps=12, batch=4, crop_seconds=1, long_share=0, evaluate_every=6, workers=0, compile=False)
+    whole = Trainer(config, recipe, library, None, tmp_path)
+    whole.fit()
+    broken = Trainer(config, recipe, library, None, tmp_path / "broken")
+    broken.folder.mkdir()
+    for number in range(6):
+        broken.step(*Crops(library, 4, RATE, recipe.seed, 0, Strengths()).make(number))
+    broken.save()
+    again = Trainer(config, recipe, library, None, tmp_path / "broken")
+    assert again.resume() and again.run.step == 6 and not again.changed
+    again.fit()
+    for one, other in zip(whole.network.parameters(), again.network.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [("--steps", "0"), ("--crop-seconds", "0"), ("--batch", "3"), ("--average", "1")])
+def test_settings_out_of_range_get_one_clear_line(data: Path, tmp_path: Path, wrong: tuple[str, str]) -> None:
+    done = run("training", "--data", str(data), "-o", str(tmp_path), *wrong)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: ") and "Traceback" not in done.stderr
 
 
 def test_training_resumes_and_leaves_a_plot_and_its_history(trained: Path) -> None:
@@ -99,10 +128,11 @@ def test_batches_are_balanced_and_the_same_for_the_same_seed(data: Path) -> None
 
 
 def test_a_copy_and_its_original_are_cut_and_augmented_alike(tmp_path: Path) -> None:
-    """With the copy equal to the original, a matched pair is the same sound twice."""
-    for label in ("bonafide", "spoof"):
+    """With the copy equal to the original's beginning, a matched pair is the same sound twice."""
+    sound = np.tile(clip("bonafide", 1), 3)
+    for label, length in (("bonafide", len(sound)), ("spoof", len(sound) // 2)):
         (tmp_path / label).mkdir()
-        soundfile.write(tmp_path / label / "a.flac", clip("bonafide", 1), RATE)
+        soundfile.write(tmp_path / label / "a.flac", sound[:length], RATE)
     with (tmp_path / "clips.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerows([["file", "label", "original"], ["bonafide/a.flac", "bonafide", ""]])

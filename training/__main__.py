@@ -7,12 +7,10 @@ import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
-from tqdm import tqdm
-
-from benchmarks.protocols import Clip, read_clips
-from edge_runtime.errors import EdgeDetectError, InputError, OutputError
+from edge_runtime.errors import EdgeDetectError, OutputError
+from export.checkpoint import check_window
 from export.rawnet2 import VARIANTS, Config
-from training.batches import Library
+from training.batches import read_library
 from training.fit import Recipe, Trainer
 from training.plot import plot_run
 
@@ -65,26 +63,6 @@ def configure(arguments: argparse.Namespace) -> Config:
     return replace(VARIANTS[arguments.variant], **{key: value for key, value in chosen.items() if value is not None})
 
 
-def library(locations: list[Path], audio: Path | None, sample_rate: int, need: str) -> Library:
-    """Reads clips into memory and says what it could not read. Raises InputError when a label is missing."""
-    clips: list[Clip] = []
-    for location in locations:
-        clips += read_clips(location, audio)
-    found = Library(clips, sample_rate, tqdm)
-    for line in found.unreadable[:10]:
-        print(f"left out: {line}", file=sys.stderr)
-    if found.unreadable:
-        print(f"left out {len(found.unreadable)} of {len(clips)} clips", file=sys.stderr)
-    labels = {clip.label for clip in found.clips}
-    if labels != {"bonafide", "spoof"}:
-        raise InputError(f"the {need} data need both bonafide and spoof clips, found {sorted(labels) or 'none'}")
-    print(
-        f"{need}: {len(found.clips)} clips, {found.hours('bonafide'):.2f} h bona fide, "
-        f"{found.hours('spoof'):.2f} h spoof"
-    )
-    return found
-
-
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
     arguments = parser().parse_args(argv)
@@ -94,16 +72,19 @@ def main(argv: list[str] | None = None) -> int:
         torch.set_num_threads(arguments.threads)
     try:
         config = configure(arguments)
+        check_window(config)
         recipe = Recipe(**{setting.name: getattr(arguments, setting.name) for setting in fields(Recipe)})
         try:
             arguments.output.mkdir(parents=True, exist_ok=True)
         except OSError as reason:
             raise OutputError(f"cannot make the folder {arguments.output}: {reason}") from None
-        train = library(arguments.data, arguments.audio, config.sample_rate, "training")
-        dev = library([arguments.dev], arguments.audio, config.sample_rate, "dev") if arguments.dev else None
+        train = read_library(arguments.data, arguments.audio, config.sample_rate, "training")
+        dev = read_library([arguments.dev], arguments.audio, config.sample_rate, "dev") if arguments.dev else None
         trainer = Trainer(config, recipe, train, dev, arguments.output)
         if trainer.resume():
             print(f"going on from step {trainer.run.step}")
+            for line in trainer.changed:
+                print(f"setting changed since the run began: {line}", file=sys.stderr)
         run = trainer.fit()
         plot_run(run.history, arguments.output / "training.png")
         print(f"best checkpoint: {arguments.output / 'best.safetensors'}")

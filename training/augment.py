@@ -142,6 +142,11 @@ def quantize(samples: Samples, rng: np.random.Generator, rate: int) -> Samples:
     return (np.round(samples / peak * steps + dither) / steps * peak).astype(np.float32)
 
 
+def gain(samples: Samples, rng: np.random.Generator, rate: int) -> Samples:
+    """The input level: 30 dB down to 12 dB up, clipped at full scale."""
+    return np.clip(samples * np.float32(10 ** (rng.uniform(-30, 12) / 20)), -1, 1)
+
+
 CHAIN: tuple[tuple[Augmentation, float], ...] = (
     (speed, 0.3),
     (distort, 0.08),
@@ -154,6 +159,7 @@ CHAIN: tuple[tuple[Augmentation, float], ...] = (
     (codec, 0.15),
     (quantize, 0.5),
     (mask_time, 0.1),
+    (gain, 0.5),
 )
 """Order of nature: the voice, the room, the microphone, the channel; each with its probability."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import IterableDataset
+from tqdm import tqdm
 
-from benchmarks.protocols import Clip
+from benchmarks.protocols import Clip, read_clips
 from edge_runtime.errors import EdgeDetectError, InputError
 from training.augment import augment
 
@@ -131,18 +133,22 @@ class Crops(IterableDataset[tuple[Tensor, Tensor]]):
             near = human[-1] > 0 and rng.random() < self.strengths.matched
             bonafide = original if matched else _draw(human if near else self.bonafide, rng)
             seeds = rng.integers(0, 1 << 32, 2)
-            waveforms[row] = self._crop(spoof, np.random.default_rng(seeds[0]), strength)
+            lengths = [len(self.library.samples[index]) for index in (spoof, bonafide)]
+            shared = min(lengths) if matched else 0
+            waveforms[row] = self._crop(spoof, np.random.default_rng(seeds[0]), strength, shared)
             if row + 1 < self.batch:
                 rng_bonafide = np.random.default_rng(seeds[0 if matched else 1])
-                waveforms[row + 1] = self._crop(bonafide, rng_bonafide, strength)
+                waveforms[row + 1] = self._crop(bonafide, rng_bonafide, strength, shared)
         return torch.from_numpy(waveforms), torch.from_numpy(labels)
 
-    def _crop(self, index: int, rng: np.random.Generator, strength: float) -> NDArray[np.float32]:
+    def _crop(self, index: int, rng: np.random.Generator, strength: float, until: int) -> NDArray[np.float32]:
         """A random stretch, at times a short one, augmented and repeated up to the crop's length.
+
+        It is taken from the clip's first `until` samples, unless that is 0.
 
         Short stretches come from both labels alike, so that repetition is no sign of either.
         """
-        clip, rate = self.library.samples[index], self.library.sample_rate
+        clip, rate = self.library.samples[index][: until or None], self.library.sample_rate
         length = int(self.crop_samples * 1.12)  # speed shortens by up to 10 %
         if rng.random() < 0.25:
             length = int(rng.uniform(SHORTEST_SECONDS * rate, length))
@@ -162,3 +168,23 @@ class Crops(IterableDataset[tuple[Tensor, Tensor]]):
 
 def _draw(cumulative: NDArray[np.float64], rng: np.random.Generator) -> int:
     return min(int(np.searchsorted(cumulative, rng.random() * cumulative[-1])), len(cumulative) - 1)
+
+
+def read_library(locations: list[Path], audio: Path | None, sample_rate: int, need: str) -> Library:
+    """Reads clips into memory and says what it could not read. Raises InputError when a label is missing."""
+    clips: list[Clip] = []
+    for location in locations:
+        clips += read_clips(location, audio)
+    found = Library(clips, sample_rate, tqdm)
+    for line in found.unreadable[:10]:
+        print(f"left out: {line}", file=sys.stderr)
+    if found.unreadable:
+        print(f"left out {len(found.unreadable)} of {len(clips)} clips", file=sys.stderr)
+    labels = {clip.label for clip in found.clips}
+    if labels != {"bonafide", "spoof"}:
+        raise InputError(f"the {need} data need both bonafide and spoof clips, found {sorted(labels) or 'none'}")
+    print(
+        f"{need}: {len(found.clips)} clips, {found.hours('bonafide'):.2f} h bona fide, "
+        f"{found.hours('spoof'):.2f} h spoof"
+    )
+    return found

@@ -18,13 +18,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from tqdm import tqdm
 
 from benchmarks.metrics import cllr, eer
-from benchmarks.protocols import read_clips
-from edge_runtime.errors import EdgeDetectError
+from edge_runtime.errors import EdgeDetectError, UsageError
 from export.checkpoint import Calibration, load, save
-from training.batches import Library
+from training.batches import read_library
 from training.scoring import score_windows
 
 Floats = NDArray[np.float64]
@@ -111,7 +109,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         checkpoint = load(arguments.checkpoint)
         config = checkpoint.model.config
-        library = Library(read_clips(arguments.data, arguments.audio), config.sample_rate, tqdm)
+        if not (0 < arguments.false_alarms < 1 and 0.01 <= arguments.hop <= 60):
+            raise UsageError("--false-alarms must lie between 0 and 1, --hop between 0.01 and 60 seconds")
+        library = read_library([arguments.data], arguments.audio, config.sample_rate, "calibration")
         raw, owner = score_windows(checkpoint.model, library.samples, arguments.hop)
         scored = Scored(
             raw,

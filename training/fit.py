@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from benchmarks.metrics import eer
-from edge_runtime.errors import EdgeDetectError, ModelError, OutputError
+from edge_runtime.errors import EdgeDetectError, ModelError, OutputError, UsageError
 from export.checkpoint import save
 from export.rawnet2 import Config, RawNet2
 from training.batches import Crops, Library, Strengths
@@ -47,6 +49,23 @@ class Recipe:
     workers: int = 2
     compile: bool = True
 
+    def check(self, config: Config) -> None:
+        """Raises UsageError when a setting is out of its range."""
+        shortest = (config.pool * 3 ** len(config.channels) + config.kernel - 1) / config.sample_rate
+        ranges = (
+            (self.steps >= 1, "--steps must be 1 or more"),
+            (self.batch >= 2 and self.batch % 2 == 0, "--batch must be even: it is made of pairs"),
+            (min(self.crop_seconds, self.long_crop_seconds) >= shortest, f"crops must have {shortest:.2f} s or more"),
+            (self.evaluate_every >= 1, "--evaluate-every must be 1 or more"),
+            (self.learning_rate > 0 and self.warmup >= 0, "--learning-rate must be above 0, --warmup not below"),
+            (0 <= self.long_share <= 1 and 0 <= self.matched <= 1, "--long-share and --matched lie between 0 and 1"),
+            (0 <= self.average < 1 and 0 <= self.label_smoothing < 1, "--average and --label-smoothing: 0 to below 1"),
+            (self.augmentation >= 0 and self.workers >= 0, "--augmentation and --workers cannot be negative"),
+        )
+        for good, complaint in ranges:
+            if not good:
+                raise UsageError(complaint)
+
 
 @dataclass
 class Run:
@@ -56,12 +75,14 @@ class Run:
     best_eer: float = 1.0
     since_best: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    recipes: list[dict[str, Any]] = field(default_factory=list)  # what was set, each with the step it began at
 
 
 class Trainer:
     """Trains a RawNet2. `dev` may be None: then the last weights are the best ones."""
 
     def __init__(self, config: Config, recipe: Recipe, train: Library, dev: Library | None, folder: Path) -> None:
+        recipe.check(config)
         torch.manual_seed(recipe.seed)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.config, self.recipe, self.train, self.dev, self.folder = config, recipe, train, dev, folder
@@ -74,8 +95,11 @@ class Trainer:
             [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}],
             lr=recipe.learning_rate,
         )
-        self.run = Run()
-        self.classify = torch.compile(self.model.classify) if recipe.compile else self.model.classify
+        self.run = Run(recipes=[{"from_step": 0, **asdict(recipe)}])
+        self.changed: list[str] = []
+        """What a resumed run sets otherwise than before, a line each."""
+        compiles = recipe.compile and any(shutil.which(name) for name in ("c++", "g++", "clang++"))
+        self.classify = torch.compile(self.model.classify) if compiles else self.model.classify
 
     @property
     def network(self) -> RawNet2:
@@ -156,7 +180,7 @@ class Trainer:
             value = 0.0
         if value <= run.best_eer or self.dev is None:
             run.best_eer, run.since_best = value, 0
-            figures = {"dev_eer_during_training": value, "step": run.step, "recipe": asdict(self.recipe)}
+            figures = {"dev_eer_during_training": value, "step": run.step, "recipes": run.recipes}
             save(self.folder / "best.safetensors", self.network, figures=figures)
         else:
             run.since_best += 1
@@ -205,6 +229,12 @@ class Trainer:
             self.averaged.load_state_dict(state["averaged"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.run = Run(**state["run"])
+            before = {"from_step": 0, **state["recipe"]}
+            self.run.recipes = self.run.recipes or [before]
+            now = asdict(self.recipe)
+            self.changed = [f"{key}: {before.get(key)} -> {now[key]}" for key in now if before.get(key) != now[key]]
+            if self.changed:
+                self.run.recipes.append({"from_step": self.run.step, **now})
         except EdgeDetectError:
             raise
         except Exception as reason:

@@ -34,7 +34,8 @@ def load_pyaudio() -> Any:
     except ImportError as reason:
         raise InputError(
             "microphones need PyAudio, which cannot be loaded here: "
-            "`sudo apt install portaudio19-dev gcc python3-dev`, then `pip install 'edge-detect[mic]'` "
+            "`sudo apt install portaudio19-dev gcc python3-dev`, then `pip install PyAudio` "
+            "(`sh deploy/try` in a clone does both) "
             f"({str(reason).splitlines()[0]})"
         ) from None
     return pyaudio

@@ -78,10 +78,13 @@ class Microphone:
         self._quiet.__exit__(None, None, None)
 
     def blocks(self, stopped: Callable[[], bool]) -> Iterator[Block]:
-        """Blocks until `stopped()`, and then what was already waiting. Raises InputError like `read`."""
+        """Blocks until `stopped()`, and then all that was already waiting. Raises InputError like `read`."""
         while not stopped():
             yield self.read(0.1)
-        yield self.read(0.0)
+        waiting = self._ring.held  # what comes from now on is not asked for any more
+        while waiting > 0:
+            waiting -= int(self.native_rate * _BLOCK_SECONDS)
+            yield self.read(0.0)
 
     def read(self, timeout_seconds: float) -> Block:
         """What came since, at most half a second of it; empty when nothing came within `timeout_seconds`.

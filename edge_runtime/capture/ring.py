@@ -21,6 +21,12 @@ class Ring:
         self._dropped = 0
         self._news = threading.Condition()
 
+    @property
+    def held(self) -> int:
+        """Frames that wait to be taken."""
+        with self._news:
+            return self._held
+
     def push(self, frames: NDArray[np.float32]) -> None:
         """Adds float32 [n, channels]."""
         capacity = len(self._frames)

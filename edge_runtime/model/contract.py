@@ -24,6 +24,8 @@ PREFIX = "edge_detect."
 FORMS = ("waveform", "streaming")
 LEVELS = ("fp32", "fp16", "int8", "int8-static", "int4", "auto")
 TARGETS = ("portable", "arm64", "arm64-dotprod", "x86-avx2", "x86-vnni")
+LARGEST_RATE = 384_000  # Hz
+LONGEST_SECONDS = 600  # a window beyond it would ask for memory that no box has
 POLARITY = "higher-is-bonafide"
 
 
@@ -89,6 +91,10 @@ class Contract:
             raise ModelError("the model's filter bank is damaged")
         if self.sample_rate <= 0 or self.pool <= 0 or self.frames < 1:
             raise ModelError("the model's window is shorter than its filter bank")
+        if self.sample_rate > LARGEST_RATE or self.window_samples > LONGEST_SECONDS * self.sample_rate:
+            raise ModelError(f"the model's rate or window is beyond {LARGEST_RATE} Hz or {LONGEST_SECONDS} s")
+        if not isinstance(self.figures, Mapping):
+            raise ModelError("the model's figures are damaged")
         numbers = (self.scale, self.offset, self.threshold, self.threshold_bonafide)
         if not all(math.isfinite(number) for number in numbers):
             raise ModelError("the model's calibration or threshold is not a number")
@@ -161,7 +167,7 @@ class Contract:
             )
         except KeyError as missing:
             raise ModelError(f"the model's metadata lacks {PREFIX}{missing.args[0]}") from None
-        except (ValueError, TypeError) as reason:
+        except (ValueError, TypeError, OverflowError, RecursionError) as reason:
             raise ModelError(f"the model's metadata is damaged: {reason}") from None
         contract.check()
         return contract

@@ -13,7 +13,6 @@ import os
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-import numpy as np
 import soundfile
 
 from edge_runtime.errors import InputError, OutputError
@@ -21,7 +20,7 @@ from training.synthesize.dsp import Wave, resample
 
 RATE = 16_000
 LIST = "clips.csv"
-AUDIO = (".flac", ".wav", ".ogg")
+AUDIO = (".flac", ".wav", ".ogg", ".mp3", ".opus", ".aiff", ".aif")
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,17 @@ class Row:
     original: str = ""
 
 
+_UNSTATED = {
+    "system": "-",
+    "speaker": "unknown",
+    "source": "unknown",
+    "licence": "unstated",
+    "original": "",
+    "source_rate": "unknown",
+    "source_codec": "unknown",
+    "seconds": "5",
+}
+"""What a list need not have: `file` and `label` alone make one."""
 HEADER = [field.name for field in fields(Row)]
 
 
@@ -59,7 +69,7 @@ def read_rows(path: Path) -> list[Row]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             lines = list(csv.DictReader(file))
-        whole = [{"original": ""} | line for line in lines if None not in line.values()]
+        whole = [_UNSTATED | line for line in lines if None not in line.values()]
         return [Row(**{name: line[name] for name in HEADER}) for line in whole]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as a list of clips ({error})") from None
@@ -76,6 +86,7 @@ def find_humans(place: Path) -> list[Human]:
         rows = [row for row in read_rows(table) if row.label == "bonafide"]
         humans = [Human(table.parent / row.file, row) for row in rows]
     else:
+        place = place / "bonafide" if (place / "bonafide").is_dir() else place
         paths = sorted(path for path in place.rglob("*") if path.suffix.lower() in AUDIO)
         humans = [Human(path, describe(path, path.relative_to(place))) for path in paths]
     if not humans:
@@ -90,18 +101,18 @@ def describe(path: Path, name: Path) -> Row:
     except (soundfile.LibsndfileError, OSError):
         raise InputError(f"{path}: cannot be read as audio") from None
     seconds = f"{info.frames / info.samplerate:.3f}"
-    return Row(str(name), "bonafide", "-", "unknown", "own", "unknown", str(info.samplerate), "unknown", seconds)
+    return Row(str(name), "bonafide", "-", "unknown", "unknown", "unstated", str(info.samplerate), "unknown", seconds)
 
 
 def read_wave(path: Path) -> Wave:
-    """The first channel of an audio file as float64 [samples] at 16 kHz."""
+    """The mean of an audio file's channels, float64 [samples] at 16 kHz."""
     try:
         wave, rate = soundfile.read(path, dtype="float64", always_2d=True)
     except (soundfile.LibsndfileError, OSError):
         raise InputError(f"{path}: cannot be read as audio") from None
     if not len(wave):
         raise InputError(f"{path}: holds no samples")
-    return resample(np.ascontiguousarray(wave[:, 0]), rate, RATE)
+    return resample(wave.mean(axis=1), rate, RATE)
 
 
 def write_clip(folder: Path, wave: Wave, row: Row) -> None:

@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from multiprocessing import get_context
@@ -65,6 +66,8 @@ def outcomes(tasks: Sequence[Task], folder: Path, jobs: int) -> Iterator[Outcome
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 running |= {pool.submit(timed, task, folder) for task in islice(left, len(done))}
                 yield from (future.result() for future in done)
+        except BrokenProcessPool:
+            raise OutputError("a process was killed (no memory left?): call again with fewer --jobs") from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
