@@ -151,6 +151,10 @@ def _parse(argv: Sequence[str] | None) -> Settings:
     return Settings(**given)
 
 
+def _note(text: str) -> None:
+    print(f"edge-detect: note: {text}", file=sys.stderr)
+
+
 def _list_devices(settings: Settings) -> int:
     from edge_runtime.capture.devices import list_devices
     from edge_runtime.report.jsonl import to_json
@@ -178,6 +182,8 @@ def _score(settings: Settings, stop: _Stop) -> int:
         window_seconds=settings.window,
         threshold=settings.threshold,
     )
+    if not detector.network.contract.calibrated:
+        _note("this model is not calibrated: its scores have an order and no scale, so its verdicts mean little")
     if settings.device is not None:
         return _score_device(settings, settings.device, detector, stop)
     code = 0

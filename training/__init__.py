@@ -1,0 +1,5 @@
+"""Spoofed clips, trained checkpoints and their calibration."""
+
+from benchmarks.extras import demand
+
+demand("train", "torch", "safetensors", "scipy", "tqdm", "matplotlib")
