@@ -69,6 +69,7 @@ class JackMicrophone:
     def __enter__(self) -> JackMicrophone:
         (self._home / ".asoundrc").write_text(_ALSA)
         (self._home / "feed.py").write_text(_FEED)
+        _forget_dead_servers()
         server = ["jackd", "-n", self._home.name, "-r", "-d", "dummy", "-r", str(self._rate), "-p", "256"]
         self._start(server, "jackd")
         for _ in range(30):
@@ -100,8 +101,19 @@ class JackMicrophone:
 
     def _end(self) -> None:
         for process in reversed(self._processes):
-            process.kill()
-            process.wait()
+            process.terminate()  # a server that is killed stays in JACK's list, which has eight places
+            try:
+                process.wait(3)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
             if process.stdout:
                 process.stdout.close()
         shutil.rmtree(self._home, ignore_errors=True)
+
+
+def _forget_dead_servers() -> None:
+    """Empties JACK's list of servers, in which killed ones stay until it is full; not while a server runs."""
+    if subprocess.run(["pgrep", "-x", "jackd|jackdbus"], capture_output=True).returncode == 1:
+        for path in Path("/dev/shm").glob("jack*"):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
