@@ -1,4 +1,4 @@
-"""`python -m benchmarks accuracy MODEL --data DIR`: how well a model file does, through the runtime itself."""
+"""`python -m benchmarks accuracy MODEL` and `compare FLOAT MODEL...`: how well model files do, through the runtime."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.accuracy import accuracy, judge, markdown
+from benchmarks.accuracy import Judged, accuracy, judge, markdown
+from benchmarks.comparison import Row, compare, comparison_table, describe
 from benchmarks.protocols import read_clips
+from benchmarks.speed import relative_speed
 from edge_runtime.detector import Detector
-from edge_runtime.errors import EdgeDetectError, OutputError
+from edge_runtime.errors import EdgeDetectError, InputError, ModelError, OutputError
+from edge_runtime.model.network import Network
+from edge_runtime.model.processor import ANY
 
 
 def parser() -> argparse.ArgumentParser:
@@ -24,16 +29,29 @@ def parser() -> argparse.ArgumentParser:
     tasks = command.add_subparsers(dest="task", required=True)
     task = tasks.add_parser("accuracy", help="EER pooled, within sources, per source and per system")
     task.add_argument("model", help="an ONNX file of `python -m export`")
+    _add_data(task)
+    task.add_argument("--scores", type=Path, help="file for a line `CLIP LLR` a clip")
+    task.add_argument("--figures", type=Path, help="file for the figures that `python -m export --figures` reads")
+    task.add_argument("--title", default="Accuracy", help="heading of the report (default: %(default)s)")
+    task.add_argument("--name", help="what to call the data in the figures (default: the name of --data)")
+    task.set_defaults(run=report_accuracy)
+    task = tasks.add_parser("compare", help="size, speed, and how far the scores are from the float model's")
+    task.add_argument("float_model", metavar="FLOAT", type=Path, help="the ONNX file that the others are held against")
+    task.add_argument("models", metavar="MODEL", type=Path, nargs="+", help="files quantized from it, by any tool")
+    _add_data(task)
+    task.add_argument("--rounds", type=int, default=50, help="rounds of timing (default: %(default)s)")
+    task.add_argument("--threads", type=int, default=1, help="threads while timing (default: %(default)s)")
+    task.add_argument("--no-speed", action="store_true", help="do not time the models")
+    task.set_defaults(run=report_comparison)
+    return command
+
+
+def _add_data(task: argparse.ArgumentParser) -> None:
     task.add_argument("--data", type=Path, required=True, help="folders, CSV or ASVspoof protocol")
     task.add_argument("--audio", type=Path, help="folder of the clips that a protocol names")
     task.add_argument("--hop", type=float, default=0.5, help="seconds (default: %(default)s)")
     task.add_argument("--json", action="store_true", help="JSON in place of Markdown")
     task.add_argument("-o", "--output", type=Path, help="file for the report (default: standard output)")
-    task.add_argument("--scores", type=Path, help="file for a line `CLIP LLR` a clip")
-    task.add_argument("--figures", type=Path, help="file for the figures that `python -m export --figures` reads")
-    task.add_argument("--title", default="Accuracy", help="heading of the report (default: %(default)s)")
-    task.add_argument("--name", help="what to call the data in the figures (default: the name of --data)")
-    return command
 
 
 def write(target: Path, text: str) -> None:
@@ -44,21 +62,77 @@ def write(target: Path, text: str) -> None:
         raise OutputError(f"cannot write {target}: {reason.strerror}") from None
 
 
+def report_accuracy(arguments: argparse.Namespace) -> str:
+    """The report of `accuracy`, and the files asked for beside it."""
+    detector = Detector(arguments.model, hop_seconds=arguments.hop)
+    judged, unscored = judge(detector, read_clips(arguments.data, arguments.audio), tqdm)
+    result = accuracy(judged, unscored)
+    for line in unscored:
+        print(f"no score: {line}", file=sys.stderr)
+    if arguments.scores:
+        write(arguments.scores, "".join(f"{item.clip.path.stem} {item.score:.6f}\n" for item in judged))
+    if arguments.figures:
+        figures = result.as_figures(arguments.name or arguments.data.stem)
+        write(arguments.figures, json.dumps(figures, indent=1) + "\n")
+    return json.dumps(asdict(result)) + "\n" if arguments.json else markdown(result, arguments.title)
+
+
+def report_comparison(arguments: argparse.Namespace) -> str:
+    """The report of `compare`. All files are opened before the first clip is scored: a wrong name costs no hour."""
+    paths = [arguments.float_model, *arguments.models]
+    opened = [_open(path) for path in paths]
+    refused = opened[0][1]
+    if refused:
+        raise ModelError(refused)
+    detectors = [None if refusal else Detector(network, hop_seconds=arguments.hop) for network, refusal in opened]
+    clips = read_clips(arguments.data, arguments.audio)
+    running = [path for path, detector in zip(paths, detectors, strict=True) if detector]
+    timed = [] if arguments.no_speed else relative_speed(running, arguments.rounds, arguments.threads, tqdm)
+    speeds = dict(zip(running, timed, strict=False))
+    reference: list[Judged] = []
+    rows = []
+    for path, detector, (network, refusal) in zip(paths, detectors, opened, strict=True):
+        comparison = None
+        for note in [refusal] if refusal else [f"{path}: {note}" for note in network.notes]:
+            print(f"note: {note}", file=sys.stderr)
+        if detector:
+            print(f"scoring with {path}", file=sys.stderr)
+            judged, unscored = judge(detector, clips, tqdm)
+            if reference and judged:
+                comparison = compare(reference, judged)
+            elif reference:  # the other models' rows must not be lost with this one's
+                refusal = "it gave no clip a score"
+            else:
+                reference = judged
+                for line in unscored:
+                    print(f"no score: {line}", file=sys.stderr)
+                if not judged:
+                    raise InputError(f"{path} gave no clip of {arguments.data} a score")
+        rows.append(describe(path, paths[0], network.contract, comparison, speeds.get(path), refusal))
+    if not arguments.json:
+        return comparison_table(rows)
+    return json.dumps([_as_json(row) for row in rows], indent=1, allow_nan=False) + "\n"
+
+
+def _open(path: Path) -> tuple[Network, str | None]:
+    """The model, and why it must not be run on this processor. Raises ModelError when it could be run nowhere."""
+    try:
+        return Network.load(path), None
+    except ModelError as refusal:
+        return Network.load(path, processor=ANY), str(refusal)
+
+
+def _as_json(row: Row) -> dict[str, Any]:
+    values = asdict(row)
+    values["comparison"] = row.comparison.as_figures() if row.comparison else None
+    return values
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
     arguments = parser().parse_args(argv)
     try:
-        detector = Detector(arguments.model, hop_seconds=arguments.hop)
-        judged, unscored = judge(detector, read_clips(arguments.data, arguments.audio), tqdm)
-        result = accuracy(judged, unscored)
-        for line in unscored:
-            print(f"no score: {line}", file=sys.stderr)
-        text = json.dumps(asdict(result)) + "\n" if arguments.json else markdown(result, arguments.title)
-        if arguments.scores:
-            write(arguments.scores, "".join(f"{item.clip.path.stem} {item.score:.6f}\n" for item in judged))
-        if arguments.figures:
-            figures = result.as_figures(arguments.name or arguments.data.stem)
-            write(arguments.figures, json.dumps(figures, indent=1) + "\n")
+        text = arguments.run(arguments)
         if arguments.output:
             write(arguments.output, text)
         else:

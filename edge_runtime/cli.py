@@ -184,6 +184,8 @@ def _score(settings: Settings, stop: _Stop) -> int:
     )
     if not detector.network.contract.calibrated:
         _note("this model is not calibrated: its scores have an order and no scale, so its verdicts mean little")
+    for note in detector.network.notes:
+        _note(note)
     if settings.device is not None:
         return _score_device(settings, settings.device, detector, stop)
     code = 0

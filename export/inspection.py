@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.model.network import Network
+from edge_runtime.model.processor import ANY, judge_target, this_processor
 
 
 def inspect(path: str | Path) -> dict[str, Any]:
     """The contract of an ONNX file and the file's own facts, ready for JSON; the filters by their shape alone.
 
+    A file made for other processors is shown too; `this_machine` tells what running it here would come to.
     Raises ModelError when the file is missing, damaged, or no edge-detect model.
     """
-    network = Network.load(path)
+    network = Network.load(path, processor=ANY)
     contract = network.contract
     found = {entry.name: getattr(contract, entry.name) for entry in fields(contract) if entry.name != "filters"}
+    refusal, notes = judge_target(contract, this_processor())
     return {
         **found,
         "figures": dict(contract.figures),
@@ -28,6 +31,7 @@ def inspect(path: str | Path) -> dict[str, Any]:
         "dynamic_time": network.dynamic_time,
         "bytes": Path(path).stat().st_size,
         "sha256": network.sha256,
+        "this_machine": f"refused: {refusal}" if refusal else "; ".join(notes) or "right",
     }
 
 

@@ -24,6 +24,11 @@ PREFIX = "edge_detect."
 FORMS = ("waveform", "streaming")
 LEVELS = ("fp32", "fp16", "int8", "int8-static", "int4", "auto")
 TARGETS = ("portable", "arm64", "arm64-dotprod", "x86-avx2", "x86-vnni")
+INT8_BITS = (0, 7, 8)
+_SATURATING_TARGETS = ("portable", "x86-avx2")
+"""Targets that name machines without VNNI, where 8-bit weights come out wrong: see `processor`."""
+_INDEPENDENT_LEVELS = ("fp32", "fp16")
+"""Levels whose windows do not touch each other in a batch, for files that do not say; others may share scales."""
 LARGEST_RATE = 384_000  # Hz
 LONGEST_SECONDS = 600  # a window beyond it would ask for memory that no box has
 POLARITY = "higher-is-bonafide"
@@ -38,6 +43,11 @@ class Contract:
     `logits`, float32 [batch, 2], index 1 bona fide. The raw score is logits[1] - logits[0]; the log-likelihood
     ratio is `scale * raw + offset` (natural logarithm). At or above `threshold_bonafide` a window is bona fide,
     below `threshold` it is spoof, between the two it is unsure.
+
+    `int8_bits` is the range that int8 weights use where they are multiplied by uint8 activations: 8 for -128..127,
+    7 for -64..64, 0 where there are none (other weights, or int8 on both sides, saturate nowhere); it decides where the
+    file is right (`processor.judge_target`). `independent` says that the windows of a batch do not influence one
+    another, so that several may be scored at once.
     """
 
     form: str
@@ -48,6 +58,8 @@ class Contract:
     filters: NDArray[np.float32]  # [filters, taps], correlated with the waveform, no padding
     level: str = "fp32"
     target: str = "portable"
+    int8_bits: int = 0
+    independent: bool = True
     calibrated: bool = False
     scale: float = 1.0
     offset: float = 0.0
@@ -87,6 +99,13 @@ class Contract:
         ):
             if value not in allowed:
                 raise ModelError(f"the model's {name} is {value!r}, known are {', '.join(allowed)}")
+        if self.int8_bits not in INT8_BITS:
+            raise ModelError(f"the model's int8_bits is {self.int8_bits}, known are {', '.join(map(str, INT8_BITS))}")
+        if self.int8_bits == 8 and self.target in _SATURATING_TARGETS:
+            raise ModelError(
+                f"the model says that it is for {self.target} and has 8-bit integer products, which go wrong there: "
+                f"make it again with `python -m quantization FLOAT.onnx --target {self.target} -o OUT.onnx`"
+            )
         if self.filters.ndim != 2 or 0 in self.filters.shape or not np.isfinite(self.filters).all():
             raise ModelError("the model's filter bank is damaged")
         if self.sample_rate <= 0 or self.pool <= 0 or self.frames < 1:
@@ -112,6 +131,8 @@ class Contract:
             "variant": self.variant,
             "level": self.level,
             "target": self.target,
+            "int8_bits": str(self.int8_bits),
+            "independent_windows": _truth(self.independent),
             "sample_rate": str(self.sample_rate),
             "window_samples": str(self.window_samples),
             "hop_multiple": str(self.hop_multiple),
@@ -119,7 +140,7 @@ class Contract:
             "filter_shape": f"{taps.shape[0]}x{taps.shape[1]}",
             "filters_f4le_base64": base64.b64encode(taps.tobytes()).decode("ascii"),
             "polarity": POLARITY,
-            "calibrated": "true" if self.calibrated else "false",
+            "calibrated": _truth(self.calibrated),
             "scale": repr(self.scale),
             "offset": repr(self.offset),
             "threshold": repr(self.threshold),
@@ -156,6 +177,8 @@ class Contract:
                 filters=np.frombuffer(raw, dtype="<f4").astype(np.float32).reshape(rows, columns),
                 level=values["level"],
                 target=values["target"],
+                int8_bits=int(values.get("int8_bits", "0")),
+                independent=_independent(values),
                 calibrated=values["calibrated"] == "true",
                 scale=float(values["scale"]),
                 offset=float(values["offset"]),
@@ -171,3 +194,15 @@ class Contract:
             raise ModelError(f"the model's metadata is damaged: {reason}") from None
         contract.check()
         return contract
+
+
+def _truth(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _independent(values: Mapping[str, str]) -> bool:
+    """What the file says; older ones do not, and their level tells. Raises ValueError for another word."""
+    word = values.get("independent_windows", _truth(values["level"] in _INDEPENDENT_LEVELS))
+    if word not in ("true", "false"):
+        raise ValueError(f"independent_windows is {word!r}, neither true nor false")
+    return word == "true"

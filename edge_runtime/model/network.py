@@ -13,34 +13,38 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import ModelError
 from edge_runtime.model.contract import Contract
+from edge_runtime.model.processor import Processor, judge_target, this_processor
 
 SHIPPED = Path(__file__).parent.parent / "models" / "edge.onnx"
 INPUTS = {"waveform": "waveform", "streaming": "features"}
 _FATAL = 4  # ONNX Runtime logs errors on its own, beside raising them; the exception says it once
 _LARGEST_BATCH = 8
-_INDEPENDENT_LEVELS = ("fp32", "fp16")
-"""Levels whose windows do not touch each other in a batch; the others may find scales over a whole batch."""
 
 
 class Network:
     """An opened model. Make one with `Network.load`."""
 
-    def __init__(self, path: Path, session: onnxruntime.InferenceSession, contract: Contract) -> None:
+    def __init__(
+        self, path: Path, session: onnxruntime.InferenceSession, contract: Contract, notes: tuple[str, ...] = ()
+    ) -> None:
         """Raises ModelError when the session's inputs and outputs are not what the contract promises."""
         self.path = path
         self.contract = contract
+        self.notes = notes
+        """What the user should know of this file on this processor, a line each; mostly nothing."""
         self._session = session
         shape = _check(session, contract)
         self.dynamic_time = not isinstance(shape[-1], int)
-        together = contract.level in _INDEPENDENT_LEVELS and not isinstance(shape[0], int)
+        together = contract.independent and not isinstance(shape[0], int)
         self.largest_batch = _LARGEST_BATCH if together else 1
         """Windows that `logits` takes at once."""
 
     @staticmethod
-    def load(path: str | Path | None = None, threads: int = 1) -> Network:
+    def load(path: str | Path | None = None, threads: int = 1, processor: Processor | None = None) -> Network:
         """Opens an ONNX file, or the shipped model, on the CPU with `threads` threads.
 
-        Raises ModelError when the file is missing, damaged, or no edge-detect model.
+        `processor` is what the file is judged for, by default this machine's. Raises ModelError when the file is
+        missing, damaged, no edge-detect model, or made for other processors so that its scores would be wrong here.
         """
         file = SHIPPED if path is None else Path(path)
         if not file.is_file():
@@ -58,7 +62,11 @@ class Network:
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base
             raise ModelError(f"cannot open the model {file}: {_one_line(error)}") from None
         try:
-            return Network(file, session, Contract.from_metadata(metadata))
+            contract = Contract.from_metadata(metadata)
+            refusal, notes = judge_target(contract, processor or this_processor())
+            if refusal:
+                raise ModelError(refusal)
+            return Network(file, session, contract, tuple(notes))
         except ModelError as error:
             raise ModelError(f"{file}: {error}") from None
 
