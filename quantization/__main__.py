@@ -1,0 +1,214 @@
+"""`python -m quantization`: a float model to a smaller and faster file, with the proof of what that cost."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
+from edge_runtime.model.contract import LEVELS, TARGETS
+
+if TYPE_CHECKING:
+    from benchmarks.comparison import Row
+    from quantization.workshop import Made, Workshop
+
+_EXITS = """levels:
+  fp32         the float file itself
+  fp16         weights stored in 16 bits, computed in 32
+  int8         GRU and dense weights and products in 8 bits, convolutions in float
+  int8-static  convolutions in 8 bits too, with ranges from the calibration data
+  int4         GRU and dense weights stored in 4 bits, multiplied in 8; convolutions in float
+  auto         each weight in the fewest bits that keep the scores within --margin
+
+targets:
+  portable       7-bit weights, right on every processor
+  arm64          Raspberry Pi 3 and 4, Jetson Nano
+  arm64-dotprod  Raspberry Pi 5, Jetson Orin
+  x86-avx2       x86 without VNNI, 8 bits by another and slower product
+  x86-vnni       x86 with VNNI
+
+exit codes:
+  0   done
+  2   wrong usage
+  3   calibration or evaluation data that cannot be read or do not serve
+  4   a model that is missing, damaged, not a float model, or of another kind
+  5   a file that cannot be written
+  11  a --require that is not met; the file in question is not written"""
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and 0 < value <= 1):
+        raise ValueError
+    return value
+
+
+_positive.__name__, _share.__name__ = "positive number", "share between 0 and 1"  # argparse shows these to the user
+
+
+def parser() -> argparse.ArgumentParser:
+    command = argparse.ArgumentParser(
+        prog="python -m quantization",
+        description=__doc__,
+        epilog=_EXITS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = command.add_argument
+    add("model", type=Path, help="float file of `python -m export`")
+    add("-o", "--output", type=Path, required=True, help="file to write; with --all a folder")
+    add("--level", choices=LEVELS, help="default: int8; with --all every level")
+    add("--target", choices=TARGETS, help="default: portable; with --all every target")
+    add("--all", action="store_true", help="write NAME-LEVEL-TARGET.onnx for all levels and targets that differ")
+    add("--calibration", type=Path, metavar="DATA", help="folder, CSV or protocol of speech (default: built-in clips)")
+    add("--calibration-audio", type=Path, metavar="DIR", help="folder of the clips that a protocol names")
+    add("--evaluate", type=Path, metavar="DATA", help="labelled clips to prove the file on (default: see below)")
+    add("--evaluate-audio", type=Path, metavar="DIR", help="folder of the clips that a protocol names")
+    add("--require", action="append", default=[], metavar="LIMIT", help='as "eer_delta<=0.5"; may be given again')
+    add("--windows", type=_positive, default=256, help="calibration windows (default: %(default)s)")
+    add("--margin", type=_share, help="of auto: deviation of the scores, relative to their own (default: 0.03)")
+    add("--method", default="best", help="how 4 bits are found; a wrong one lists them (default: %(default)s)")
+    add("--hop", type=float, default=0.5, help="seconds between windows in the proof (default: %(default)s)")
+    add("--json", action="store_true", help="print JSON (default when the output is no terminal)")
+    return command
+
+
+def _workshop(options: argparse.Namespace) -> Workshop:
+    try:
+        from tqdm import tqdm
+
+        from quantization import sensitivity
+        from quantization.calibration import read, refuse_overlap
+        from quantization.fourbit.stack import METHODS
+        from quantization.proof import Evaluation
+        from quantization.workshop import Workshop
+    except ModuleNotFoundError as missing:
+        raise UsageError(f"{missing.name} is missing: run pip install -e '.[quantize]' in the clone") from None
+    from benchmarks.protocols import read_clips
+
+    if options.method not in METHODS:
+        raise UsageError(f"there is no method {options.method}: take one of {', '.join(METHODS)}")
+    calibration = read(options.calibration, options.calibration_audio)
+    evaluation = None
+    if options.evaluate:
+        clips = read_clips(options.evaluate, options.evaluate_audio)
+        refuse_overlap(calibration, clips)
+        where = options.evaluate
+        name = where.name if where.name != "clips.csv" else where.parent.name
+        evaluation = Evaluation(name, clips, options.model, options.hop, tqdm)
+    return Workshop(
+        options.model,
+        calibration,
+        evaluation,
+        count=options.windows,
+        margin=options.margin or sensitivity.MARGIN,
+        method=options.method,
+        progress=tqdm,
+    )
+
+
+def _jobs(options: argparse.Namespace, name: str) -> list[tuple[str, str, Path]]:
+    """Level, target and file of everything to make."""
+    from quantization.targets import family
+
+    if not options.all:
+        if options.output.is_dir():
+            raise OutputError(f"cannot write {options.output}: it is a folder (--all fills one)")
+        return [(options.level or "int8", options.target or "portable", options.output)]
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+    except OSError as reason:
+        raise OutputError(f"cannot make the folder {options.output}: {reason.strerror}") from None
+    chosen = [
+        (level, target.name)
+        for level, target in family((options.level,) if options.level else LEVELS)
+        if options.target in (None, target.name) or (target.name == "portable" and level in ("fp32", "fp16"))
+    ]
+    return [(level, target, options.output / f"{name}-{level}-{target}.onnx") for level, target in chosen]
+
+
+def _run(options: argparse.Namespace) -> tuple[str, list[str]]:
+    """What to print, and a line for every requirement that was not met."""
+    from quantization.gate import check, measures, parse
+
+    requirements = [parse(text) for text in options.require]
+    shop = _workshop(options)
+    jobs = _jobs(options, shop.contract.name or options.model.stem)
+    made: list[tuple[Path, Made]] = []
+    failures: list[str] = []
+    for number, (level, target, path) in enumerate(jobs, start=1):
+        print(f"[{number}/{len(jobs)}] {level} for {target}", file=sys.stderr)
+        item = shop.make(level, target)
+        missed = check(requirements, measures(item.comparison, options.model.stat().st_size, item.bytes))
+        if missed:
+            failures += [f"{path}: {line}" for line in missed]
+            continue
+        _save(item, path)
+        made.append((path, item))
+        if item.report and not options.json:
+            print(item.report, end="\n\n")
+    return _report(options, made), failures
+
+
+def _save(item: Made, path: Path) -> None:
+    from quantization.workshop import write
+
+    write(item, path)
+
+
+def _report(options: argparse.Namespace, made: Sequence[tuple[Path, Made]]) -> str:
+    from benchmarks.comparison import comparison_table, describe
+
+    rows: list[Row] = [describe(path, options.model, item.contract, item.comparison) for path, item in made]
+    if not options.json:
+        return comparison_table(rows) if rows else ""
+    found: list[dict[str, Any]] = [
+        {
+            "output": str(path),
+            "level": item.contract.level,
+            "target": item.contract.target,
+            "bytes": row.size_bytes,
+            "size_ratio": round(row.size_ratio, 3),
+            **item.contract.figures["quantization"],
+            "report": item.report,
+        }
+        for (path, item), row in zip(made, rows, strict=True)
+    ]
+    return json.dumps(found, indent=1)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program and gives its exit code; errors are one line on standard error."""
+    options = parser().parse_args(arguments)
+    options.json = options.json or not sys.stdout.isatty()
+    try:
+        text, failures = _run(options)
+        try:
+            print(text, flush=True)
+        except OSError as reason:
+            raise OutputError(f"cannot print the result: {reason.strerror}") from None
+        if failures:
+            from quantization.gate import RequirementFailed
+
+            raise RequirementFailed("; ".join(failures) + "; not written")
+    except EdgeDetectError as error:
+        print(f"quantization: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

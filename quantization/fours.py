@@ -1,0 +1,81 @@
+"""The 4-bit matrices of a model: its GRU stack fitted as a whole, its other dense weights each by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from edge_runtime.errors import ModelError
+from quantization.fourbit import Floats, Head, Layer
+from quantization.fourbit.blocks import Quantized
+from quantization.fourbit.gptq import gptq, moments
+from quantization.fourbit.stack import quantize_stack
+from quantization.gru import is_gru, read_weights
+from quantization.levels import Weight
+from quantization.running import run
+from quantization.schemes import BLOCK, FourBit
+from quantization.surgery import constants, set_constant
+
+
+@dataclass(frozen=True)
+class Fours:
+    """What the level `int4` is made of."""
+
+    matrices: dict[str, FourBit]  # by the weights' names
+    model: onnx.ModelProto  # the float model with the biases and head that were trained beside the GRU's codes
+    method: str
+    deviation: float  # of the scores with the GRU in 4 bits, on windows that it was not fitted to
+
+
+def four_bits(model: onnx.ModelProto, found: list[Weight], windows: NDArray[np.float32], method: str = "best") -> Fours:
+    """Finds the 4-bit codes of all GRU and dense weights of `found` on calibration windows, float32 [N, …].
+
+    Raises UsageError for an unknown method or too few windows, ModelError for a graph whose GRU is not read by one
+    head (or whose numbers are not finite).
+    """
+    graph = model.graph
+    known = constants(graph)
+    grus = [node for node in graph.node if is_gru(node)]
+    dense = {item.name: item for item in found if item.kind == "dense"}
+    readers = [node for node in graph.node if node.op_type in ("Gemm", "MatMul") and node.input[1] in dense]
+    if not grus or not readers or readers[-1].op_type != "Gemm" or readers[-1].output[0] != graph.output[0].name:
+        raise ModelError("the level int4 wants a graph that ends in GRUs and one dense layer, as `export` makes it")
+    head_node = readers[-1]
+    values = run(model, windows, [grus[0].input[0], *(node.input[0] for node in readers)])
+    layers = []
+    for node in grus:
+        weights = read_weights(node, known)
+        layers.append(Layer(weights.inputs, weights.recurrent, weights.input_bias, weights.recurrent_bias))
+    head = Head(np.ascontiguousarray(dense[head_node.input[1]].values.T), known[head_node.input[2]])
+    stack = quantize_stack(layers, head, np.ascontiguousarray(values[0][:, :, 0]), method)
+    matrices = {}
+    for number, pair in enumerate(stack.quantized):
+        matrices |= {f"gru.{number}.{kind}": _turned(item) for kind, item in zip("WR", pair, strict=True)}
+    for node, inputs in zip(readers, values[1:], strict=True):
+        weight = stack.head.weight if node is head_node else np.ascontiguousarray(dense[node.input[1]].values.T)
+        matrices[node.input[1]] = _turned(gptq(weight, moments(inputs.reshape(len(inputs), 1, -1)), BLOCK))
+    return Fours(matrices, _with(model, grus, head_node, stack.layers, stack.head), stack.method, stack.error)
+
+
+def _turned(item: Quantized) -> FourBit:
+    """Rows are outputs there and columns here."""
+    zeros = None if item.zero_points is None else np.ascontiguousarray(item.zero_points.T)
+    codes = np.ascontiguousarray(item.codes[:, : item.columns].T)
+    return FourBit(codes, np.ascontiguousarray(item.scales.T), zeros, item.block)
+
+
+def _with(
+    model: onnx.ModelProto, grus: list[onnx.NodeProto], head_node: onnx.NodeProto, layers: list[Layer], head: Head
+) -> onnx.ModelProto:
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    for node, layer in zip(grus, layers, strict=True):
+        both: Floats = np.concatenate([layer.Wb, layer.Rb])
+        set_constant(result.graph, node.input[3], both[None])
+    turned = next((item.i for item in head_node.attribute if item.name == "transB"), 0)
+    set_constant(result.graph, head_node.input[1], head.weight if turned else np.ascontiguousarray(head.weight.T))
+    set_constant(result.graph, head_node.input[2], head.bias)
+    return result

@@ -1,0 +1,186 @@
+"""Levels as plans: which scheme each weight of a model gets, and the model that follows from a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from edge_runtime.errors import ModelError
+from quantization.gru import rewrite
+from quantization.schemes import Builder, FourBit
+from quantization.surgery import Names, bodies, constants, drop_unused, graphs, replace_node
+from quantization.targets import Target
+
+Floats = NDArray[np.float32]
+FP32, FP16, STORED8, STATIC8, INT8, INT4 = "fp32", "fp16", "int8-stored", "int8-static", "int8", "int4"
+BITS = {FP32: 32, FP16: 16, STORED8: 8, STATIC8: 8, INT8: 8, INT4: 4}
+DENSE_SCHEMES = (FP32, FP16, INT8, INT4)
+CONV_SCHEMES = (FP32, FP16, STORED8, STATIC8)
+FEWEST_VALUES = 256
+"""Smaller constants stay as they are: a node to unpack them would cost more than it saves."""
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A matrix of a product, or a convolution's filters, as a plan names it."""
+
+    name: str
+    kind: str  # "recurrent", "input" (both of a GRU), "dense" or "conv"
+    values: Floats  # [inputs, outputs]; of a conv [outputs, inputs, taps]
+
+    @property
+    def schemes(self) -> tuple[str, ...]:
+        """What this weight can be stored as."""
+        return CONV_SCHEMES if self.kind == "conv" else DENSE_SCHEMES
+
+
+def weights(model: onnx.ModelProto) -> list[Weight]:
+    """The weights of a float model that a plan decides on, in the order of the graph; `model` is left as it is.
+
+    GRU layers are named as the rewrite names them, `gru.0.W` and `gru.0.R`. The filter bank of the `waveform` form is
+    none: it is data that the contract carries, and its errors would go into every feature. Raises ModelError when a
+    GRU cannot be rewritten.
+    """
+    rewritten = onnx.ModelProto()
+    rewritten.CopyFrom(model)
+    rewrite(rewritten)
+    found = []
+    inputs = {item.name for item in rewritten.graph.input}
+    for node in rewritten.graph.node:
+        for graph in [rewritten.graph, *bodies(node)]:
+            known = constants(graph)
+            for part in [node] if graph is rewritten.graph else graph.node:
+                name = part.input[1] if len(part.input) > 1 else ""
+                if name not in known or inputs & set(_ancestors(graph, part.input[0], 2)):
+                    continue
+                if part.op_type == "Conv":
+                    found.append(Weight(name, "conv", known[name]))
+                elif part.op_type == "MatMul" and known[name].ndim == 2:
+                    kind = {"R": "recurrent", "W": "input"}.get(name.rsplit(".", 1)[-1], "dense")
+                    found.append(Weight(name, kind, known[name]))
+                elif part.op_type == "Gemm":
+                    found.append(Weight(name, "dense", _gemm_matrix(part, known[name])))
+    return found
+
+
+def _ancestors(graph: onnx.GraphProto, name: str, depth: int) -> list[str]:
+    if not depth:
+        return [name]
+    made = [node for node in graph.node if name in node.output]
+    return [name, *(item for node in made for above in node.input for item in _ancestors(graph, above, depth - 1))]
+
+
+def _gemm_matrix(node: onnx.NodeProto, value: Floats) -> Floats:
+    attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+    if attributes.get("transA", 0) or attributes.get("alpha", 1.0) != 1.0 or attributes.get("beta", 1.0) != 1.0:
+        raise ModelError(f"the product {node.name} has transA, alpha or beta, which are not quantized here")
+    return np.ascontiguousarray(value.T) if attributes.get("transB", 0) else value
+
+
+def plan_of(level: str, found: list[Weight]) -> dict[str, str]:
+    """The scheme of every weight at a level; below fp32, what is not in whole numbers is stored in 16 bits.
+
+    The last dense weight, which makes the two logits, keeps 8 bits at `int4`: it is 0.05 % of the weights, and every
+    other error passes through it.
+    """
+    dense = {"fp32": FP32, "fp16": FP16, "int8": INT8, "int8-static": INT8, "int4": INT4}[level]
+    conv = {"fp32": FP32, "int8-static": STATIC8}.get(level, FP16)
+    plan = {item.name: conv if item.kind == "conv" else dense for item in found}
+    last = [item.name for item in found if item.kind == "dense"][-1:]
+    return plan | {name: INT8 for name in last if plan[name] == INT4}
+
+
+def build(
+    model: onnx.ModelProto,
+    plan: Mapping[str, str],
+    target: Target,
+    fours: Mapping[str, FourBit] | None = None,
+    ranges: Any = None,
+) -> onnx.ModelProto:
+    """The model that follows from a plan; `model` is a float one with its GRUs, and is left as it is.
+
+    `fours` holds the 4-bit matrices of the weights that the plan gives `int4`, `ranges` the table of
+    `convolutions.find_ranges` where it gives any `int8-static`. Weights that the plan does not name stay float. The
+    metadata are copied. Raises ModelError when a GRU cannot be rewritten, KeyError when a matrix is missing.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    if set(plan.values()) <= {FP32}:
+        return result
+    static = [name for name, scheme in plan.items() if scheme == STATIC8]
+    if static:
+        from quantization.convolutions import quantize  # loads ONNX Runtime's tools, which few levels need
+
+        result = quantize(result, static, ranges, target)
+    if any(plan.get(f"gru.{layer}.{kind}") in (INT8, INT4) for layer in range(len(plan)) for kind in "WR"):
+        rewrite(result)
+    _halve(result, {name for name, scheme in plan.items() if scheme != FP16})
+    _multiply_integers(result, plan, target, fours or {})
+    return result
+
+
+def _multiply_integers(
+    model: onnx.ModelProto, plan: Mapping[str, str], target: Target, fours: Mapping[str, FourBit]
+) -> None:
+    names = Names(model.graph)
+    for graph in graphs(model.graph):
+        known = constants(graph)
+        for node in list(graph.node):
+            name = node.input[1] if len(node.input) > 1 else ""
+            scheme = plan.get(name, FP32) if name in known else FP32
+            if scheme not in (STORED8, INT8, INT4) or node.op_type not in ("Conv", "MatMul", "Gemm"):
+                continue
+            make = Builder(graph, names)
+            if scheme == STORED8:
+                changed = onnx.NodeProto()
+                changed.CopyFrom(node)
+                changed.input[1] = make.stored8(known[name], f"{name}.float")
+                make.nodes.append(changed)
+            else:
+                bias = node.input[2] if node.op_type == "Gemm" and len(node.input) > 2 else ""
+                output = names.fresh(f"{name}.unbiased") if bias else node.output[0]
+                matrix = _gemm_matrix(node, known[name]) if node.op_type == "Gemm" else known[name]
+                if scheme == INT8:
+                    make.product8(node.input[0], matrix, name, target, output)
+                else:
+                    make.product4(node.input[0], fours[name], name, target, output)
+                if bias:
+                    make.nodes.append(onnx.helper.make_node("Add", [output, bias], [node.output[0]], f"{name}.bias"))
+            replace_node(graph, node, make.nodes)
+    drop_unused(model.graph)
+
+
+def _halve(model: onnx.ModelProto, keep: set[str]) -> None:
+    """Stores float constants of FEWEST_VALUES and more in 16 bits, but for those in `keep` and scales of integers.
+
+    A value beyond the range of 16 bits keeps its whole constant in 32.
+    """
+    names = Names(model.graph)
+    for graph in graphs(model.graph):
+        for item in list(graph.initializer):
+            value: NDArray[Any] = numpy_helper.to_array(item)
+            readers = [node for node in graph.node if item.name in node.input]
+            if (
+                value.dtype != np.float32
+                or value.size < FEWEST_VALUES
+                or item.name in keep
+                or not readers
+                or np.abs(value).max() > np.finfo(np.float16).max
+                or any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in readers)
+            ):
+                continue
+            make = Builder(graph, names)
+            new = make.half(value, f"{item.name}.float")
+            for node in readers:
+                for place, name in enumerate(node.input):
+                    if name == item.name:
+                        node.input[place] = new
+            first = next(index for index, node in enumerate(graph.node) if new in node.input)
+            graph.node.insert(first, make.nodes[0])
+    drop_unused(model.graph)

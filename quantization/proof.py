@@ -1,0 +1,51 @@
+"""The proof that stands in every file: how far its scores are from the float model's, through the device's own code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.accuracy import Judged, judge
+from benchmarks.comparison import Comparison, compare, compare_scores
+from benchmarks.protocols import Clip
+from edge_runtime.decision.verdict import Thresholds, decide
+from edge_runtime.detector import Detector
+from edge_runtime.errors import InputError
+from edge_runtime.model.contract import Contract
+from edge_runtime.model.network import Network
+from quantization.running import Floats64
+
+
+@dataclass
+class Evaluation:
+    """Clips to prove files on, and the float model's judgement of them, made once."""
+
+    name: str
+    clips: list[Clip]
+    float_path: Path
+    hop_seconds: float
+    progress: Callable[..., Any]
+    _reference: list[Judged] = field(default_factory=list)
+
+    def compare(self, path: Path) -> Comparison:
+        """The model at `path` against the float one. Raises InputError when the float model can judge no clip."""
+        if not self._reference:
+            self._reference = self._judge(self.float_path)
+        return compare(self._reference, self._judge(path))
+
+    def _judge(self, path: Path) -> list[Judged]:
+        judged, unscored = judge(Detector(Network.load(path), hop_seconds=self.hop_seconds), self.clips, self.progress)
+        if not judged:
+            first = f", as {unscored[0]}" if unscored else ""
+            raise InputError(f"{path.name} gave none of the {len(self.clips)} clips of {self.name} a score{first}")
+        return judged
+
+
+def compare_windows(reference: Floats64, other: Floats64, contract: Contract) -> Comparison:
+    """Two models' raw scores, float64 [N], of the same windows: without labels, hence without an EER."""
+    thresholds = Thresholds(contract.threshold, contract.threshold_bonafide)
+    scores = [contract.scale * side + contract.offset for side in (reference, other)]
+    before, after = ([decide(float(score), thresholds) for score in side] for side in scores)
+    return compare_scores(*scores, verdicts=(before, after))

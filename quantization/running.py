@@ -1,0 +1,64 @@
+"""Running a model that is in memory, window by window, as the device does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from edge_runtime.errors import ModelError
+
+Floats64 = NDArray[np.float64]
+_FATAL = 4
+
+
+def _nothing(items: Any, **_: Any) -> Any:
+    return items
+
+
+def run(
+    model: onnx.ModelProto,
+    windows: NDArray[np.float32],
+    outputs: Sequence[str] = ("logits",),
+    progress: Callable[..., Any] = _nothing,
+) -> list[NDArray[np.float32]]:
+    """The named values of the graph for each of `windows`, float32 [N, …], run one at a time; batches in axis 0.
+
+    A value whose axis 0 is time (what enters a GRU, [T, 1, I]) comes as [N, T, 1, I]. One at a time, since dynamic
+    activations share a scale in a batch. Raises ModelError when ONNX Runtime cannot open or run the model.
+    """
+    known = {item.name for item in model.graph.output}
+    wanted = [name for name in outputs if name not in known]
+    if wanted:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+        model = copy
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = _FATAL
+    try:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+        found = [
+            session.run(list(outputs), {name: window[None]})
+            for window in progress(windows, desc="running", unit="window")
+        ]
+    except Exception as reason:  # ONNX Runtime's exceptions share no narrower base
+        raise ModelError(f"ONNX Runtime cannot run the model: {' '.join(str(reason).split())[:160]}") from None
+    return [
+        np.stack([values[place] for values in found])
+        if name not in known
+        else np.concatenate([v[place] for v in found])
+        for place, name in enumerate(outputs)
+    ]
+
+
+def raw_scores(model: onnx.ModelProto, windows: NDArray[np.float32]) -> Floats64:
+    """Raw scores, float64 [N], of windows: logits[1] - logits[0]. Raises ModelError as `run` does."""
+    (logits,) = run(model, windows)
+    return logits[:, 1].astype(np.float64) - logits[:, 0]

@@ -1,0 +1,187 @@
+"""From a float file to a file of any level and target: what is found out about the model once, and used for each."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from benchmarks.comparison import Comparison
+from edge_runtime.errors import ModelError
+from edge_runtime.model.contract import Contract
+from edge_runtime.model.network import Network
+from edge_runtime.model.processor import ANY, judge_target, this_processor
+from export.atomic import whole_file
+from quantization import levels, sensitivity
+from quantization.calibration import CalibrationSet, windows
+from quantization.convolutions import find_ranges
+from quantization.fours import Fours, four_bits
+from quantization.levels import INT4, INT8, STATIC8
+from quantization.proof import Evaluation, compare_windows
+from quantization.running import Floats64, raw_scores
+from quantization.schemes import FourBit
+from quantization.targets import Target, target_of
+
+SEARCH_WINDOWS = 64
+"""Calibration windows that the search for `auto` runs for each weight and scheme."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model in memory, what its metadata will say, and how far it is from the float one."""
+
+    model: onnx.ModelProto
+    contract: Contract
+    comparison: Comparison
+    report: str = ""  # the table that `auto` decided from
+
+    @property
+    def bytes(self) -> int:
+        """Size of the file."""
+        return int(_stamped(self.model, self.contract).ByteSize())
+
+
+@dataclass
+class Workshop:
+    """Everything that making files from one float file needs; calibration data are read when a level asks for them."""
+
+    path: Path
+    calibration: CalibrationSet
+    evaluation: Evaluation | None = None  # None: files are proved on the calibration windows
+    count: int = 256
+    margin: float = sensitivity.MARGIN
+    method: str = "best"
+    progress: Callable[..., Any] = lambda items, **_: items
+    _decisions: dict[Target, sensitivity.Decision] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises ModelError unless the file is a float model of this project."""
+        network = Network.load(self.path)
+        self.contract, self.sha256 = network.contract, network.sha256
+        if self.contract.level != "fp32":
+            raise ModelError(
+                f"{self.path} is quantized already (level {self.contract.level}): give the float file it was made from"
+            )
+        self.model = onnx.load(str(self.path))
+
+    @cached_property
+    def weights(self) -> list[levels.Weight]:
+        """What a plan decides on."""
+        return levels.weights(self.model)
+
+    @cached_property
+    def windows(self) -> NDArray[np.float32]:
+        """Calibration windows, float32 [N, …]."""
+        return windows(self.calibration, self.contract, self.count)
+
+    @cached_property
+    def reference(self) -> Floats64:
+        """The float model's raw scores of the calibration windows, float64 [N]."""
+        return raw_scores(self.model, self.windows)
+
+    @cached_property
+    def ranges(self) -> Any:
+        """The ranges of all convolutions' inputs and outputs."""
+        return find_ranges(self.model, self.windows)
+
+    @cached_property
+    def fours(self) -> Fours:
+        """The GRU and dense weights in 4 bits, with what the method changed beside them."""
+        return four_bits(self.model, self.weights, self.windows, self.method)
+
+    def make(self, level: str, target_name: str) -> Made:
+        """The model of a level for a target, proved.
+
+        Raises ModelError when the graph is not one that the level is for, InputError when calibration or evaluation
+        data do not serve.
+        """
+        target, report = target_of(target_name), ""
+        if level == "auto":
+            decision = self._decide(target)
+            plan, report = decision.plan, decision.table()
+        else:
+            plan = levels.plan_of(level, self.weights)
+        whole = bool({INT8, INT4, STATIC8} & set(plan.values()))
+        contract = replace(
+            self.contract,
+            level=level,
+            target=target_name,
+            int8_bits=target.int8_bits if whole else 0,
+            independent=not {INT8, INT4} & set(plan.values()),
+        )
+        model = self._build(plan, target)
+        measured, note = model, ""
+        if judge_target(contract, this_processor())[0]:
+            measured = self._build(plan, target.twin())
+            note = "on a twin with the same integers in types that are exact on the processor it was made on"
+        comparison, data = self._compare(measured, replace(contract, int8_bits=0, target="portable"))
+        facts: dict[str, Any] = {
+            "data": data,
+            "float_sha256": self.sha256,
+            "compared": comparison.as_figures(),
+            "bits": {name: levels.BITS[scheme] for name, scheme in plan.items()},
+        }
+        if note:
+            facts["measured"] = note
+        if {INT4, STATIC8} & set(plan.values()) or level == "auto":
+            facts["calibration"] = {"data": self.calibration.name, "windows": len(self.windows)}
+        if INT4 in plan.values():
+            facts["method"] = self.fours.method
+        figures = {**self.contract.figures, "quantization": facts}
+        return Made(model, replace(contract, figures=figures), comparison, report)
+
+    def _build(self, plan: Mapping[str, str], target: Target) -> onnx.ModelProto:
+        fours: Mapping[str, FourBit] = {}
+        model = self.model
+        if INT4 in plan.values():
+            fours = self.fours.matrices
+            if all(plan.get(item.name) == INT4 for item in self.weights if item.kind in ("recurrent", "input")):
+                model = self.fours.model  # biases and head were trained for all layers in 4 bits
+        return levels.build(model, plan, target, fours, self.ranges if STATIC8 in plan.values() else None)
+
+    def _compare(self, model: onnx.ModelProto, contract: Contract) -> tuple[Comparison, str]:
+        if self.evaluation is None:
+            name = f"the {len(self.windows)} calibration windows ({self.calibration.name}), no labels"
+            return compare_windows(self.reference, raw_scores(model, self.windows), self.contract), name
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"{contract.level}.onnx"
+            onnx.save(_stamped(model, contract), path)
+            return self.evaluation.compare(path), self.evaluation.name
+
+    def _decide(self, target: Target) -> sensitivity.Decision:
+        exact = target.twin() if target.int8_bits == 8 else target
+        if exact not in self._decisions:
+            chosen = self.windows[:SEARCH_WINDOWS]
+            self._decisions[exact] = sensitivity.search(
+                self.weights,
+                lambda plan: self._build(plan, exact),
+                chosen,
+                self.reference[:SEARCH_WINDOWS],
+                self.margin,
+                self.progress,
+            )
+        return self._decisions[exact]
+
+
+def _stamped(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
+    stamped = onnx.ModelProto()
+    stamped.CopyFrom(model)
+    stamped.producer_name, stamped.producer_version = "edge-detect", ""
+    del stamped.metadata_props[:]
+    for key, text in contract.to_metadata().items():
+        stamped.metadata_props.add(key=key, value=text)
+    return stamped
+
+
+def write(made: Made, path: Path) -> None:
+    """Writes the file, whole or not at all. Raises OutputError when that fails, ModelError if it could not be read."""
+    with whole_file(path) as temporary:
+        onnx.save(_stamped(made.model, made.contract), temporary)
+        Network.load(temporary, processor=ANY)
