@@ -14,12 +14,13 @@ from tqdm import tqdm
 
 from benchmarks.accuracy import Judged, accuracy, judge, markdown
 from benchmarks.comparison import Row, compare, comparison_table, describe
+from benchmarks.gru import gru_speed
+from benchmarks.gru import table as gru_table
 from benchmarks.protocols import read_clips
 from benchmarks.speed import relative_speed
 from edge_runtime.detector import Detector
 from edge_runtime.errors import EdgeDetectError, InputError, ModelError, OutputError
 from edge_runtime.model.network import Network
-from edge_runtime.model.processor import ANY
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,6 +44,13 @@ def parser() -> argparse.ArgumentParser:
     task.add_argument("--threads", type=int, default=1, help="threads while timing (default: %(default)s)")
     task.add_argument("--no-speed", action="store_true", help="do not time the models")
     task.set_defaults(run=report_comparison)
+    task = tasks.add_parser("gru", help="speed of the GRU alone (needs onnx)")
+    task.add_argument("float_model", metavar="FLOAT", type=Path, help="the ONNX file that the others are held against")
+    task.add_argument("models", metavar="MODEL", type=Path, nargs="+", help="files that were quantized from it")
+    task.add_argument("--rounds", type=int, default=50, help="rounds of timing (default: %(default)s)")
+    task.add_argument("--threads", type=int, default=1, help="threads while timing (default: %(default)s)")
+    _add_report(task)
+    task.set_defaults(run=report_gru)
     return command
 
 
@@ -50,6 +58,10 @@ def _add_data(task: argparse.ArgumentParser) -> None:
     task.add_argument("--data", type=Path, required=True, help="folders, CSV or ASVspoof protocol")
     task.add_argument("--audio", type=Path, help="folder of the clips that a protocol names")
     task.add_argument("--hop", type=float, default=0.5, help="seconds (default: %(default)s)")
+    _add_report(task)
+
+
+def _add_report(task: argparse.ArgumentParser) -> None:
     task.add_argument("--json", action="store_true", help="JSON in place of Markdown")
     task.add_argument("-o", "--output", type=Path, help="file for the report (default: standard output)")
 
@@ -81,45 +93,54 @@ def report_comparison(arguments: argparse.Namespace) -> str:
     """The report of `compare`. All files are opened before the first clip is scored: a wrong name costs no hour."""
     paths = [arguments.float_model, *arguments.models]
     opened = [_open(path) for path in paths]
-    refused = opened[0][1]
-    if refused:
-        raise ModelError(refused)
-    detectors = [None if refusal else Detector(network, hop_seconds=arguments.hop) for network, refusal in opened]
+    if opened[0][1]:
+        raise ModelError(opened[0][1])
+    detectors = [Detector(network, hop_seconds=arguments.hop) for network, _ in opened]
     clips = read_clips(arguments.data, arguments.audio)
-    running = [path for path, detector in zip(paths, detectors, strict=True) if detector]
+    running = [path for path, (_, refusal) in zip(paths, opened, strict=True) if not refusal]
     timed = [] if arguments.no_speed else relative_speed(running, arguments.rounds, arguments.threads, tqdm)
     speeds = dict(zip(running, timed, strict=False))
     reference: list[Judged] = []
     rows = []
     for path, detector, (network, refusal) in zip(paths, detectors, opened, strict=True):
-        comparison = None
-        for note in [refusal] if refusal else [f"{path}: {note}" for note in network.notes]:
+        comparison = failure = None
+        for note in [f"{path}: {note}" for note in network.notes]:
             print(f"note: {note}", file=sys.stderr)
-        if detector:
-            print(f"scoring with {path}", file=sys.stderr)
-            judged, unscored = judge(detector, clips, tqdm)
-            if reference and judged:
-                comparison = compare(reference, judged)
-            elif reference:  # the other models' rows must not be lost with this one's
-                refusal = "it gave no clip a score"
-            else:
-                reference = judged
-                for line in unscored:
-                    print(f"no score: {line}", file=sys.stderr)
-                if not judged:
-                    raise InputError(f"{path} gave no clip of {arguments.data} a score")
-        rows.append(describe(path, paths[0], network.contract, comparison, speeds.get(path), refusal))
+        if refusal:
+            print(f"note: {refusal}; its accuracy is measured with exact sums, its speed is not", file=sys.stderr)
+        print(f"scoring with {path}", file=sys.stderr)
+        judged, unscored = judge(detector, clips, tqdm)
+        if reference and judged:
+            comparison = compare(reference, judged)
+        elif reference:  # the other models' rows must not be lost with this one's
+            failure = "it gave no clip a score"
+        else:
+            reference = judged
+            for line in unscored:
+                print(f"no score: {line}", file=sys.stderr)
+            if not judged:
+                raise InputError(f"{path} gave no clip of {arguments.data} a score")
+        rows.append(describe(path, paths[0], network.contract, comparison, speeds.get(path), failure))
     if not arguments.json:
         return comparison_table(rows)
     return json.dumps([_as_json(row) for row in rows], indent=1, allow_nan=False) + "\n"
 
 
+def report_gru(arguments: argparse.Namespace) -> str:
+    """The report of `gru`."""
+    speeds = gru_speed([arguments.float_model, *arguments.models], arguments.rounds, arguments.threads, tqdm)
+    return json.dumps([asdict(item) for item in speeds], indent=1) + "\n" if arguments.json else gru_table(speeds)
+
+
 def _open(path: Path) -> tuple[Network, str | None]:
-    """The model, and why it must not be run on this processor. Raises ModelError when it could be run nowhere."""
+    """The model, and why the runtime would not run it on this processor: it is then opened with exact sums.
+
+    Raises ModelError when it can be run nowhere.
+    """
     try:
         return Network.load(path), None
     except ModelError as refusal:
-        return Network.load(path, processor=ANY), str(refusal)
+        return Network.load(path, exact=True), str(refusal)
 
 
 def _as_json(row: Row) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
     add("--require", action="append", default=[], metavar="LIMIT", help='as "eer_delta<=0.5"; may be given again')
     add("--windows", type=_positive, default=256, help="calibration windows (default: %(default)s)")
     add("--margin", type=_share, help="of auto: deviation of the scores, relative to their own (default: 0.03)")
-    add("--method", default="best", help="how 4 bits are found; a wrong one lists them (default: %(default)s)")
+    add("--method", default="gptq", help="how 4 bits are found: METHODS (default: %(default)s)")
     add("--hop", type=float, default=0.5, help="seconds between windows in the proof (default: %(default)s)")
     add("--json", action="store_true", help="print JSON (default when the output is no terminal)")
     return command
@@ -89,7 +89,7 @@ def _workshop(options: argparse.Namespace) -> Workshop:
         from tqdm import tqdm
 
         from quantization import sensitivity
-        from quantization.calibration import read, refuse_overlap
+        from quantization.calibration import name_of, read, refuse_overlap
         from quantization.fourbit.stack import METHODS
         from quantization.proof import Evaluation
         from quantization.workshop import Workshop
@@ -104,9 +104,7 @@ def _workshop(options: argparse.Namespace) -> Workshop:
     if options.evaluate:
         clips = read_clips(options.evaluate, options.evaluate_audio)
         refuse_overlap(calibration, clips)
-        where = options.evaluate
-        name = where.name if where.name != "clips.csv" else where.parent.name
-        evaluation = Evaluation(name, clips, options.model, options.hop, tqdm)
+        evaluation = Evaluation(name_of(options.evaluate), clips, options.model, options.hop, tqdm)
     return Workshop(
         options.model,
         calibration,

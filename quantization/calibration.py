@@ -81,6 +81,12 @@ def read(data: Path | None, audio: Path | None = None, limit: int = LARGEST_SET)
     return CalibrationSet(name, tuple(_spread(clips, seed=0)[:limit]))
 
 
+def name_of(data: Path) -> str:
+    """What to call a data set: its folder or file, and of `clips.csv` the folder that it lies in."""
+    place = data.resolve()
+    return place.parent.name if place.name == "clips.csv" else place.name or str(data)
+
+
 def refuse_overlap(calibration: CalibrationSet, evaluation: Sequence[Clip]) -> None:
     """Raises UsageError when a clip to evaluate on is in the calibration set, saying how many, with an example.
 

@@ -33,7 +33,7 @@ _CHUNK = 8
 """Windows whose inner values are held at once."""
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
+class _Reader(CalibrationDataReader):
     def __init__(self, name: str, windows: NDArray[np.float32]) -> None:
         self._feeds = iter([{name: window[None]} for window in windows])
 
@@ -77,7 +77,7 @@ def find_ranges(model: onnx.ModelProto, windows: NDArray[np.float32]) -> Any:
 def quantize(model: onnx.ModelProto, weights: Sequence[str], ranges: Any, target: Target) -> onnx.ModelProto:
     """A copy of a float model in which the Conv nodes with the given weights run in int8.
 
-    On ARM the activations are signed, for the symmetric kernels there (and 8-bit weights then are exact on AVX2 too).
+    On ARM the activations are signed, for the symmetric kernels there.
     """
     nodes = [node.name for node in model.graph.node if node.op_type == "Conv" and node.input[1] in weights]
     copy = onnx.shape_inference.infer_shapes(model)
@@ -100,4 +100,4 @@ def quantize(model: onnx.ModelProto, weights: Sequence[str], ranges: Any, target
         quantizer.model.topological_sort()
     result = quantizer.model.model
     del result.graph.value_info[:]
-    return result  # type: ignore[no-any-return]
+    return result

@@ -30,7 +30,7 @@ class Fours:
     deviation: float  # of the scores with the GRU in 4 bits, on windows that it was not fitted to
 
 
-def four_bits(model: onnx.ModelProto, found: list[Weight], windows: NDArray[np.float32], method: str = "best") -> Fours:
+def four_bits(model: onnx.ModelProto, found: list[Weight], windows: NDArray[np.float32], method: str = "gptq") -> Fours:
     """Finds the 4-bit codes of all GRU and dense weights of `found` on calibration windows, float32 [N, …].
 
     Raises UsageError for an unknown method or too few windows, ModelError for a graph whose GRU is not read by one
@@ -51,7 +51,7 @@ def four_bits(model: onnx.ModelProto, found: list[Weight], windows: NDArray[np.f
         layers.append(Layer(weights.inputs, weights.recurrent, weights.input_bias, weights.recurrent_bias))
     head = Head(np.ascontiguousarray(dense[head_node.input[1]].values.T), known[head_node.input[2]])
     stack = quantize_stack(layers, head, np.ascontiguousarray(values[0][:, :, 0]), method)
-    matrices = {}
+    matrices: dict[str, FourBit] = {}
     for number, pair in enumerate(stack.quantized):
         matrices |= {f"gru.{number}.{kind}": _turned(item) for kind, item in zip("WR", pair, strict=True)}
     for node, inputs in zip(readers, values[1:], strict=True):

@@ -210,7 +210,7 @@ def _body(weights: Weights, prefix: str, wants_sequence: bool) -> onnx.GraphProt
         if operator == "Split":
             node.attribute.append(helper.make_attribute("axis", -1))
         nodes.append(node)
-    constant = {
+    constant: dict[str, NDArray[Any]] = {
         f"{prefix}.R": np.ascontiguousarray(weights.recurrent.T),
         f"{prefix}.Rb": weights.recurrent_bias,
         name("sizes"): np.array([2 * hidden, hidden], np.int64),

@@ -51,13 +51,13 @@ def weights(model: onnx.ModelProto) -> list[Weight]:
     rewritten.CopyFrom(model)
     rewrite(rewritten)
     found = []
-    inputs = {item.name for item in rewritten.graph.input}
+    bank = _filter_banks(rewritten.graph)
     for node in rewritten.graph.node:
         for graph in [rewritten.graph, *bodies(node)]:
             known = constants(graph)
             for part in [node] if graph is rewritten.graph else graph.node:
                 name = part.input[1] if len(part.input) > 1 else ""
-                if name not in known or inputs & set(_ancestors(graph, part.input[0], 2)):
+                if name not in known or name in bank:
                     continue
                 if part.op_type == "Conv":
                     found.append(Weight(name, "conv", known[name]))
@@ -69,11 +69,15 @@ def weights(model: onnx.ModelProto) -> list[Weight]:
     return found
 
 
-def _ancestors(graph: onnx.GraphProto, name: str, depth: int) -> list[str]:
-    if not depth:
-        return [name]
-    made = [node for node in graph.node if name in node.output]
-    return [name, *(item for node in made for above in node.input for item in _ancestors(graph, above, depth - 1))]
+def _filter_banks(graph: onnx.GraphProto) -> set[str]:
+    """The filters of convolutions that the sound itself enters, reshaped or not."""
+    sound = {item.name for item in graph.input}
+    for node in graph.node:
+        if node.op_type in ("Unsqueeze", "Reshape") and node.input[0] in sound:
+            sound.add(node.output[0])
+    if not any(node.op_type == "Abs" for node in graph.node):
+        return set()  # the streaming form: what enters is the bank's output
+    return {node.input[1] for node in graph.node if node.op_type == "Conv" and node.input[0] in sound}
 
 
 def _gemm_matrix(node: onnx.NodeProto, value: Floats) -> Floats:
@@ -120,7 +124,7 @@ def build(
         result = quantize(result, static, ranges, target)
     if any(plan.get(f"gru.{layer}.{kind}") in (INT8, INT4) for layer in range(len(plan)) for kind in "WR"):
         rewrite(result)
-    _halve(result, {name for name, scheme in plan.items() if scheme != FP16})
+    _halve(result, _filter_banks(result.graph) | {name for name, scheme in plan.items() if scheme != FP16})
     _multiply_integers(result, plan, target, fours or {})
     return result
 

@@ -12,7 +12,7 @@ from benchmarks.comparison import Comparison, compare, compare_scores
 from benchmarks.protocols import Clip
 from edge_runtime.decision.verdict import Thresholds, decide
 from edge_runtime.detector import Detector
-from edge_runtime.errors import InputError
+from edge_runtime.errors import InputError, ModelError
 from edge_runtime.model.contract import Contract
 from edge_runtime.model.network import Network
 from quantization.running import Floats64
@@ -36,7 +36,11 @@ class Evaluation:
         return compare(self._reference, self._judge(path))
 
     def _judge(self, path: Path) -> list[Judged]:
-        judged, unscored = judge(Detector(Network.load(path), hop_seconds=self.hop_seconds), self.clips, self.progress)
+        try:
+            network = Network.load(path)
+        except ModelError:  # it is for another processor: what its scores are there can be found out here, slower
+            network = Network.load(path, exact=True)
+        judged, unscored = judge(Detector(network, hop_seconds=self.hop_seconds), self.clips, self.progress)
         if not judged:
             first = f", as {unscored[0]}" if unscored else ""
             raise InputError(f"{path.name} gave none of the {len(self.clips)} clips of {self.name} a score{first}")
@@ -46,6 +50,6 @@ class Evaluation:
 def compare_windows(reference: Floats64, other: Floats64, contract: Contract) -> Comparison:
     """Two models' raw scores, float64 [N], of the same windows: without labels, hence without an EER."""
     thresholds = Thresholds(contract.threshold, contract.threshold_bonafide)
-    scores = [contract.scale * side + contract.offset for side in (reference, other)]
-    before, after = ([decide(float(score), thresholds) for score in side] for side in scores)
-    return compare_scores(*scores, verdicts=(before, after))
+    first, second = (contract.scale * side + contract.offset for side in (reference, other))
+    before, after = ([decide(float(score), thresholds) for score in side] for side in (first, second))
+    return compare_scores(first, second, verdicts=(before, after))

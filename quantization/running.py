@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
@@ -16,20 +15,17 @@ Floats64 = NDArray[np.float64]
 _FATAL = 4
 
 
-def _nothing(items: Any, **_: Any) -> Any:
-    return items
-
-
 def run(
     model: onnx.ModelProto,
     windows: NDArray[np.float32],
     outputs: Sequence[str] = ("logits",),
-    progress: Callable[..., Any] = _nothing,
+    exact: bool = False,
 ) -> list[NDArray[np.float32]]:
     """The named values of the graph for each of `windows`, float32 [N, …], run one at a time; batches in axis 0.
 
     A value whose axis 0 is time (what enters a GRU, [T, 1, I]) comes as [N, T, 1, I]. One at a time, since dynamic
-    activations share a scale in a batch. Raises ModelError when ONNX Runtime cannot open or run the model.
+    activations share a scale in a batch. `exact` is that of `Network.load`: no sum saturates on this machine. Raises
+    ModelError when ONNX Runtime cannot open or run the model.
     """
     known = {item.name for item in model.graph.output}
     wanted = [name for name in outputs if name not in known]
@@ -41,13 +37,12 @@ def run(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = _FATAL
+    if exact:
+        options.add_session_config_entry("session.x64quantprecision", "1")
     try:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
-        found = [
-            session.run(list(outputs), {name: window[None]})
-            for window in progress(windows, desc="running", unit="window")
-        ]
+        found = [session.run(list(outputs), {name: window[None]}) for window in windows]
     except Exception as reason:  # ONNX Runtime's exceptions share no narrower base
         raise ModelError(f"ONNX Runtime cannot run the model: {' '.join(str(reason).split())[:160]}") from None
     return [
@@ -58,7 +53,7 @@ def run(
     ]
 
 
-def raw_scores(model: onnx.ModelProto, windows: NDArray[np.float32]) -> Floats64:
+def raw_scores(model: onnx.ModelProto, windows: NDArray[np.float32], exact: bool = False) -> Floats64:
     """Raw scores, float64 [N], of windows: logits[1] - logits[0]. Raises ModelError as `run` does."""
-    (logits,) = run(model, windows)
+    (logits,) = run(model, windows, exact=exact)
     return logits[:, 1].astype(np.float64) - logits[:, 0]

@@ -16,11 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from quantization.levels import BITS, FP16, INT4, INT8, STATIC8, STORED8, Weight
-from quantization.running import raw_scores
 
 MARGIN = 0.03
 """Largest deviation of scores by default: root mean square of the difference over the float scores' deviation."""
@@ -79,33 +77,32 @@ def deviation(scores: NDArray[np.float64], reference: NDArray[np.float64]) -> fl
 
 def search(
     found: Sequence[Weight],
-    build: Callable[[Mapping[str, str]], onnx.ModelProto],
-    windows: NDArray[np.float32],
+    score: Callable[[Mapping[str, str]], NDArray[np.float64]],
     reference: NDArray[np.float64],
     margin: float = MARGIN,
     progress: Callable[..., Any] = lambda items, **_: items,
 ) -> Decision:
     """Decides on a scheme for every weight of `found`.
 
-    `build` makes the model of a plan, `windows` is float32 [N, …], `reference` the float model's raw scores of them,
-    float64 [N]. Raises ModelError when a model cannot be run.
+    `score` gives the raw scores, float64 [N], that the model of a plan gives calibration windows, `reference` is what
+    the float model gives them. Raises ModelError when a model cannot be run.
     """
     base = {item.name: FP16 for item in found}
     offers = [(item, scheme) for item in found for scheme in _CANDIDATES.get(item.kind, _DENSE)]
     trials = []
     for item, scheme in progress(offers, desc="sensitivity", unit="weight"):
-        scores = raw_scores(build({item.name: scheme}), windows)
+        scores = score({item.name: scheme})
         trials.append(Trial(item.name, item.kind, item.values.size, scheme, deviation(scores, reference)))
     budget = margin**2
     for _ in range(_TRIES):
         plan, variance = _spend(base, trials, budget)
-        measured = deviation(raw_scores(build(plan), windows), reference)
+        measured = deviation(score(plan), reference)
         if measured <= margin or plan == base:
             break
         budget *= max(0.25, 0.8 * (margin / measured) ** 2)
     else:
         plan, variance = base, 0.0
-        measured = deviation(raw_scores(build(plan), windows), reference)
+        measured = deviation(score(plan), reference)
     return Decision(plan, tuple(trials), margin, float(np.sqrt(variance)), measured)
 
 

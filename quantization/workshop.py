@@ -57,7 +57,7 @@ class Workshop:
     evaluation: Evaluation | None = None  # None: files are proved on the calibration windows
     count: int = 256
     margin: float = sensitivity.MARGIN
-    method: str = "best"
+    method: str = "gptq"
     progress: Callable[..., Any] = lambda items, **_: items
     _decisions: dict[Target, sensitivity.Decision] = field(default_factory=dict)
 
@@ -117,19 +117,15 @@ class Workshop:
             independent=not {INT8, INT4} & set(plan.values()),
         )
         model = self._build(plan, target)
-        measured, note = model, ""
-        if judge_target(contract, this_processor())[0]:
-            measured = self._build(plan, target.twin())
-            note = "on a twin with the same integers in types that are exact on the processor it was made on"
-        comparison, data = self._compare(measured, replace(contract, int8_bits=0, target="portable"))
+        comparison, data = self._compare(model, contract)
         facts: dict[str, Any] = {
             "data": data,
             "float_sha256": self.sha256,
             "compared": comparison.as_figures(),
             "bits": {name: levels.BITS[scheme] for name, scheme in plan.items()},
         }
-        if note:
-            facts["measured"] = note
+        if whole and judge_target(contract, this_processor())[0]:
+            facts["measured"] = "with exact sums, on a processor whose own would saturate"
         if {INT4, STATIC8} & set(plan.values()) or level == "auto":
             facts["calibration"] = {"data": self.calibration.name, "windows": len(self.windows)}
         if INT4 in plan.values():
@@ -147,27 +143,27 @@ class Workshop:
         return levels.build(model, plan, target, fours, self.ranges if STATIC8 in plan.values() else None)
 
     def _compare(self, model: onnx.ModelProto, contract: Contract) -> tuple[Comparison, str]:
+        exact = contract.int8_bits == 8
         if self.evaluation is None:
             name = f"the {len(self.windows)} calibration windows ({self.calibration.name}), no labels"
-            return compare_windows(self.reference, raw_scores(model, self.windows), self.contract), name
+            return compare_windows(self.reference, raw_scores(model, self.windows, exact), self.contract), name
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{contract.level}.onnx"
             onnx.save(_stamped(model, contract), path)
             return self.evaluation.compare(path), self.evaluation.name
 
     def _decide(self, target: Target) -> sensitivity.Decision:
-        exact = target.twin() if target.int8_bits == 8 else target
-        if exact not in self._decisions:
+        alike = replace(target, name="")  # what differs by its name only, like both of ARM, is searched once
+        if alike not in self._decisions:
             chosen = self.windows[:SEARCH_WINDOWS]
-            self._decisions[exact] = sensitivity.search(
+            self._decisions[alike] = sensitivity.search(
                 self.weights,
-                lambda plan: self._build(plan, exact),
-                chosen,
+                lambda plan: raw_scores(self._build(plan, target), chosen, target.int8_bits == 8),
                 self.reference[:SEARCH_WINDOWS],
                 self.margin,
                 self.progress,
             )
-        return self._decisions[exact]
+        return self._decisions[alike]
 
 
 def _stamped(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:

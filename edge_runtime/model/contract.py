@@ -44,7 +44,7 @@ class Contract:
     ratio is `scale * raw + offset` (natural logarithm). At or above `threshold_bonafide` a window is bona fide,
     below `threshold` it is spoof, between the two it is unsure.
 
-    `int8_bits` is the range that int8 weights use where they are multiplied by uint8 activations: 8 for -128..127,
+    `int8_bits` is the range that int8 weights use where they are multiplied by uint8 activations: 8 for -127..127,
     7 for -64..64, 0 where there are none (other weights, or int8 on both sides, saturate nowhere); it decides where the
     file is right (`processor.judge_target`). `independent` says that the windows of a batch do not influence one
     another, so that several may be scored at once.

@@ -40,11 +40,18 @@ class Network:
         """Windows that `logits` takes at once."""
 
     @staticmethod
-    def load(path: str | Path | None = None, threads: int = 1, processor: Processor | None = None) -> Network:
+    def load(
+        path: str | Path | None = None,
+        threads: int = 1,
+        processor: Processor | None = None,
+        exact: bool = False,
+    ) -> Network:
         """Opens an ONNX file, or the shipped model, on the CPU with `threads` threads.
 
-        `processor` is what the file is judged for, by default this machine's. Raises ModelError when the file is
-        missing, damaged, no edge-detect model, or made for other processors so that its scores would be wrong here.
+        `processor` is what the file is judged for, by default this machine's. `exact` is for hosts that measure files
+        made for boxes: on x86 it makes ONNX Runtime turn 8-bit weights into unsigned ones, whose products cannot
+        saturate, so that such a file is right, and slower, here too. Raises ModelError when the file is missing,
+        damaged, no edge-detect model, or made for other processors so that its scores would be wrong here.
         """
         file = SHIPPED if path is None else Path(path)
         if not file.is_file():
@@ -56,6 +63,10 @@ class Network:
         options.log_severity_level = _FATAL
         # Waiting threads sleep: spinning costs a battery or a neighbour more than it gains between two hops.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        processor = processor or this_processor()
+        exact = exact and processor.is_x86
+        if exact:
+            options.add_session_config_entry("session.x64quantprecision", "1")
         try:
             session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
             metadata = session.get_modelmeta().custom_metadata_map
@@ -63,8 +74,8 @@ class Network:
             raise ModelError(f"cannot open the model {file}: {_one_line(error)}") from None
         try:
             contract = Contract.from_metadata(metadata)
-            refusal, notes = judge_target(contract, processor or this_processor())
-            if refusal:
+            refusal, notes = judge_target(contract, processor)
+            if refusal and not exact:
                 raise ModelError(refusal)
             return Network(file, session, contract, tuple(notes))
         except ModelError as error:

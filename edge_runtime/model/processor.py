@@ -2,8 +2,9 @@
 
 ONNX Runtime multiplies uint8 activations by int8 weights on x86 with VPMADDUBSW, which adds two products in 16 bits
 and cuts off what does not fit: 2 * 255 * 64 does, 2 * 255 * 127 does not. Weights within +-64 (7 bits) are therefore
-right everywhere, weights of 8 bits only where VPDPBUSD (VNNI) adds in 32 bits, and on ARM, whose products are
-widened before they are added. Which kernel runs where is decided in ONNX Runtime's `mlas/lib/platform.cpp`.
+right everywhere, weights of 8 bits where VPDPBUSD (VNNI) adds in 32 bits, and on ARM if none is -128: there ONNX
+Runtime's kernels for processors without dot product were seen to fail under emulation, and within +-127 never. Which
+kernel runs where is decided in ONNX Runtime's `mlas/lib/platform.cpp`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,298 @@
+"""What a user of `python -m quantization` relies on: files that run, stay near the float model, and say so."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from edge_runtime.errors import ModelError
+from edge_runtime.model.network import Network
+from edge_runtime.model.processor import ANY
+from export.checkpoint import load
+from export.convert import contract_of
+from export.graph import build as export_graph
+from quantization import levels
+from quantization.calibration import read
+from quantization.running import raw_scores, run
+from quantization.schemes import Builder, FourBit
+from quantization.surgery import Names, graphs
+from quantization.targets import family, target_of
+from quantization.workshop import Made, Workshop, write
+from tests.conftest import voice
+
+ROOT = Path(__file__).parent.parent
+CORRELATIONS = {"fp32": 1.0, "fp16": 0.9999, "int8": 0.999, "int8-static": 0.99, "int4": 0.99, "auto": 0.99}
+RATIOS = {"fp32": 1.0, "fp16": 1.9, "int8": 2.8, "int8-static": 3.3, "int4": 3.5, "auto": 4.0}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """The model that we ship, in float, calibrated on the clips that come with a clone."""
+    path = tmp_path_factory.mktemp("float") / "edge.onnx"
+    checkpoint = load(ROOT / "training" / "edge.safetensors")
+    onnx.save(export_graph(checkpoint.model, contract_of(checkpoint, "streaming")), path)
+    return Workshop(path, read(None), method="gptq")
+
+
+@pytest.fixture(scope="module")
+def made(shop: Workshop) -> Callable[[str], Made]:
+    """Gives the portable model of a level, made once."""
+    known: dict[str, Made] = {}
+
+    def make(level: str) -> Made:
+        if level not in known:
+            known[level] = shop.make(level, "portable")
+        return known[level]
+
+    return make
+
+
+def program(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=300)
+
+
+@pytest.mark.parametrize("level", CORRELATIONS)
+def test_a_level_keeps_the_scores_and_the_promised_size(
+    level: str, made: Callable[[str], Made], shop: Workshop
+) -> None:
+    item = made(level)
+    onnx.checker.check_model(item.model, full_check=True)
+    correlation = item.comparison.correlation
+    assert correlation is not None and correlation >= CORRELATIONS[level] - 1e-9
+    assert shop.path.stat().st_size / item.bytes >= RATIOS[level] - 0.02
+
+
+@pytest.mark.parametrize("level", ["int8", "int8-static", "int4", "auto"])
+def test_a_file_says_what_it_is_and_how_far_it_is_from_float(
+    level: str, made: Callable[[str], Made], shop: Workshop, tmp_path: Path
+) -> None:
+    write(made(level), tmp_path / "model.onnx")
+    network = Network.load(tmp_path / "model.onnx")
+    contract = network.contract
+    assert (contract.level, contract.target, contract.int8_bits) == (level, "portable", 7)
+    assert network.largest_batch == 1  # dynamic activations share a scale in a batch
+    assert (contract.scale, contract.threshold) == (shop.contract.scale, shop.contract.threshold)
+    facts = contract.figures["quantization"]
+    assert facts["float_sha256"] == shop.sha256
+    assert facts["compared"]["correlation"] == pytest.approx(made(level).comparison.correlation, abs=1e-6)
+    assert {**shop.contract.figures, "quantization": facts} == contract.figures
+
+
+def test_auto_shows_the_table_it_decided_from_and_keeps_its_margin(made: Callable[[str], Made], shop: Workshop) -> None:
+    item = made("auto")
+    for weight in shop.weights:
+        assert f"| {weight.name} |" in item.report
+    decision = next(iter(shop._decisions.values()))
+    assert 0 < decision.measured <= decision.margin
+    assert "int4" in decision.plan.values()
+
+
+def test_a_margin_that_nothing_keeps_leaves_every_weight_in_16_bits(shop: Workshop) -> None:
+    strict = Workshop(shop.path, shop.calibration, method="rtn", margin=1e-6, count=16)
+    assert set(strict.make("auto", "portable").contract.figures["quantization"]["bits"].values()) == {16}
+
+
+@pytest.mark.parametrize("level", ["int8", "int4"])
+def test_a_file_for_other_processors_is_measured_here_with_the_integers_it_has_there(
+    level: str, shop: Workshop
+) -> None:
+    """Its integers are those of the file for AVX2, in which they are stored so that they are right on any x86."""
+    plan = levels.plan_of(level, shop.weights)
+    windows = shop.windows[:6]
+    there = raw_scores(shop._build(plan, target_of("arm64")), windows, exact=True)
+    here = raw_scores(shop._build(plan, target_of("x86-avx2")), windows)
+    np.testing.assert_allclose(there, here, rtol=0, atol=1e-4)
+    assert np.abs(here - shop.reference[:6]).max() > 1e-4  # the same integers, not the same floats
+
+
+def test_no_weight_is_the_value_that_arm_without_dot_product_cannot_multiply(shop: Workshop) -> None:
+    for level in ("int8-static", "int4"):
+        model = shop._build(levels.plan_of(level, shop.weights), target_of("arm64"))
+        for graph in graphs(model.graph):
+            for item in graph.initializer:
+                if item.data_type == TensorProto.INT8:
+                    assert numpy_helper.to_array(item).min(initial=0) >= -127
+
+
+@pytest.mark.parametrize("target", ["portable", "arm64", "x86-avx2", "x86-vnni"])
+def test_integer_weights_keep_to_the_range_of_their_target(target: str, shop: Workshop) -> None:
+    chosen = target_of(target)
+    model = shop._build(levels.plan_of("int8", shop.weights), chosen)
+    found = 0
+    for graph in graphs(model.graph):
+        for item in graph.initializer:
+            if item.name.endswith(".int8"):
+                weights = numpy_helper.to_array(item)
+                assert weights.dtype == chosen.dtype
+                centred = weights.astype(int) - (128 if chosen.unsigned else 0)
+                assert np.abs(centred).max() == chosen.largest
+                found += 1
+    assert found == sum(weight.kind != "conv" for weight in shop.weights)
+
+
+def test_a_family_has_each_file_once_and_all_targets_of_integer_levels() -> None:
+    pairs = [(level, target.name) for level, target in family(tuple(CORRELATIONS))]
+    assert len(pairs) == len(set(pairs)) == 2 + 4 * 5
+    assert ("fp16", "portable") in pairs and ("fp16", "arm64") not in pairs
+
+
+@given(
+    rows=st.integers(1, 200),
+    columns=st.integers(1, 9),
+    zeros=st.booleans(),
+    target=st.sampled_from(["portable", "x86-avx2"]),
+    seed=st.integers(0, 1000),
+)
+def test_packed_codes_multiply_as_the_matrix_that_they_stand_for(
+    rows: int, columns: int, zeros: bool, target: str, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    blocks = -(-rows // 64)
+    weight = FourBit(
+        random.integers(0, 16, (rows, columns), dtype=np.uint8),
+        random.normal(0, 0.1, (blocks, columns)).astype(np.float32),
+        random.integers(0, 16, (blocks, columns), dtype=np.uint8) if zeros else None,
+    )
+    graph = helper.make_graph(
+        [],
+        "product",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, rows])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [None, columns])],
+    )
+    make = Builder(graph, Names(graph))
+    make.product4("x", weight, "w", target_of(target), "logits")
+    graph.node.extend(make.nodes)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    x = random.normal(0, 1, (3, rows)).astype(np.float32)
+    (found,) = run(model, x)
+    values = weight.values()
+    # Half a step of each activation and of each weight.
+    step = max(x.max(), 0) - min(x.min(), 0)
+    for line, row in zip(x, found, strict=True):
+        activations = max(line.max(), 0) - min(line.min(), 0)
+        bound = (activations / 255) * np.abs(values).sum(0) + np.abs(line).sum() * np.abs(values).max(0) / 64
+        assert (np.abs(row - line @ values) <= bound + 1e-5).all(), step
+
+
+@pytest.mark.parametrize("form", ["streaming", "waveform"])
+def test_both_forms_can_be_quantized_and_the_filter_bank_stays_as_it_is(
+    form: str, exported: Callable[[str], Path], tmp_path: Path
+) -> None:
+    item = Workshop(exported(form), read(None), count=24).make("int8-static", "portable")
+    write(item, tmp_path / "small.onnx")
+    assert Network.load(tmp_path / "small.onnx").contract.form == form
+    if form == "waveform":
+        kept = {node.name: numpy_helper.to_array(node) for node in item.model.graph.initializer}
+        assert any(np.array_equal(value.squeeze(), item.contract.filters) for value in kept.values())
+
+
+def test_what_is_quantized_already_is_refused(made: Callable[[str], Made], tmp_path: Path) -> None:
+    write(made("int8"), tmp_path / "small.onnx")
+    with pytest.raises(ModelError, match=r"quantized already \(level int8\): give the float file"):
+        Workshop(tmp_path / "small.onnx", read(None))
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of labelled clips to evaluate on; the labels are made up, but both are there."""
+    folder = tmp_path_factory.mktemp("clips")
+    for number in range(6):
+        place = folder / ("bonafide" if number % 2 else "spoof") / f"{number}.wav"
+        place.parent.mkdir(exist_ok=True)
+        soundfile.write(place, voice(3 + number, seed=number), 16000)
+    return folder
+
+
+def test_the_program_proves_what_it_writes_and_the_runtime_scores_with_it(
+    shop: Workshop, clips: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "small.onnx"
+    done = program("quantization", shop.path, "--evaluate", clips, "-o", out, "--require", "correlation >= 0.999")
+    assert done.returncode == 0, done.stderr
+    (told,) = json.loads(done.stdout)
+    assert told["compared"]["clips"] == 6 and told["compared"]["eer_delta_upper_points"] is not None
+    assert Network.load(out).contract.figures["quantization"]["compared"] == told["compared"]
+    heard = program("edge_runtime", "--model", out, "--file", ROOT / "examples" / "human.flac", "--json")
+    summary = json.loads(heard.stdout.splitlines()[-1])
+    assert heard.returncode == 0 and summary["verdict"] == "bonafide"
+
+
+def test_a_requirement_that_is_not_met_leaves_the_old_file_and_says_why(
+    shop: Workshop, clips: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "small.onnx"
+    out.write_bytes(b"what was there before")
+    done = program("quantization", shop.path, "--evaluate", clips, "-o", out, "--require", "size_ratio>=9")
+    assert done.returncode == 11
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("quantization: ")]
+    assert "size_ratio is 2.8" in line and "required is size_ratio >= 9" in line
+    assert out.read_bytes() == b"what was there before"
+
+
+def test_a_family_is_named_after_model_level_and_target(exported: Callable[[str], Path], tmp_path: Path) -> None:
+    done = program("quantization", exported("streaming"), "--all", "--level", "int8", "-o", tmp_path / "family")
+    assert done.returncode == 0, done.stderr
+    names = {"portable", "arm64", "arm64-dotprod", "x86-avx2", "x86-vnni"}
+    assert {path.name for path in (tmp_path / "family").iterdir()} == {f"tiny-int8-{name}.onnx" for name in names}
+    for name in names:
+        path = tmp_path / "family" / f"tiny-int8-{name}.onnx"
+        assert Network.load(path, processor=ANY).contract.target == name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["missing.onnx", "-o", "out.onnx"], 4, "no such model file: missing.onnx"),
+        (["{float}", "-o", "{folder}/none/out.onnx"], 5, "cannot write"),
+        (["{float}", "-o", "{folder}"], 5, "it is a folder (--all fills one)"),
+        (["{float}", "-o", "out.onnx", "--require", "beauty>1"], 2, "requires beauty, which is not measured"),
+        (["{float}", "-o", "out.onnx", "--calibration", "{folder}"], 3, "holds no audio file"),
+        (["{float}", "-o", "out.onnx", "--calibration", "{clips}", "--evaluate", "{clips}"], 2, "6 of 6 clips"),
+        (["{float}", "-o", "out.onnx", "--level", "int4", "--method", "magic"], 2, "there is no method magic"),
+    ],
+)
+def test_a_mistake_costs_one_line_and_its_exit_code(
+    arguments: list[str], code: int, message: str, shop: Workshop, clips: Path, tmp_path: Path
+) -> None:
+    places = {"float": str(shop.path), "folder": str(tmp_path), "clips": str(clips)}
+    done = program("quantization", *(item.format(**places) for item in arguments))
+    lines = [line for line in done.stderr.splitlines() if line.startswith("quantization: ")]
+    assert (done.returncode, len(lines)) == (code, 1), done.stderr
+    assert message in lines[0] and "Traceback" not in done.stderr
+    assert not (ROOT / "out.onnx").exists()
+
+
+def test_a_damaged_model_is_refused(shop: Workshop, tmp_path: Path) -> None:
+    shutil.copyfile(shop.path, tmp_path / "cut.onnx")
+    with (tmp_path / "cut.onnx").open("r+b") as file:
+        file.truncate(100_000)
+    done = program("quantization", tmp_path / "cut.onnx", "-o", tmp_path / "out.onnx")
+    assert done.returncode == 4 and "Traceback" not in done.stderr
+
+
+def facts(path: Path) -> dict[str, Any]:
+    """What a file's metadata say of its quantization."""
+    found: dict[str, Any] = Network.load(path, processor=ANY).contract.figures["quantization"]
+    return found
+
+
+def test_the_same_command_gives_the_same_file(shop: Workshop, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        again = Workshop(shop.path, read(None), method="gptq", count=20)
+        write(again.make("int4", "portable"), tmp_path / f"{name}.onnx")
+    assert facts(tmp_path / "one.onnx") == facts(tmp_path / "two.onnx")
+    assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
