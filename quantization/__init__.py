@@ -1,1 +1,1 @@
-"""Smaller and faster model files; to come."""
+"""Smaller and faster model files: levels, targets, calibration, and the proof of what they cost."""

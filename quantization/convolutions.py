@@ -33,17 +33,20 @@ _CHUNK = 8
 """Windows whose inner values are held at once."""
 
 
-class _Reader(CalibrationDataReader):
+class Reader(CalibrationDataReader):
+    """Gives windows, float32 [N, …], one by one to ONNX Runtime's calibrators, as the input `name`."""
+
     def __init__(self, name: str, windows: NDArray[np.float32]) -> None:
         self._feeds = iter([{name: window[None]} for window in windows])
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        """The next window as a batch of one; None behind the last."""
         return next(self._feeds, None)
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The tools print progress of their own and warn of what is meant so."""
+def quiet() -> Iterator[None]:
+    """Keeps ONNX Runtime's tools from printing progress of their own, and from warning of what is meant so."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -58,7 +61,7 @@ def find_ranges(model: onnx.ModelProto, windows: NDArray[np.float32]) -> Any:
 
     `windows` is float32 [N, …], each an input of the model. Needs as much memory as a few windows' inner values.
     """
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet():
         path = Path(folder) / "float.onnx"
         onnx.save(model, path)
         calibrator = create_calibrator(
@@ -70,7 +73,7 @@ def find_ranges(model: onnx.ModelProto, windows: NDArray[np.float32]) -> Any:
         )
         name = model.graph.input[0].name
         for start in range(0, len(windows), _CHUNK):
-            calibrator.collect_data(_Reader(name, windows[start : start + _CHUNK]))
+            calibrator.collect_data(Reader(name, windows[start : start + _CHUNK]))
         return calibrator.compute_data()
 
 
@@ -83,7 +86,7 @@ def quantize(model: onnx.ModelProto, weights: Sequence[str], ranges: Any, target
     copy = onnx.shape_inference.infer_shapes(model)
     if not nodes:
         return copy
-    with _quiet():
+    with quiet():
         quantizer = QDQQuantizer(
             copy,
             True,

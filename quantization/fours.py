@@ -8,16 +8,16 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from edge_runtime.errors import ModelError
 from quantization.fourbit import Floats, Head, Layer
 from quantization.fourbit.blocks import Quantized
 from quantization.fourbit.gptq import gptq, moments
+from quantization.fourbit.reading import read_stack
 from quantization.fourbit.stack import quantize_stack
-from quantization.gru import is_gru, read_weights
+from quantization.gru import is_gru
 from quantization.levels import Weight
 from quantization.running import run
 from quantization.schemes import BLOCK, FourBit
-from quantization.surgery import constants, set_constant
+from quantization.surgery import set_constant
 
 
 @dataclass(frozen=True)
@@ -36,20 +36,12 @@ def four_bits(model: onnx.ModelProto, found: list[Weight], windows: NDArray[np.f
     Raises UsageError for an unknown method or too few windows, ModelError for a graph whose GRU is not read by one
     head (or whose numbers are not finite).
     """
-    graph = model.graph
-    known = constants(graph)
-    grus = [node for node in graph.node if is_gru(node)]
+    layers, head = read_stack(model)
+    grus = [node for node in model.graph.node if is_gru(node)]
     dense = {item.name: item for item in found if item.kind == "dense"}
-    readers = [node for node in graph.node if node.op_type in ("Gemm", "MatMul") and node.input[1] in dense]
-    if not grus or not readers or readers[-1].op_type != "Gemm" or readers[-1].output[0] != graph.output[0].name:
-        raise ModelError("the level int4 wants a graph that ends in GRUs and one dense layer, as `export` makes it")
-    head_node = readers[-1]
+    readers = [node for node in model.graph.node if node.op_type == "Gemm" and node.input[1] in dense]
+    head_node = readers[-1]  # the one that `read_stack` has read: it makes the logits
     values = run(model, windows, [grus[0].input[0], *(node.input[0] for node in readers)])
-    layers = []
-    for node in grus:
-        weights = read_weights(node, known)
-        layers.append(Layer(weights.inputs, weights.recurrent, weights.input_bias, weights.recurrent_bias))
-    head = Head(np.ascontiguousarray(dense[head_node.input[1]].values.T), known[head_node.input[2]])
     stack = quantize_stack(layers, head, np.ascontiguousarray(values[0][:, :, 0]), method)
     matrices: dict[str, FourBit] = {}
     for number, pair in enumerate(stack.quantized):

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
-
-MICROSOFT = "com.microsoft"
+from onnx import numpy_helper
 
 
 def constants(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
@@ -100,19 +97,3 @@ def drop_unused(graph: onnx.GraphProto) -> None:
         nodes = [node for node in part.node if node.op_type != "Constant" or node.output[0] in read]
         del part.node[:]
         part.node.extend(nodes)
-
-
-def need_opset(model: onnx.ModelProto, domain: str, version: int) -> None:
-    """Declares an operator set if the model does not have it yet."""
-    if not any(item.domain == domain for item in model.opset_import):
-        model.opset_import.append(helper.make_opsetid(domain, version))
-
-
-def weight_bytes(model: onnx.ModelProto) -> int:
-    """Bytes of all initializers."""
-    return sum(numpy_helper.to_array(item).nbytes for part in graphs(model.graph) for item in part.initializer)
-
-
-def all_finite(array: NDArray[Any]) -> bool:
-    """Whether no value is NaN or infinite."""
-    return bool(np.isfinite(array).all())

@@ -45,7 +45,7 @@ class Made:
     @property
     def bytes(self) -> int:
         """Size of the file."""
-        return int(_stamped(self.model, self.contract).ByteSize())
+        return int(stamped(self.model, self.contract).ByteSize())
 
 
 @dataclass
@@ -131,6 +131,8 @@ class Workshop:
         if INT4 in plan.values():
             facts["method"] = self.fours.method
         figures = {**self.contract.figures, "quantization": facts}
+        if isinstance(figures.get("accuracy"), dict):
+            figures["accuracy"] = {**figures["accuracy"], "level": "fp32"}  # it was measured on the float file
         return Made(model, replace(contract, figures=figures), comparison, report)
 
     def _build(self, plan: Mapping[str, str], target: Target) -> onnx.ModelProto:
@@ -149,7 +151,7 @@ class Workshop:
             return compare_windows(self.reference, raw_scores(model, self.windows, exact), self.contract), name
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{contract.level}.onnx"
-            onnx.save(_stamped(model, contract), path)
+            onnx.save(stamped(model, contract), path)
             return self.evaluation.compare(path), self.evaluation.name
 
     def _decide(self, target: Target) -> sensitivity.Decision:
@@ -166,7 +168,8 @@ class Workshop:
         return self._decisions[alike]
 
 
-def _stamped(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
+def stamped(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
+    """A copy of the model with the contract as its metadata, and no other."""
     stamped = onnx.ModelProto()
     stamped.CopyFrom(model)
     stamped.producer_name, stamped.producer_version = "edge-detect", ""
@@ -179,5 +182,5 @@ def _stamped(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
 def write(made: Made, path: Path) -> None:
     """Writes the file, whole or not at all. Raises OutputError when that fails, ModelError if it could not be read."""
     with whole_file(path) as temporary:
-        onnx.save(_stamped(made.model, made.contract), temporary)
+        onnx.save(stamped(made.model, made.contract), temporary)
         Network.load(temporary, processor=ANY)

@@ -1,4 +1,4 @@
-"""4 bits: what MatMulNBits computes of the packed blocks, and that each better way is better than the one before."""
+"""4 bits: what the blocks stand for, and that each better way is better than the one before."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from edge_runtime.errors import ModelError, UsageError
 from quantization.fourbit import Floats, Head, Layer, logits, states
 from quantization.fourbit.blocks import BLOCKS, METHODS, Quantized
-from quantization.fourbit.compare import read_stack
 from quantization.fourbit.distill import Settings, dequantized, distill, score_error
 from quantization.fourbit.gptq import errors, gptq, moments
+from quantization.fourbit.reading import read_stack
 from quantization.fourbit.stack import METHODS as STACK_METHODS
 from quantization.fourbit.stack import quantize_stack
 from tests.conftest import voice
@@ -55,59 +54,6 @@ def random_stack(seed: int = 0, inputs: int = 20, hidden: int = 32, depth: int =
 
 def sequences(count: int, seed: int = 0, steps: int = 10, size: int = 20) -> Floats:
     return correlated(count * steps, size, seed).reshape(count, steps, size)
-
-
-def matmul_nbits(inputs: Floats, quantized: Quantized, accuracy_level: int) -> Floats:
-    """What ONNX Runtime's operator makes of the packed tensors."""
-    packed = quantized.packed()
-    constants: dict[str, NDArray[np.float32] | NDArray[np.uint8]] = {"B": packed.weight, "scales": packed.scales}
-    if packed.zero_points is not None:
-        constants["zero_points"] = packed.zero_points
-    node = helper.make_node(
-        "MatMulNBits",
-        ["A", *constants],
-        ["Y"],
-        domain="com.microsoft",
-        K=quantized.columns,
-        N=len(quantized.codes),
-        bits=4,
-        block_size=quantized.block,
-        accuracy_level=accuracy_level,
-    )
-    graph = helper.make_graph(
-        [node],
-        "product",
-        [helper.make_tensor_value_info("A", TensorProto.FLOAT, [None, quantized.columns])],
-        [helper.make_tensor_value_info("Y", TensorProto.FLOAT, [None, len(quantized.codes)])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, {"A": inputs})[0], np.float32)
-
-
-@given(
-    rows=st.integers(1, 40),
-    columns=st.integers(1, 200),
-    block=st.sampled_from(BLOCKS),
-    symmetric=st.booleans(),
-    method=st.sampled_from(sorted(METHODS)),
-    count=st.integers(1, 5),
-    seed=st.integers(0, 100),
-)
-def test_onnx_runtime_computes_what_the_blocks_stand_for(
-    rows: int, columns: int, block: int, symmetric: bool, method: str, count: int, seed: int
-) -> None:
-    quantized = METHODS[method](random_matrix(rows, columns, seed), block, symmetric, None)
-    inputs = random_matrix(count, columns, seed + 1) * 10
-    wanted = inputs @ quantized.dequantized().T
-    assert np.abs(matmul_nbits(inputs, quantized, 0) - wanted).max() <= 1e-5 * max(1.0, float(np.abs(wanted).max()))
-    # Level 4 rounds the inputs to int8 in blocks: by half a step each, at most, of a 127th of the block's largest.
-    largest = np.abs(np.pad(inputs, ((0, 0), (0, -columns % block))).reshape(count, -1, block)).max(axis=2)
-    step = np.repeat(largest / 127, block, axis=1)[:, :columns]
-    bound = 0.51 * step @ np.abs(quantized.dequantized()).T + 1e-4
-    assert (np.abs(matmul_nbits(inputs, quantized, 4) - wanted) <= bound).all()
 
 
 @given(

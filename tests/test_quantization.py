@@ -89,7 +89,7 @@ def test_a_file_says_what_it_is_and_how_far_it_is_from_float(
     facts = contract.figures["quantization"]
     assert facts["float_sha256"] == shop.sha256
     assert facts["compared"]["correlation"] == pytest.approx(made(level).comparison.correlation, abs=1e-6)
-    assert {**shop.contract.figures, "quantization": facts} == contract.figures
+    assert {**shop.contract.figures, "quantization": facts} == contract.figures  # with nothing lost
 
 
 def test_auto_shows_the_table_it_decided_from_and_keeps_its_margin(made: Callable[[str], Made], shop: Workshop) -> None:

@@ -1,4 +1,4 @@
-"""Matrices in blocks of 4-bit codes, as ONNX Runtime's MatMulNBits takes them, and four ways to round one.
+"""Matrices in blocks of 4-bit codes, and four ways to round one.
 
 A row is cut into blocks of inputs, each with a scale and, if not symmetric, a zero point:
 weight = (code - zero) * scale.
@@ -26,18 +26,9 @@ from quantization.fourbit import Floats
 Codes = NDArray[np.uint8]
 LARGEST_CODE = 15
 MIDDLE = 8
-"""The zero point of symmetric codes; MatMulNBits takes it when it is given none."""
+"""The zero point of symmetric codes."""
 BLOCKS = (16, 32, 64, 128, 256)
 _TINY = np.float32(1e-12)
-
-
-@dataclass(frozen=True)
-class Packed:
-    """The tensors of a MatMulNBits node with K = columns, N = rows, bits = 4; the first of two codes is low."""
-
-    weight: Codes  # B, [N, blocks, block / 2]
-    scales: Floats  # [N * blocks]
-    zero_points: Codes | None  # [N * ceil(blocks / 2)]
 
 
 @dataclass(frozen=True)
@@ -57,33 +48,14 @@ class Quantized:
         zero = np.float32(MIDDLE) if self.zero_points is None else self.zero_points[:, :, None].astype(np.float32)
         return ((codes - zero) * self.scales[:, :, None]).reshape(rows, -1)[:, : self.columns]
 
-    def packed(self) -> Packed:
-        """The tensors that MatMulNBits takes."""
-        rows, blocks = self.scales.shape
-        weight = _pairs(self.codes).reshape(rows, blocks, self.block // 2)
-        zero_points = None
-        if self.zero_points is not None:
-            even = np.pad(self.zero_points, ((0, 0), (0, blocks % 2)))
-            zero_points = _pairs(even).reshape(-1)
-        return Packed(weight, self.scales.reshape(-1), zero_points)
-
     @property
     def nbytes(self) -> int:
-        """Bytes of the packed tensors."""
-        packed = self.packed()
-        return (
-            packed.weight.nbytes
-            + packed.scales.nbytes
-            + (0 if packed.zero_points is None else packed.zero_points.nbytes)
-        )
-
-
-def _pairs(codes: Codes) -> Codes:
-    return np.asarray(codes[:, 0::2] | (codes[:, 1::2] << 4), np.uint8)
+        """Bytes in a file: half of one a code, two for the scale of a block, one for its zero point if it has any."""
+        return self.codes.size // 2 + self.scales.size * (2 if self.zero_points is None else 3)
 
 
 def check_block(block: int) -> None:
-    """Raises UsageError unless MatMulNBits takes blocks of this size."""
+    """Raises UsageError unless blocks may have this size."""
     if block not in BLOCKS:
         raise UsageError(f"a block of {block} inputs is not supported: take one of {', '.join(map(str, BLOCKS))}")
 
@@ -92,7 +64,7 @@ def cut(matrix: Floats, block: int, importance: Floats | None = None) -> tuple[F
     """A matrix [rows, columns] as [rows, blocks, block], with the importance [1, blocks, block] of each input.
 
     The last block is filled up with zeros of no importance. Importance is float32 [columns], mean squares of the
-    inputs; None: all alike. Raises UsageError for a block that MatMulNBits does not take.
+    inputs; None: all alike. Raises UsageError for a block of another size than BLOCKS.
     """
     check_block(block)
     rows, columns = matrix.shape

@@ -29,9 +29,9 @@ from quantization.calibration import CalibrationSet, gather, read, refuse_overla
 from quantization.fourbit import Floats, Head, Layer, logits, previous, scores, states
 from quantization.fourbit.blocks import BLOCKS
 from quantization.fourbit.gptq import errors, moments
+from quantization.fourbit.reading import read_stack
 from quantization.fourbit.stack import METHODS, Stack, quantize_stack
-from quantization.gru import is_gru, read_weights
-from quantization.surgery import constants
+from quantization.gru import is_gru
 
 _BATCH = 16
 _LARGEST_DOUBT = 1e-3
@@ -44,22 +44,6 @@ class Cut:
 
     inputs: Floats  # [N, T, I]
     clips: tuple[Clip, ...]  # [N]
-
-
-def read_stack(model: onnx.ModelProto) -> tuple[list[Layer], Head]:
-    """The GRU layers and the head of a float model. Raises ModelError when it has none that can be quantized."""
-    known = constants(model.graph)
-    found = [read_weights(node, known) for node in model.graph.node if is_gru(node)]
-    if not found:
-        raise ModelError("the model has no GRU to put into 4 bits: give a float file of `python -m export`")
-    last = next((node for node in model.graph.node if "logits" in node.output), None)
-    if last is None or last.op_type != "Gemm" or any(name not in known for name in last.input[1:]):
-        raise ModelError("the model's logits are not made by a Gemm with constant weights after the GRU")
-    attributes = {item.name: helper.get_attribute_value(item) for item in last.attribute}
-    weight = known[last.input[1]] if attributes.get("transB") else known[last.input[1]].T
-    layers = [Layer(item.inputs, item.recurrent, item.input_bias, item.recurrent_bias) for item in found]
-    bias = known[last.input[2]] if len(last.input) > 2 else np.zeros(2, np.float32)
-    return layers, Head(np.ascontiguousarray(weight), bias)
 
 
 def cut(model: onnx.ModelProto, contract: Contract, stack: tuple[list[Layer], Head], given: CalibrationSet) -> Cut:

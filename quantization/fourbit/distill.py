@@ -2,7 +2,7 @@
 
 Rounding each product well is not yet rounding the network well: errors travel through the gates and through time, and
 only some directions reach the score. Here the codes, the scales, the biases and the head are trained together against
-the float stack. The forward pass uses the codes as MatMulNBits will; backward, rounding counts as the identity (the
+the float stack. The forward pass uses the codes as the file will; backward, rounding counts as the identity (the
 straight-through estimator; learned scales as in LSQ, Esser and others, 2020). The targets are the float stack's
 outputs (Hinton and others, 2015), so no labels are needed, and nothing new about the task is learned.
 
