@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from benchmarks.accuracy import Judged
-from benchmarks.metrics import FEWEST_CLUSTERS, eer
+from benchmarks.metrics import drawn_over, draws, eer
 from benchmarks.speed import Speed
 from edge_runtime.decision.verdict import Verdict
 from edge_runtime.errors import InputError
@@ -112,7 +112,7 @@ def compare_scores(
     The intervals are from a paired bootstrap (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993):
     each round draws once and takes both EERs on that draw, so what makes clips easy or hard for both models
     falls out of the difference. Drawn are sources, or clips within each label where there are fewer than
-    FEWEST_CLUSTERS sources, as `metrics.eer_clustered` does; percentiles are plain.
+    `metrics.FEWEST_CLUSTERS` sources, as `metrics.eer_clustered` does; percentiles are plain.
 
     Raises ValueError when lengths differ, nothing is given, or a score is not finite.
     """
@@ -131,8 +131,8 @@ def compare_scores(
     rates = _Rates()
     if is_bonafide is not None:
         human = np.asarray(is_bonafide, bool)
-        names = np.asarray(sources if sources is not None else ["unknown"] * first.size)
-        _same_length(first, human, names)
+        names = list(sources) if sources is not None else ["unknown"] * first.size
+        _same_length(first, human, np.asarray(names))
         if human.any() and not human.all():
             rates = _rates(first, second, human, names, rounds, seed)
     return Comparison(
@@ -181,23 +181,13 @@ def _correlation(first: Floats, second: Floats) -> float | None:
 
 
 def _rates(
-    first: Floats, second: Floats, human: NDArray[np.bool_], sources: NDArray[Any], rounds: int, seed: int
+    first: Floats, second: Floats, human: NDArray[np.bool_], sources: Sequence[str], rounds: int, seed: int
 ) -> _Rates:
-    names, member = np.unique(sources, return_inverse=True)
-    rng = np.random.default_rng(seed)
-    over = "sources" if len(names) >= FEWEST_CLUSTERS else "clips"
-    by_source = [np.flatnonzero(member == index) for index in range(len(names))]
-    by_label = [np.flatnonzero(human), np.flatnonzero(~human)]
-    drawn = []
-    for _ in range(rounds):
-        if over == "sources":
-            sample = np.concatenate([by_source[i] for i in rng.integers(0, len(names), len(names))])
-        else:
-            sample = np.concatenate([rng.choice(side, len(side)) for side in by_label])
-        chosen = human[sample]
-        if chosen.any() and not chosen.all():
-            drawn.append(_eer(second[sample], chosen) - _eer(first[sample], chosen))
-    before, after = _eer(first, human), _eer(second, human)
+    drawn = [
+        _eer(second[sample], human[sample]) - _eer(first[sample], human[sample])
+        for sample in draws(human, sources, rounds, seed)
+    ]
+    before, after, over = _eer(first, human), _eer(second, human), drawn_over(sources)
     delta = 100 * (after - before)
     if not drawn:
         return _Rates(before, after, delta, over=over)

@@ -6,7 +6,7 @@ stably, miss and false-alarm rates are taken at every threshold with the point (
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,29 +64,46 @@ class Estimate:
         return f"{self.value:.1%} [{self.low:.1%}, {self.high:.1%}]"
 
 
-def eer_clustered(
-    scores: ArrayLike, is_bonafide: ArrayLike, sources: Sequence[str], rounds: int = 1000, seed: int = 0
-) -> Estimate:
-    """EER with a percentile interval: sources are drawn with replacement, since clips of one source are alike.
+def drawn_over(sources: Sequence[str]) -> str:
+    """What a bootstrap draws: `sources`, or with fewer than FEWEST_CLUSTERS of them, which say too little, `clips`."""
+    return "sources" if len(set(sources)) >= FEWEST_CLUSTERS else "clips"
 
-    With fewer than FEWEST_CLUSTERS sources, which cannot carry that, clips are drawn within each label; the
-    interval is then too narrow for speech of other sources, and `over` says so.
+
+def draws(
+    is_bonafide: NDArray[np.bool_], sources: Sequence[str], rounds: int, seed: int
+) -> Iterator[NDArray[np.int64]]:
+    """Indices into the clips, a round each, of those rounds that have both labels.
+
+    Sources are drawn with replacement, since clips of one source are alike, or clips within each label (`drawn_over`).
     """
-    values, labels = np.asarray(scores, np.float64), np.asarray(is_bonafide, bool)
     names, member = np.unique(np.asarray(sources), return_inverse=True)
-    value, _ = eer(values[labels], values[~labels])
     rng = np.random.default_rng(seed)
-    over = "sources" if len(names) >= FEWEST_CLUSTERS else "clips"
     by_source = [np.flatnonzero(member == index) for index in range(len(names))]
-    by_label = [np.flatnonzero(labels), np.flatnonzero(~labels)]
-    drawn = []
+    by_label = [np.flatnonzero(is_bonafide), np.flatnonzero(~is_bonafide)]
+    over = drawn_over(sources)
     for _ in range(rounds):
         if over == "sources":
             sample = np.concatenate([by_source[i] for i in rng.integers(0, len(names), len(names))])
         else:
             sample = np.concatenate([rng.choice(side, len(side)) for side in by_label])
-        chosen = labels[sample]
+        chosen = is_bonafide[sample]
         if chosen.any() and not chosen.all():
-            drawn.append(eer(values[sample][chosen], values[sample][~chosen])[0])
+            yield sample
+
+
+def eer_clustered(
+    scores: ArrayLike, is_bonafide: ArrayLike, sources: Sequence[str], rounds: int = 1000, seed: int = 0
+) -> Estimate:
+    """EER with a percentile interval over sources, or over clips where there are too few sources.
+
+    The interval over clips is too narrow for speech of other sources, and `over` says which it is.
+    """
+    values, labels = np.asarray(scores, np.float64), np.asarray(is_bonafide, bool)
+    value, _ = eer(values[labels], values[~labels])
+    drawn = [
+        eer(values[sample][labels[sample]], values[sample][~labels[sample]])[0]
+        for sample in draws(labels, sources, rounds, seed)
+    ]
     low, high = np.percentile(drawn, [2.5, 97.5]) if drawn else (0.0, 1.0)
+    over = drawn_over(sources)
     return Estimate(value, float(low), float(high), int(labels.sum()), int((~labels).sum()), over)
