@@ -73,12 +73,21 @@ def parser() -> argparse.ArgumentParser:
     add("--all", action="store_true", help="write NAME-LEVEL-TARGET.onnx for all levels and targets that differ")
     add("--calibration", type=Path, metavar="DATA", help="folder, CSV or protocol of speech (default: built-in clips)")
     add("--calibration-audio", type=Path, metavar="DIR", help="folder of the clips that a protocol names")
-    add("--evaluate", type=Path, metavar="DATA", help="labelled clips to prove the file on (default: see below)")
+    add(
+        "--evaluate",
+        type=Path,
+        metavar="DATA",
+        help="labelled clips to prove the file on (default: the calibration windows, without an EER)",
+    )
     add("--evaluate-audio", type=Path, metavar="DIR", help="folder of the clips that a protocol names")
     add("--require", action="append", default=[], metavar="LIMIT", help='as "eer_delta<=0.5"; may be given again')
     add("--windows", type=_positive, default=256, help="calibration windows (default: %(default)s)")
     add("--margin", type=_share, help="of auto: deviation of the scores, relative to their own (default: 0.03)")
-    add("--method", default="gptq", help="how 4 bits are found: METHODS (default: %(default)s)")
+    add(
+        "--method",
+        default="gptq",
+        help="4 bits by rtn, clipped, hqq, kquant, gptq, distilled or best (default: %(default)s)",
+    )
     add("--hop", type=float, default=0.5, help="seconds between windows in the proof (default: %(default)s)")
     add("--json", action="store_true", help="print JSON (default when the output is no terminal)")
     return command
