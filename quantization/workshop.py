@@ -103,8 +103,8 @@ class Workshop:
         data do not serve.
         """
         target, report = target_of(target_name), ""
-        if level == "auto":
-            decision = self._decide(target)
+        decision = self._decide(target) if level == "auto" else None
+        if decision:
             plan, report = decision.plan, decision.table()
         else:
             plan = levels.plan_of(level, self.weights)
@@ -126,7 +126,9 @@ class Workshop:
         }
         if whole and judge_target(contract, this_processor())[0]:
             facts["measured"] = "with exact sums, on a processor whose own would saturate"
-        if {INT4, STATIC8} & set(plan.values()) or level == "auto":
+        if decision:
+            facts["margin"] = {"asked": self.margin, "measured": round(decision.measured, 5)}
+        if decision or {INT4, STATIC8} & set(plan.values()):
             facts["calibration"] = {"data": self.calibration.name, "windows": len(self.windows)}
         if INT4 in plan.values():
             facts["method"] = self.fours.method

@@ -16,7 +16,6 @@ from edge_runtime import Detector, Verdict
 from edge_runtime.model.network import SHIPPED, Network
 from export.checkpoint import load
 from export.convert import contract_of
-from export.parity import LIMIT
 from tests.rigs.pulse import PulseMicrophone
 
 ROOT = Path(__file__).parent.parent
@@ -40,6 +39,15 @@ def test_it_is_small_calibrated_and_tells_its_figures() -> None:
     assert contract.figures["accuracy"]["data"]
 
 
+def test_it_is_quantized_for_any_processor_and_carries_the_proof_of_what_that_costs() -> None:
+    contract = Network.load().contract
+    assert contract.level != "fp32" and contract.target == "portable" and contract.int8_bits == 7
+    compared = contract.figures["quantization"]["compared"]
+    assert compared["correlation"] >= 0.999
+    assert compared["eer_delta_points"] <= 0.3 and compared["eer_delta_upper_points"] <= 1.0
+    assert compared["flipped_hard"] == 0
+
+
 def test_it_was_made_from_the_checkpoint_beside_it() -> None:
     checkpoint = load(CHECKPOINT)
     contract, expected = Network.load().contract, contract_of(checkpoint, "streaming")
@@ -52,7 +60,8 @@ def test_it_was_made_from_the_checkpoint_beside_it() -> None:
 
     with torch.no_grad():
         logits = checkpoint.model(torch.from_numpy(waveform)[None]).numpy()
-    assert window.score == pytest.approx(contract.llr(logits)[0], abs=4 * LIMIT * contract.scale)
+    allowed = contract.figures["quantization"]["compared"]["largest_difference"]
+    assert window.score == pytest.approx(contract.llr(logits)[0], abs=allowed)
 
 
 def test_the_human_clip_is_human_and_the_synthetic_one_is_not() -> None:
