@@ -71,7 +71,7 @@ def read(data: Path | None, audio: Path | None = None, limit: int = LARGEST_SET)
     """
     if limit < 1:
         raise UsageError(f"the limit of calibration clips must be at least 1, not {limit}")
-    name = "built-in" if data is None else data.resolve().name
+    name = "built-in" if data is None else name_of(data)
     clips = list({clip.path.resolve(): clip for clip in _listed(data or BUILT_IN, audio)}.values())
     if not clips:
         raise InputError(f"{data} holds no audio file to calibrate on ({', '.join(sorted(SUFFIXES))})")
