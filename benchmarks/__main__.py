@@ -157,10 +157,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.output:
             write(arguments.output, text)
         else:
-            print(text, end="")
-    except EdgeDetectError as reason:
-        print(f"error: {reason}", file=sys.stderr)
-        return reason.exit_code
+            try:
+                print(text, end="", flush=True)
+            except OSError as reason:
+                raise OutputError(f"cannot print the report: {reason.strerror}") from None
+    except EdgeDetectError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

@@ -75,7 +75,10 @@ def gru_speed(
         for place in range(len(paths)):
             index = (place + number) % len(paths)
             start = time.perf_counter()
-            (states[index],) = sessions[index].run([end], {begin: frames})
+            try:
+                (states[index],) = sessions[index].run([end], {begin: frames})
+            except Exception as reason:  # ONNX Runtime's exceptions share no narrower base
+                raise ModelError(f"{paths[index]} was not quantized from the first file: {reason}"[:200]) from None
             if number >= 0:
                 seconds[number, index] = time.perf_counter() - start
     quartiles = np.percentile(seconds[:, :1] / seconds, [25, 50, 75], axis=0)

@@ -16,9 +16,12 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     """Gives a temporary path beside `path` that takes its place when the block ends without an error.
 
     On an error the temporary file goes and whatever stood at `path` stays as it was. Raises OutputError when
-    the folder is missing or cannot be written, or the disk is full.
+    the folder is missing or cannot be written, the disk is full, or `path` is no regular file (the renaming would
+    put a file in the place of a device).
     """
     target = Path(path)
+    if target.exists() and not target.is_file():
+        raise OutputError(f"cannot write {target}: it is a folder or a device, not a file")
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
         os.close(handle)

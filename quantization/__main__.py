@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,7 +56,15 @@ def _share(text: str) -> float:
     return value
 
 
-_positive.__name__, _share.__name__ = "positive number", "share between 0 and 1"  # argparse shows these to the user
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError
+    return value
+
+
+# argparse shows these to the user
+_positive.__name__, _share.__name__, _seconds.__name__ = "positive number", "share between 0 and 1", "number of seconds"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -88,9 +97,13 @@ def parser() -> argparse.ArgumentParser:
         default="gptq",
         help="4 bits by rtn, clipped, hqq, kquant, gptq, distilled or best (default: %(default)s)",
     )
-    add("--hop", type=float, default=0.5, help="seconds between windows in the proof (default: %(default)s)")
+    add("--hop", type=_seconds, default=0.5, help="seconds between windows in the proof (default: %(default)s)")
     add("--json", action="store_true", help="print JSON (default when the output is no terminal)")
     return command
+
+
+def _tell(line: str) -> None:
+    print(f"note: {line}", file=sys.stderr)
 
 
 def _workshop(options: argparse.Namespace) -> Workshop:
@@ -113,7 +126,7 @@ def _workshop(options: argparse.Namespace) -> Workshop:
     if options.evaluate:
         clips = read_clips(options.evaluate, options.evaluate_audio)
         refuse_overlap(calibration, clips)
-        evaluation = Evaluation(name_of(options.evaluate), clips, options.model, options.hop, tqdm)
+        evaluation = Evaluation(name_of(options.evaluate), clips, options.model, options.hop, tqdm, _tell)
     return Workshop(
         options.model,
         calibration,
@@ -122,6 +135,7 @@ def _workshop(options: argparse.Namespace) -> Workshop:
         margin=options.margin or sensitivity.MARGIN,
         method=options.method,
         progress=tqdm,
+        tell=_tell,
     )
 
 
@@ -132,6 +146,8 @@ def _jobs(options: argparse.Namespace, name: str) -> list[tuple[str, str, Path]]
     if not options.all:
         if options.output.is_dir():
             raise OutputError(f"cannot write {options.output}: it is a folder (--all fills one)")
+        if not options.output.parent.is_dir():
+            raise OutputError(f"cannot write {options.output}: there is no folder {options.output.parent}")
         return [(options.level or "int8", options.target or "portable", options.output)]
     try:
         options.output.mkdir(parents=True, exist_ok=True)
@@ -150,28 +166,35 @@ def _run(options: argparse.Namespace) -> tuple[str, list[str]]:
     from quantization.gate import check, measures, parse
 
     requirements = [parse(text) for text in options.require]
+    if not options.evaluate and any(item.measure.startswith("eer_") for item in requirements):
+        raise UsageError("a requirement on the EER needs labelled clips: name them with --evaluate")
     shop = _workshop(options)
-    jobs = _jobs(options, shop.contract.name or options.model.stem)
+    from quantization.workshop import write  # behind the message on what is not installed
+
+    # A model's name is whatever somebody wrote into a checkpoint; it becomes a part of a path here.
+    name = re.sub(r"[^\w.+-]+", "-", shop.contract.name).strip(".-") or options.model.stem
+    jobs = _jobs(options, name)
+    if any(path.exists() and path.samefile(options.model) for _, _, path in jobs):
+        raise UsageError(f"{options.model} would be overwritten by what is made from it: name another --output")
     made: list[tuple[Path, Made]] = []
     failures: list[str] = []
-    for number, (level, target, path) in enumerate(jobs, start=1):
-        print(f"[{number}/{len(jobs)}] {level} for {target}", file=sys.stderr)
-        item = shop.make(level, target)
-        missed = check(requirements, measures(item.comparison, options.model.stat().st_size, item.bytes))
-        if missed:
-            failures += [f"{path}: {line}" for line in missed]
-            continue
-        _save(item, path)
-        made.append((path, item))
-        if item.report and not options.json:
-            print(item.report, end="\n\n")
+    try:
+        for number, (level, target, path) in enumerate(jobs, start=1):
+            print(f"[{number}/{len(jobs)}] {level} for {target}", file=sys.stderr)
+            item = shop.make(level, target)
+            missed = check(requirements, measures(item.comparison, options.model.stat().st_size, item.bytes))
+            if missed:
+                failures += [f"{path}: {line}" for line in missed]
+                continue
+            write(item, path)
+            made.append((path, item))
+            if item.report and not options.json:
+                print(item.report, end="\n\n")
+    except (EdgeDetectError, KeyboardInterrupt):
+        if made:  # what was measured must not be lost with what was not
+            print(_report(options, made), flush=True)
+        raise
     return _report(options, made), failures
-
-
-def _save(item: Made, path: Path) -> None:
-    from quantization.workshop import write
-
-    write(item, path)
 
 
 def _report(options: argparse.Namespace, made: Sequence[tuple[Path, Made]]) -> str:

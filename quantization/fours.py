@@ -27,7 +27,6 @@ class Fours:
     matrices: dict[str, FourBit]  # by the weights' names
     model: onnx.ModelProto  # the float model with the biases and head that were trained beside the GRU's codes
     method: str
-    deviation: float  # of the scores with the GRU in 4 bits, on windows that it was not fitted to
 
 
 def four_bits(model: onnx.ModelProto, found: list[Weight], windows: NDArray[np.float32], method: str = "gptq") -> Fours:
@@ -49,7 +48,7 @@ def four_bits(model: onnx.ModelProto, found: list[Weight], windows: NDArray[np.f
     for node, inputs in zip(readers, values[1:], strict=True):
         weight = stack.head.weight if node is head_node else np.ascontiguousarray(dense[node.input[1]].values.T)
         matrices[node.input[1]] = _turned(gptq(weight, moments(inputs.reshape(len(inputs), 1, -1)), BLOCK))
-    return Fours(matrices, _with(model, grus, head_node, stack.layers, stack.head), stack.method, stack.error)
+    return Fours(matrices, _with(model, grus, head_node, stack.layers, stack.head), stack.method)
 
 
 def _turned(item: Quantized) -> FourBit:

@@ -62,7 +62,7 @@ class Requirement:
         return _OPERATORS[self.operator](round(value, 9), round(self.limit, 9))
 
     def __str__(self) -> str:
-        return f"{self.measure} {self.operator} {self.limit:g}"
+        return f"{self.measure} {self.operator} {self.limit:.12g}"
 
 
 def parse(text: str) -> Requirement:
@@ -123,13 +123,6 @@ def check(requirements: Sequence[Requirement], measured: Mapping[str, float | No
                 f"{requirement.measure} is {_shown(value, requirement)}{measure.unit}, required is {requirement}"
             )
     return failures
-
-
-def enforce(requirements: Sequence[Requirement], measured: Mapping[str, float | None], file: str) -> None:
-    """Raises RequirementFailed, with all that fails for `file` in one line."""
-    failures = check(requirements, measured)
-    if failures:
-        raise RequirementFailed(f"{file} falls short: {'; '.join(failures)}")
 
 
 def _shown(value: float, requirement: Requirement) -> str:

@@ -110,8 +110,9 @@ def build(
     """The model that follows from a plan; `model` is a float one with its GRUs, and is left as it is.
 
     `fours` holds the 4-bit matrices of the weights that the plan gives `int4`, `ranges` the table of
-    `convolutions.find_ranges` where it gives any `int8-static`. Weights that the plan does not name stay float. The
-    metadata are copied. Raises ModelError when a GRU cannot be rewritten, KeyError when a matrix is missing.
+    `convolutions.find_ranges` where it gives any `int8-static`. Weights that the plan does not name are stored in 16
+    bits, as those of `fp16`, unless all of the plan is `fp32`. The metadata are copied. Raises ModelError when a GRU
+    cannot be rewritten, KeyError when a matrix is missing.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)

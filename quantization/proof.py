@@ -27,15 +27,19 @@ class Evaluation:
     float_path: Path
     hop_seconds: float
     progress: Callable[..., Any]
+    tell: Callable[[str], None] = lambda line: None
+    unscored: list[str] = field(default_factory=list)  # a line for each clip that the float model gives no score
     _reference: list[Judged] = field(default_factory=list)
 
     def compare(self, path: Path) -> Comparison:
         """The model at `path` against the float one. Raises InputError when the float model can judge no clip."""
         if not self._reference:
-            self._reference = self._judge(self.float_path)
-        return compare(self._reference, self._judge(path))
+            self._reference, self.unscored = self._judge(self.float_path)
+            for line in self.unscored:
+                self.tell(f"no score: {line}")
+        return compare(self._reference, self._judge(path)[0])
 
-    def _judge(self, path: Path) -> list[Judged]:
+    def _judge(self, path: Path) -> tuple[list[Judged], list[str]]:
         try:
             network = Network.load(path)
         except ModelError:  # it is for another processor: what its scores are there can be found out here, slower
@@ -44,7 +48,7 @@ class Evaluation:
         if not judged:
             first = f", as {unscored[0]}" if unscored else ""
             raise InputError(f"{path.name} gave none of the {len(self.clips)} clips of {self.name} a score{first}")
-        return judged
+        return judged, unscored
 
 
 def compare_windows(reference: Floats64, other: Floats64, contract: Contract) -> Comparison:

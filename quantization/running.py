@@ -56,4 +56,6 @@ def run(
 def raw_scores(model: onnx.ModelProto, windows: NDArray[np.float32], exact: bool = False) -> Floats64:
     """Raw scores, float64 [N], of windows: logits[1] - logits[0]. Raises ModelError as `run` does."""
     (logits,) = run(model, windows, exact=exact)
+    if not np.isfinite(logits).all():
+        raise ModelError("the model gives scores that are not numbers")
     return logits[:, 1].astype(np.float64) - logits[:, 0]

@@ -19,10 +19,10 @@ from onnxruntime.quantization import QuantType, quantize_dynamic, quantize_stati
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from edge_runtime.errors import EdgeDetectError, OutputError
-from edge_runtime.model.network import Network
+from export.atomic import whole_file
 from quantization.calibration import read, windows
 from quantization.convolutions import Reader, quiet
-from quantization.workshop import stamped
+from quantization.workshop import float_model, stamped
 
 WINDOWS = 64
 """Calibration windows: the tools keep the inner values of all of them in memory."""
@@ -30,8 +30,10 @@ WINDOWS = 64
 
 def make(path: Path, folder: Path, calibration: Path | None) -> list[Path]:
     """Writes both files into `folder`. Raises ModelError, InputError or OutputError with what is wrong."""
-    contract = Network.load(path).contract
+    contract = float_model(path)[0].contract
     chosen = windows(read(calibration), contract, WINDOWS)
+    if not folder.is_dir():
+        raise OutputError(f"there is no folder {folder}")
     made = [folder / "stock-dynamic.onnx", folder / "stock-static.onnx"]
     with tempfile.TemporaryDirectory() as place, quiet():
         prepared = Path(place) / "prepared.onnx"
@@ -50,10 +52,8 @@ def make(path: Path, folder: Path, calibration: Path | None) -> list[Path]:
         )
         # The tools leave the metadata as they were; that windows share scales is the one thing to correct.
         for source, target in zip(rough, made, strict=True):
-            try:
-                onnx.save(stamped(onnx.load(str(source)), replace(contract, independent=False)), str(target))
-            except OSError as reason:
-                raise OutputError(f"cannot write {target}: {reason.strerror}") from None
+            with whole_file(target) as temporary:
+                onnx.save(stamped(onnx.load(str(source)), replace(contract, independent=False)), temporary)
     return made
 
 
@@ -70,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EdgeDetectError as error:
         print(f"stock: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

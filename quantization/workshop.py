@@ -20,15 +20,17 @@ from edge_runtime.model.network import Network
 from edge_runtime.model.processor import ANY, judge_target, this_processor
 from export.atomic import whole_file
 from quantization import levels, sensitivity
-from quantization.calibration import CalibrationSet, windows
+from quantization.calibration import CalibrationSet, gather
 from quantization.convolutions import find_ranges
 from quantization.fours import Fours, four_bits
 from quantization.levels import INT4, INT8, STATIC8
 from quantization.proof import Evaluation, compare_windows
 from quantization.running import Floats64, raw_scores
 from quantization.schemes import FourBit
+from quantization.surgery import constants, graphs
 from quantization.targets import Target, target_of
 
+_QUANTIZED = ("DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "MatMulNBits")
 SEARCH_WINDOWS = 64
 """Calibration windows that the search for `auto` runs for each weight and scheme."""
 
@@ -59,17 +61,13 @@ class Workshop:
     margin: float = sensitivity.MARGIN
     method: str = "gptq"
     progress: Callable[..., Any] = lambda items, **_: items
+    tell: Callable[[str], None] = lambda line: None  # for what the user should know and nothing stops at
     _decisions: dict[Target, sensitivity.Decision] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raises ModelError unless the file is a float model of this project."""
-        network = Network.load(self.path)
+        """Raises ModelError unless the file is a float model of this project, whose weights are numbers."""
+        network, self.model = float_model(self.path)
         self.contract, self.sha256 = network.contract, network.sha256
-        if self.contract.level != "fp32":
-            raise ModelError(
-                f"{self.path} is quantized already (level {self.contract.level}): give the float file it was made from"
-            )
-        self.model = onnx.load(str(self.path))
 
     @cached_property
     def weights(self) -> list[levels.Weight]:
@@ -79,7 +77,10 @@ class Workshop:
     @cached_property
     def windows(self) -> NDArray[np.float32]:
         """Calibration windows, float32 [N, …]."""
-        return windows(self.calibration, self.contract, self.count)
+        found = gather(self.calibration, self.contract, self.count)
+        for line in found.left_out:
+            self.tell(f"left out of the calibration: {line}")
+        return found.inputs
 
     @cached_property
     def reference(self) -> Floats64:
@@ -126,6 +127,13 @@ class Workshop:
         }
         if whole and judge_target(contract, this_processor())[0]:
             facts["measured"] = "with exact sums, on a processor whose own would saturate"
+        if self.evaluation is not None:
+            facts["unscored"] = len(self.evaluation.unscored)
+        if decision and decision.measured > self.margin:
+            self.tell(
+                f"no plan keeps the margin of {self.margin:.2%}: with 16 bits for every weight the scores deviate by "
+                f"{decision.measured:.2%}"
+            )
         if decision:
             facts["margin"] = {"asked": self.margin, "measured": round(decision.measured, 5)}
         if decision or {INT4, STATIC8} & set(plan.values()):
@@ -157,7 +165,7 @@ class Workshop:
             return self.evaluation.compare(path), self.evaluation.name
 
     def _decide(self, target: Target) -> sensitivity.Decision:
-        alike = replace(target, name="")  # what differs by its name only, like both of ARM, is searched once
+        alike = replace(target, name="", boxes="")  # what differs by its name only, like both of ARM, is searched once
         if alike not in self._decisions:
             chosen = self.windows[:SEARCH_WINDOWS]
             self._decisions[alike] = sensitivity.search(
@@ -168,6 +176,21 @@ class Workshop:
                 self.progress,
             )
         return self._decisions[alike]
+
+
+def float_model(path: Path) -> tuple[Network, onnx.ModelProto]:
+    """A float file of this project, opened and read. Raises ModelError for anything else."""
+    network = Network.load(path)
+    level = network.contract.level
+    if level != "fp32":
+        raise ModelError(f"{path} is quantized already (level {level}): give the float file it was made from")
+    model = onnx.load(str(path))
+    if any(node.op_type in _QUANTIZED for graph in graphs(model.graph) for node in graph.node):
+        raise ModelError(f"{path} is quantized already, by another tool: give the float file it was made from")
+    for name, values in constants(model.graph).items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ModelError(f"{path}: the weights {name} hold values that are not numbers: train or export it again")
+    return network, model
 
 
 def stamped(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:

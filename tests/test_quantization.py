@@ -101,9 +101,11 @@ def test_auto_shows_the_table_it_decided_from_and_keeps_its_margin(made: Callabl
     assert "int4" in decision.plan.values()
 
 
-def test_a_margin_that_nothing_keeps_leaves_every_weight_in_16_bits(shop: Workshop) -> None:
-    strict = Workshop(shop.path, shop.calibration, method="rtn", margin=1e-6, count=16)
+def test_a_margin_that_nothing_keeps_leaves_every_weight_in_16_bits_and_is_told(shop: Workshop) -> None:
+    notes: list[str] = []
+    strict = Workshop(shop.path, shop.calibration, method="rtn", margin=1e-7, count=16, tell=notes.append)
     assert set(strict.make("auto", "portable").contract.figures["quantization"]["bits"].values()) == {16}
+    assert any("no plan keeps the margin" in line for line in notes)
 
 
 @pytest.mark.parametrize("level", ["int8", "int4"])
@@ -259,7 +261,10 @@ def test_a_family_is_named_after_model_level_and_target(exported: Callable[[str]
         (["missing.onnx", "-o", "out.onnx"], 4, "no such model file: missing.onnx"),
         (["{float}", "-o", "{folder}/none/out.onnx"], 5, "cannot write"),
         (["{float}", "-o", "{folder}"], 5, "it is a folder (--all fills one)"),
+        (["{float}", "-o", "/dev/full"], 5, "it is a folder or a device, not a file"),
+        (["{float}", "-o", "{float}"], 2, "would be overwritten by what is made from it"),
         (["{float}", "-o", "out.onnx", "--require", "beauty>1"], 2, "requires beauty, which is not measured"),
+        (["{float}", "-o", "out.onnx", "--require", "eer_delta<=1"], 2, "needs labelled clips"),
         (["{float}", "-o", "out.onnx", "--calibration", "{folder}"], 3, "holds no audio file"),
         (["{float}", "-o", "out.onnx", "--calibration", "{clips}", "--evaluate", "{clips}"], 2, "6 of 6 clips"),
         (["{float}", "-o", "out.onnx", "--level", "int4", "--method", "magic"], 2, "there is no method magic"),
@@ -282,6 +287,40 @@ def test_a_damaged_model_is_refused(shop: Workshop, tmp_path: Path) -> None:
         file.truncate(100_000)
     done = program("quantization", tmp_path / "cut.onnx", "-o", tmp_path / "out.onnx")
     assert done.returncode == 4 and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_the_models_fault(value: float, shop: Workshop, tmp_path: Path) -> None:
+    model = onnx.ModelProto()
+    model.CopyFrom(shop.model)
+    for item in model.graph.initializer:
+        if item.name == "head.weight":
+            spoiled = numpy_helper.to_array(item).copy()
+            spoiled[0, 0] = value
+            item.CopyFrom(numpy_helper.from_array(spoiled, item.name))
+    onnx.save(model, tmp_path / "spoiled.onnx")
+    with pytest.raises(ModelError, match=r"the weights head\.weight hold values that are not numbers"):
+        Workshop(tmp_path / "spoiled.onnx", read(None))
+
+
+def test_a_family_stays_in_its_folder_whatever_the_model_calls_itself(
+    exported: Callable[[str], Path], tmp_path: Path
+) -> None:
+    model = onnx.load(exported("streaming"))
+    next(item for item in model.metadata_props if item.key == "edge_detect.name").value = "../../escaped"
+    onnx.save(model, tmp_path / "odd.onnx")
+    done = program("quantization", tmp_path / "odd.onnx", "--all", "--level", "fp16", "-o", tmp_path / "family")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "family").iterdir()] == ["escaped-fp16-portable.onnx"]
+
+
+def test_clips_that_no_model_can_score_are_told_and_counted(shop: Workshop, clips: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    shutil.copytree(clips, folder)
+    (folder / "spoof" / "junk.wav").write_bytes(b"no sound")
+    done = program("quantization", shop.path, "--evaluate", folder, "-o", tmp_path / "small.onnx")
+    assert done.returncode == 0 and "note: no score: " in done.stderr and "junk.wav" in done.stderr
+    assert json.loads(done.stdout)[0]["unscored"] == 1
 
 
 def facts(path: Path) -> dict[str, Any]:

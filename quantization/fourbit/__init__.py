@@ -35,7 +35,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Head:
-    """What makes logits of the last layer's last state, float32; it stays in float, being tiny."""
+    """What makes logits of the last layer's last state, float32; it is not fitted here, being tiny."""
 
     weight: Floats  # [2, H]
     bias: Floats  # [2]
