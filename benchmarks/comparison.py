@@ -277,7 +277,7 @@ def _line(row: Row) -> str:
     else:
         cells.append(f"{item.flipped:.2%} ({item.flipped_hard:.2%})")
     upper = "unknown" if item.eer_delta_upper_points is None else f"{item.eer_delta_upper_points:+.2f}"
-    cells.append("one label only" if item.eer_delta_points is None else f"{item.eer_delta_points:+.2f} [{upper}]")
+    cells.append("needs both labels" if item.eer_delta_points is None else f"{item.eer_delta_points:+.2f} [{upper}]")
     cells.append(f"{item.largest_difference:.3f}")
     return "| " + " | ".join(cells) + " |"
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _EXITS = """levels:
   fp32         the float file itself
   fp16         weights stored in 16 bits, computed in 32
-  int8         GRU and dense weights and products in 8 bits, convolutions in float
+  int8         GRU and dense weights and products in 8 bits, convolutions in float (stored in 16 bits)
   int8-static  convolutions in 8 bits too, with ranges from the calibration data
   int4         GRU and dense weights stored in 4 bits, multiplied in 8; convolutions in float
   auto         each weight in the fewest bits that keep the scores within --margin
@@ -32,6 +32,12 @@ targets:
   arm64-dotprod  Raspberry Pi 5, Jetson Orin
   x86-avx2       x86 without VNNI, 8 bits by another and slower product
   x86-vnni       x86 with VNNI
+
+requirements (--require), with <=, >=, < or >:
+  eer_delta, eer_delta_upper  rise of the EER and its 95 % bound, percentage points (need --evaluate)
+  correlation, flipped        of the scores; verdicts that differ, percent
+  largest_difference          of a clip's score, log-likelihood ratio
+  size_ratio                  size of the float file divided by this one's
 
 exit codes:
   0   done
@@ -79,7 +85,11 @@ def parser() -> argparse.ArgumentParser:
     add("-o", "--output", type=Path, required=True, help="file to write; with --all a folder")
     add("--level", choices=LEVELS, help="default: int8; with --all every level")
     add("--target", choices=TARGETS, help="default: portable; with --all every target")
-    add("--all", action="store_true", help="write NAME-LEVEL-TARGET.onnx for all levels and targets that differ")
+    add(
+        "--all",
+        action="store_true",
+        help="write NAME-LEVEL-TARGET.onnx for all levels and targets that differ; NAME is the model's own",
+    )
     add("--calibration", type=Path, metavar="DATA", help="folder, CSV or protocol of speech (default: built-in clips)")
     add("--calibration-audio", type=Path, metavar="DIR", help="folder of the clips that a protocol names")
     add(
@@ -187,7 +197,7 @@ def _run(options: argparse.Namespace) -> tuple[str, list[str]]:
                 failures += [f"{path}: {line}" for line in missed]
                 continue
             write(item, path)
-            made.append((path, item))
+            made.append((path, item.without_model()))
             if item.report and not options.json:
                 print(item.report, end="\n\n")
     except (EdgeDetectError, KeyboardInterrupt):

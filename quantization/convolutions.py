@@ -26,6 +26,7 @@ from onnxruntime.quantization import (
     create_calibrator,
 )
 
+from edge_runtime.errors import ModelError, OutputError
 from quantization.targets import Target
 
 PERCENTILE = 99.999
@@ -60,21 +61,28 @@ def find_ranges(model: onnx.ModelProto, windows: NDArray[np.float32]) -> Any:
     """ONNX Runtime's table of ranges of what enters and leaves each Conv of a float model.
 
     `windows` is float32 [N, …], each an input of the model. Needs as much memory as a few windows' inner values.
+    Raises OutputError when the folder for temporary files is full, ModelError when the tools fail on the model.
     """
     with tempfile.TemporaryDirectory() as folder, quiet():
         path = Path(folder) / "float.onnx"
-        onnx.save(model, path)
-        calibrator = create_calibrator(
-            path,
-            ["Conv"],
-            augmented_model_path=str(Path(folder) / "augmented.onnx"),
-            calibrate_method=CalibrationMethod.Percentile,
-            extra_options={"percentile": PERCENTILE},
-        )
-        name = model.graph.input[0].name
-        for start in range(0, len(windows), _CHUNK):
-            calibrator.collect_data(Reader(name, windows[start : start + _CHUNK]))
-        return calibrator.compute_data()
+        try:
+            onnx.save(model, path)
+            calibrator = create_calibrator(
+                path,
+                ["Conv"],
+                augmented_model_path=str(Path(folder) / "augmented.onnx"),
+                calibrate_method=CalibrationMethod.Percentile,
+                extra_options={"percentile": PERCENTILE},
+            )
+            name = model.graph.input[0].name
+            for start in range(0, len(windows), _CHUNK):
+                calibrator.collect_data(Reader(name, windows[start : start + _CHUNK]))
+            return calibrator.compute_data()
+        except OSError as reason:
+            raise OutputError(f"cannot write temporary files in {folder}: {reason.strerror or reason}") from None
+        except Exception as reason:  # the tools raise what NumPy, protobuf and ONNX Runtime raise
+            short = " ".join(str(reason).split())[:160]
+            raise ModelError(f"ONNX Runtime cannot calibrate the convolutions (is {folder} full?): {short}") from None
 
 
 def quantize(model: onnx.ModelProto, weights: Sequence[str], ranges: Any, target: Target) -> onnx.ModelProto:

@@ -25,9 +25,12 @@ class Measure:
 
 
 _LABELS = "it needs clips of both labels in the evaluation data"
+FEWEST_CLIPS = 40
+"""With fewer, draws of the bootstrap are all alike, and a bound of 0 would say that nothing can be worse."""
+_ENOUGH = f"it needs clips of both labels, {FEWEST_CLIPS} or more, in the evaluation data"
 MEASURES = {
     "eer_delta": Measure(" points", "EER minus the float model's, in percentage points", _LABELS),
-    "eer_delta_upper": Measure(" points", "its upper bound with 95 % confidence, in percentage points", _LABELS),
+    "eer_delta_upper": Measure(" points", "its upper bound with 95 % confidence, in percentage points", _ENOUGH),
     "correlation": Measure("", "Pearson's, of the scores with the float model's", "the scores are all alike"),
     "flipped": Measure(" %", "clips whose verdict differs, in percent", "there are no verdicts"),
     "largest_difference": Measure(" LLR", "largest difference of a clip's score", "no clip was scored"),
@@ -93,7 +96,7 @@ def measures(comparison: Comparison, float_bytes: int, file_bytes: int) -> dict[
     """What `check` looks at, in the units of MEASURES: the sizes are of the float file and of the one judged."""
     return {
         "eer_delta": comparison.eer_delta_points,
-        "eer_delta_upper": comparison.eer_delta_upper_points,
+        "eer_delta_upper": comparison.eer_delta_upper_points if comparison.clips >= FEWEST_CLIPS else None,
         "correlation": comparison.correlation,
         "flipped": None if comparison.flipped is None else 100 * comparison.flipped,
         "largest_difference": comparison.largest_difference,

@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from benchmarks.comparison import Comparison
-from edge_runtime.errors import ModelError
+from edge_runtime.errors import ModelError, OutputError
 from edge_runtime.model.contract import Contract
 from edge_runtime.model.network import Network
 from edge_runtime.model.processor import ANY, judge_target, this_processor
@@ -48,6 +48,10 @@ class Made:
     def bytes(self) -> int:
         """Size of the file."""
         return int(stamped(self.model, self.contract).ByteSize())
+
+    def without_model(self) -> Made:
+        """All but the weights, which a family's report would keep in memory to its end."""
+        return replace(self, model=onnx.ModelProto())
 
 
 @dataclass
@@ -161,7 +165,10 @@ class Workshop:
             return compare_windows(self.reference, raw_scores(model, self.windows, exact), self.contract), name
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{contract.level}.onnx"
-            onnx.save(stamped(model, contract), path)
+            try:
+                onnx.save(stamped(model, contract), path)
+            except OSError as reason:
+                raise OutputError(f"cannot write temporary files in {folder}: {reason.strerror}") from None
             return self.evaluation.compare(path), self.evaluation.name
 
     def _decide(self, target: Target) -> sensitivity.Decision:

@@ -275,7 +275,7 @@ def test_table_says_what_a_figure_lacks(exported: Callable[[str], Path]) -> None
         "arm64",
         "undefined",
         "not measured",
-        "one label only",
+        "needs both labels",
         "2 clips have a score from one",
     ):
         assert words in table, table
