@@ -31,7 +31,7 @@ class FourBit:
 
     Stored so, it is made into int8 when the file is loaded, with one scale a column for the integer product: 4 bits
     are kept on disk, and the int8 kernels, fast and exact on every processor, compute. (MatMulNBits, which computes on
-    4 bits, took 1.6 times as long for a step of a large GRU, and its sums differ between processors.) What this second
+    4 bits, took 1.7 times as long for a step of a large GRU, and its sums differ between processors.) What this second
     rounding adds is that of the level int8, a tenth and less of what the first one costs.
     """
 
@@ -106,7 +106,7 @@ class Builder:
         blocks = len(weight.scales)
         peak = np.abs(weight.values()).max(0)
         scale = np.where(peak > 0, peak / target.largest, 1).astype(np.float32)
-        whole = blocks * weight.block + blocks * weight.block % 2
+        whole = blocks * weight.block
         codes = np.full((whole, columns), MIDDLE, np.uint8)
         codes[:rows] = weight.codes
         packed = codes[: whole // 2] | codes[whole // 2 :] << 4

@@ -24,7 +24,6 @@ class Target:
     """What a kind of processor wants of integer weights and activations."""
 
     name: str
-    boxes: str  # for the help
     largest: int = 64  # of the absolute value of an integer weight in a product
     unsigned: bool = False  # such weights are stored as uint8 around 128
     wide_filters: bool = False  # convolutions have 8-bit weights, not 7-bit ones
@@ -46,11 +45,11 @@ class Target:
 _TABLE = {
     target.name: target
     for target in (
-        Target("portable", "any processor"),
-        Target("arm64", "Raspberry Pi 3 and 4, Jetson Nano", 127, False, True, True),
-        Target("arm64-dotprod", "Raspberry Pi 5, Jetson Orin", 127, False, True, True),
-        Target("x86-avx2", "x86 with AVX2", 127, True),
-        Target("x86-vnni", "x86 with AVX512-VNNI or AVX-VNNI", 127, False, True),
+        Target("portable"),
+        Target("arm64", 127, False, True, True),
+        Target("arm64-dotprod", 127, False, True, True),
+        Target("x86-avx2", 127, True),
+        Target("x86-vnni", 127, False, True),
     )
 }
 INTEGER_LEVELS = ("int8", "int8-static", "int4", "auto")

@@ -172,7 +172,7 @@ class Workshop:
             return self.evaluation.compare(path), self.evaluation.name
 
     def _decide(self, target: Target) -> sensitivity.Decision:
-        alike = replace(target, name="", boxes="")  # what differs by its name only, like both of ARM, is searched once
+        alike = replace(target, name="")  # what differs by its name only, like both of ARM, is searched once
         if alike not in self._decisions:
             chosen = self.windows[:SEARCH_WINDOWS]
             self._decisions[alike] = sensitivity.search(
