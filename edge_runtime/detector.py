@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edge_runtime.decision.quality import clean, measure, objection
+from edge_runtime.decision.quality import Quality, clean, measure, objection
 from edge_runtime.decision.verdict import Thresholds, Window, decide
 from edge_runtime.errors import ModelError, UsageError
-from edge_runtime.model.frontend import FilterBank
+from edge_runtime.model.inputs import Inputs, Tape
 from edge_runtime.model.network import Network
 
 TAIL_SECONDS = 0.05
@@ -22,11 +22,11 @@ LONGEST_WINDOW_SECONDS = 60.0
 
 
 class Detector:
-    """Scores a mono stream in overlapping windows, one each hop; the features of the overlap are shared.
+    """Scores a mono stream in overlapping windows, one each hop; what the overlap gives is computed once.
 
-    The filter bank is fed at fixed places, the ends of windows, and not as samples happen to come in: hence
+    The front end is fed at fixed places, the ends of windows, and not as samples happen to come in: hence
     the scores do not depend on the split. Positions are counted in samples, so that times do not drift.
-    Memory is bounded by the window and the model's largest batch of hops.
+    Memory is bounded by the window and the model's largest batch.
 
     Samples that are not numbers count as 0 and make their windows unsure, as clipping does; silent windows
     are not scored (see `edge_runtime.decision.quality` for the limits).
@@ -49,36 +49,56 @@ class Detector:
         contract = self.network.contract
         self.sample_rate = contract.sample_rate
         self.window_samples = _window_samples(self.network, window_seconds)
-        self.hop_samples = _hop_samples(hop_seconds, self.sample_rate, contract.hop_multiple)
-        if self.hop_samples > self.window_samples:
-            raise UsageError(
-                f"a hop of {hop_seconds:g} s leaves sound unheard between windows of "
-                f"{self.window_samples / self.sample_rate:g} s: take a shorter hop"
-            )
+        self.hop_samples = self._checked_hop(hop_seconds)
         self.thresholds = (
             Thresholds(contract.threshold, contract.threshold_bonafide)
             if threshold is None
             else Thresholds(threshold, threshold)
         )
-        self._bank = FilterBank(contract.filters, contract.pool) if contract.form == "streaming" else None
-        # Kept are the last window scored, up to a batch of new hops after it, and the hop that is coming in.
-        samples = self.window_samples + (self.network.largest_batch + 1) * self.hop_samples
-        self._samples = _Tape((samples,), np.float32)
-        self._invalid = _Tape((samples,), np.bool_)
-        frames = samples // contract.pool + 1 if self._bank else 0
-        self._features = _Tape((len(contract.filters), frames), np.float32)
+        # Held are the newest complete window and the hop that comes in after it, at most a window.
+        held = 2 * self.window_samples
+        self._samples = Tape((held,))
+        self._invalid = Tape((held,), np.bool_)
+        self._inputs = Inputs(self.network, self.window_samples, held)
+        # What the network takes is written here once, when a window is complete; pages never used cost nothing.
+        batch = self.network.largest_batch
+        self._batch = np.empty((batch, *self.network.input_shape(self.window_samples)), np.float32)
         self.reset()
 
     def reset(self) -> None:
         """Forgets everything heard: the next sample is at 0 s."""
-        for tape in (self._samples, self._invalid, self._features):
-            tape.clear()
-        if self._bank:
-            self._bank.reset()
-        self._base = 0  # position in the stream of the tapes' first sample, a multiple of the hop multiple
-        self._fed = 0  # samples from there on that the filter bank has seen
-        self._next = 0  # start of the next window, from there on
-        self._ready = 0  # complete windows that are not scored yet
+        self._samples.clear()
+        self._invalid.clear()
+        self._inputs.reset()
+        self._base = 0  # position in the stream of the tapes' first sample: the start of the newest complete window
+        self._waiting: list[_Sound] = []  # complete windows that are not scored yet
+        self._complete = False  # whether any window is
+
+    @property
+    def hop_seconds(self) -> float:
+        """From one window to the next, as it truly is: a multiple of what windows can share."""
+        return self.hop_samples / self.sample_rate
+
+    @property
+    def batch_seconds(self) -> float:
+        """New sound that makes a full batch: a push of so much lets the model score several windows at once."""
+        return self.network.largest_batch * self.hop_seconds
+
+    def set_hop(self, hop_seconds: float) -> None:
+        """From now on windows come every `hop_seconds`, counted from the newest complete one.
+
+        Raises UsageError when that is no positive time or longer than the window.
+        """
+        self.hop_samples = self._checked_hop(hop_seconds)
+
+    def _checked_hop(self, seconds: float) -> int:
+        samples = _hop_samples(seconds, self.sample_rate, self.network.contract.hop_multiple)
+        if samples > self.window_samples:
+            raise UsageError(
+                f"a hop of {seconds:g} s leaves sound unheard between windows of "
+                f"{self.window_samples / self.sample_rate:g} s: take a shorter hop"
+            )
+        return samples
 
     def push(self, samples: ArrayLike) -> list[Window]:
         """The windows that `samples`, mono floats [n] at `sample_rate` with full scale 1.0, complete.
@@ -88,17 +108,15 @@ class Detector:
         block = _mono_floats(samples)
         windows: list[Window] = []
         while block.size:
-            missing = self._next + self._ready * self.hop_samples + self.window_samples - self._samples.length
+            start = self.hop_samples if self._complete else 0  # of the next window, on the tapes
+            missing = max(0, start + self.window_samples - self._samples.length)
             values, invalid = clean(block[:missing])
             self._samples.append(values)
             self._invalid.append(invalid)
             if values.size == missing:
-                self._feed(self._samples.length)
-                self._ready += 1
-                if self._ready == self.network.largest_batch:
-                    windows += self._score_ready()
+                windows += self._take_in(start)
             block = block[missing:]
-        return windows + self._score_ready()
+        return windows + self._score_waiting()
 
     def flush(self) -> list[Window]:
         """Ends the stream and resets: the window at its end, where one is due.
@@ -109,132 +127,79 @@ class Detector:
         """
         windows: list[Window] = []
         heard = self._samples.length
-        if self._base + self._next == 0:
+        if not self._complete:
             if heard:
-                windows = [self._score_short()]
+                windows = self._score_short()
         else:
             # The tapes begin with the last window scored: `start` is also how much a later one adds.
             multiple = self.network.contract.hop_multiple
             start = (heard - self.window_samples) // multiple * multiple
             if start > TAIL_SECONDS * self.sample_rate:
-                self._feed(start + self.window_samples)
-                windows = self._score([start])
+                windows = self._take_in(start) + self._score_waiting()
         self.reset()
         return windows
 
-    def _feed(self, end: int) -> None:
-        """Lets the filter bank see the tape's samples up to `end`."""
-        if self._bank:
-            self._features.append(self._bank.push(self._samples.data[self._fed : end]))
-            self._fed = end
+    def _take_in(self, start: int) -> list[Window]:
+        """Takes in the complete window that begins at `start` on the tapes and forgets what lies before it.
 
-    def _score_ready(self) -> list[Window]:
-        """Scores the windows that are complete, and forgets what lies before the last of them."""
-        if not self._ready:
-            return []
-        starts = [self._next + index * self.hop_samples for index in range(self._ready)]
-        try:
-            return self._score(starts)
-        finally:  # also when the model failed: whoever goes on, goes on with new sound
-            self._next, self._ready = self.hop_samples, 0
-            self._base += starts[-1]
-            self._fed -= starts[-1]
-            self._samples.drop(starts[-1])
-            self._invalid.drop(starts[-1])
-            if self._bank:
-                self._features.drop(starts[-1] // self._bank.pool)
-
-    def _score(self, starts: list[int]) -> list[Window]:
-        """The windows that begin at `starts` on the tapes, whose features are all there."""
-        inputs = [self._input(start) for start in starts]
-        parts = [slice(start, start + self.window_samples) for start in starts]
-        return self._judge(
-            inputs,
-            [(self._samples.data[part], int(np.count_nonzero(self._invalid.data[part]))) for part in parts],
-            [self._base + start for start in starts],
+        Gives the windows that are scored now, when as many wait as the model takes at once.
+        """
+        end = start + self.window_samples
+        samples = self._samples.data[start:end]
+        sound = _Sound(
+            self._base + start, samples.size, measure(samples, int(np.count_nonzero(self._invalid.data[start:end])))
         )
+        self._inputs.feed(self._samples.data, end)
+        if not sound.quality.silent:
+            self._inputs.write(self._samples.data, start, self._batch[sum(not s.quality.silent for s in self._waiting)])
+        self._waiting.append(sound)
+        self._complete = True
+        self._base += start
+        self._samples.drop(start)
+        self._invalid.drop(start)
+        self._inputs.drop(start)
+        return self._score_waiting() if len(self._waiting) == self.network.largest_batch else []
 
-    def _input(self, start: int) -> NDArray[np.float32]:
-        """What the network takes for the window that begins at `start` on the tapes."""
-        if self._bank is None:
-            return self._samples.data[start : start + self.window_samples]
-        first = start // self._bank.pool
-        return self._features.data[:, first : first + self._bank.frames(self.window_samples)]
-
-    def _score_short(self) -> Window:
+    def _score_short(self) -> list[Window]:
         """The one window of a stream shorter than a window."""
         samples = self._samples.data
-        repeated = np.resize(samples, self.window_samples)
-        inputs = self._bank.whole(repeated) if self._bank else repeated
-        (window,) = self._judge([inputs], [(samples, int(np.count_nonzero(self._invalid.data)))], [0])
-        return window
+        sound = _Sound(0, samples.size, measure(samples, int(np.count_nonzero(self._invalid.data))))
+        if not sound.quality.silent:
+            self._batch[0] = self._inputs.whole(np.resize(samples, self.window_samples))
+        self._waiting = [sound]
+        return self._score_waiting()
 
-    def _judge(
-        self,
-        inputs: list[NDArray[np.float32]],
-        sounds: list[tuple[NDArray[np.float32], int]],
-        starts: list[int],
-    ) -> list[Window]:
-        """Windows from the network's inputs, and the samples, invalid counts and positions they stand for."""
-        qualities = [measure(samples, invalid) for samples, invalid in sounds]
-        loud = [index for index, quality in enumerate(qualities) if not quality.silent]
-        scores: dict[int, float] = {}
-        if loud:
-            logits = self.network.logits(np.stack([inputs[index] for index in loud]))
-            found = zip(loud, self.network.contract.llr(logits).tolist(), strict=True)
-            scores = {index: score for index, score in found if math.isfinite(score)}
-        windows = []
-        for index, (quality, start) in enumerate(zip(qualities, starts, strict=True)):
-            length = sounds[index][0].size
-            reason = objection(quality, length / self.sample_rate)
-            windows.append(
-                Window(
-                    start=start / self.sample_rate,
-                    end=(start + length) / self.sample_rate,
-                    score=scores.get(index),
-                    verdict=decide(scores.get(index), self.thresholds, reason),
-                    level_dbfs=quality.level_dbfs,
-                    peak_dbfs=quality.peak_dbfs,
-                    clipped=quality.clipped,
-                    invalid=quality.invalid,
-                    reason=reason,
-                )
-            )
-        return windows
+    def _score_waiting(self) -> list[Window]:
+        """Scores the windows that are complete, all in one run of the network."""
+        sounds, self._waiting = self._waiting, []  # also when the model fails: whoever goes on, goes on with new sound
+        loud = sum(not sound.quality.silent for sound in sounds)
+        scores = iter(self.network.contract.llr(self.network.body(self._batch[:loud])).tolist() if loud else ())
+        return [self._judge(sound, None if sound.quality.silent else next(scores)) for sound in sounds]
+
+    def _judge(self, sound: _Sound, score: float | None) -> Window:
+        quality = sound.quality
+        score = score if score is not None and math.isfinite(score) else None
+        reason = objection(quality, sound.samples / self.sample_rate)
+        return Window(
+            start=sound.start / self.sample_rate,
+            end=(sound.start + sound.samples) / self.sample_rate,
+            score=score,
+            verdict=decide(score, self.thresholds, reason),
+            level_dbfs=quality.level_dbfs,
+            peak_dbfs=quality.peak_dbfs,
+            clipped=quality.clipped,
+            invalid=quality.invalid,
+            reason=reason,
+        )
 
 
-class _Tape:
-    """The recent part of a signal, time on the last axis; twice the room makes appending cheap."""
+@dataclass(frozen=True)
+class _Sound:
+    """A window that is complete: where it begins in the stream, its length, and what was measured on it."""
 
-    def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
-        """`shape` ends in the largest length that is ever held."""
-        self._array = np.zeros((*shape[:-1], 2 * shape[-1]), dtype)
-        self.clear()
-
-    def clear(self) -> None:
-        self._first = self._end = 0
-
-    @property
-    def length(self) -> int:
-        return self._end - self._first
-
-    @property
-    def data(self) -> NDArray[Any]:
-        """What is held, as a view that the next `append` may overwrite."""
-        return self._array[..., self._first : self._end]
-
-    def append(self, block: NDArray[Any]) -> None:
-        added = block.shape[-1]
-        if self._end + added > self._array.shape[-1]:
-            held = self.data.copy()
-            self._first, self._end = 0, held.shape[-1]
-            self._array[..., : self._end] = held
-        self._array[..., self._end : self._end + added] = block
-        self._end += added
-
-    def drop(self, count: int) -> None:
-        """Forgets the oldest `count`."""
-        self._first += count
+    start: int  # samples
+    samples: int
+    quality: Quality
 
 
 def _mono_floats(samples: ArrayLike) -> NDArray[np.float32]:
@@ -266,12 +231,11 @@ def _window_samples(network: Network, seconds: float | None) -> int:
     own = f"{contract.window_samples / contract.sample_rate:g} s"
     if not network.dynamic_time:
         raise UsageError(f"this model takes windows of {own} only, not of {seconds:g} s")
-    frames = (samples - contract.filters.shape[1] + 1) // contract.pool
-    shape = (1, len(contract.filters), frames) if contract.form == "streaming" else (1, samples)
     try:
-        if frames < 1:
+        shape = network.input_shape(samples)
+        if shape[-1] < 1:
             raise ModelError("shorter than a filter")
-        network.logits(np.zeros(shape, np.float32))
+        network.body(np.zeros((1, *shape), np.float32))
     except ModelError:
         raise UsageError(f"a window of {seconds:g} s is too short for this model: its own has {own}") from None
     return samples

@@ -55,8 +55,8 @@ def _convert_parser() -> argparse.ArgumentParser:
     add(
         "--form",
         choices=FORMS,
-        default="streaming",
-        help="input of the file (default: %(default)s, for edge-detect)",
+        help="waveform: runs anywhere; streaming: windows share the filter bank; shared: and the first block "
+        "(default: the one that shares the most, for edge-detect)",
     )
     add("--sinc-kernel", type=_positive, metavar="TAPS", help="taps of the filters (default: the variant's)")
     add("--window-samples", type=_positive, metavar="N", help="length of a window (default: the variant's)")

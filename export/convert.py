@@ -15,11 +15,15 @@ from export.graph import build
 from export.parity import Proof, demand, prove
 
 
-def contract_of(checkpoint: Checkpoint, form: str) -> Contract:
-    """The contract of an fp32 file made from `checkpoint`, with what the checkpoint says of itself."""
+def contract_of(checkpoint: Checkpoint, form: str | None = None) -> Contract:
+    """The contract of an fp32 file made from `checkpoint`, with what the checkpoint says of itself.
+
+    Without a `form` it is the one with which overlapping windows share the most: `shared`, or `streaming` where the
+    network relates its features to the window's mean level before the first block.
+    """
     config = checkpoint.model.config
     contract = Contract(
-        form=form,
+        form=form or ("shared" if config.compression == "none" else "streaming"),
         variant=config.variant,
         sample_rate=config.sample_rate,
         window_samples=config.window_samples,

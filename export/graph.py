@@ -1,12 +1,14 @@
 """A RawNet2 as one ONNX file: everything constant folded, dynamic in batch and time, free of the host's traces.
 
 What is folded, and why each is exact:
-- the filter bank is data, not code: an initializer of the `waveform` form, metadata only of the `streaming` form;
+- the filter bank is data, not code: an initializer of the `waveform` form, metadata only of the others;
 - `bn2` follows `conv1` with nothing between, and the zero padding lies before the convolution:
   bn(W*x + b) = (sW)*x + s(b - mean) + beta, with s = gamma / sqrt(var + eps);
 - the other BatchNorms precede an activation and follow a pool or a sigmoid's product: they become s*x + t;
 - `fc2(fc1(x))` has no activation between: one matrix;
 - only the GRU's last step is read, so its final state is taken and no sequence leaves the last layer;
+- behind the filter bank time is the last of four axes, [batch, channels, 1, time]: ONNX Runtime has its fast blocked
+  convolutions (NCHWc) for four axes only;
 - the log-softmax of some published variants is left out: the file gives logits.
 Folding is computed in float64 and rounded once.
 """
@@ -27,6 +29,7 @@ from edge_runtime.errors import ModelError
 from edge_runtime.model.contract import FORMS, Contract
 from edge_runtime.model.network import INPUTS
 from export.rawnet2 import LEVEL_FLOOR, RELATIVE_FLOOR, Block, Config, RawNet2
+from export.sharing import split
 
 OPSET = 18
 IR_VERSION = 8
@@ -41,19 +44,32 @@ def _affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
 
 
 def _max_pool(x: Tensor, size: int) -> Tensor:
-    """Max-pool over time, [B, C, T] -> [B, C, T // size], as an ONNX node: torch.export would freeze T at its own."""
+    """Max-pool over time, the last axis, as an ONNX node: torch.export would freeze its length."""
+    ones = [1] * (x.ndim - 3)
     return torch.onnx.ops.symbolic(
         "MaxPool",
         (x,),
-        {"kernel_shape": [size], "strides": [size]},
+        {"kernel_shape": [*ones, size], "strides": [*ones, size]},
         dtype=x.dtype,
-        shape=(x.shape[0], x.shape[1], x.shape[2] // size),
+        shape=(*x.shape[:-1], x.shape[-1] // size),
         version=OPSET,
     )
 
 
+def _convolution(source: nn.Conv1d, scale: Tensor | None = None, shift: Tensor | None = None) -> nn.Conv2d:
+    """A convolution over time for four axes, its outputs then multiplied by `scale` and raised by `shift`, [out]."""
+    taps, padding = source.kernel_size[0], int(source.padding[0])
+    made = nn.Conv2d(source.in_channels, source.out_channels, (1, taps), padding=(0, padding))
+    weight, bias = source.weight.double(), source.bias.double()  # type: ignore[union-attr]
+    if scale is not None and shift is not None:
+        weight, bias = weight * scale[:, None, None], bias * scale + shift
+    made.weight.copy_(weight.unsqueeze(2))
+    made.bias.copy_(bias)  # type: ignore[union-attr]
+    return made
+
+
 class _Affine(nn.Module):
-    """s*x + t per channel: a BatchNorm that no convolution can take in."""
+    """s*x + t per channel of [B, C, 1, T]: a BatchNorm that no convolution can take in."""
 
     scale: Tensor
     shift: Tensor
@@ -61,8 +77,8 @@ class _Affine(nn.Module):
     def __init__(self, norm: nn.BatchNorm1d) -> None:
         super().__init__()
         scale, shift = _affine(norm)
-        self.register_buffer("scale", scale.float().unsqueeze(1))
-        self.register_buffer("shift", shift.float().unsqueeze(1))
+        self.register_buffer("scale", scale.float()[:, None, None])
+        self.register_buffer("shift", shift.float()[:, None, None])
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.scale + self.shift
@@ -71,19 +87,18 @@ class _Affine(nn.Module):
 class _FoldedBlock(nn.Module):
     def __init__(self, block: Block) -> None:
         super().__init__()
-        scale, shift = _affine(block.bn2)
         self.bn1 = None if block.bn1 is None else _Affine(block.bn1)
-        self.conv1 = nn.Conv1d(block.conv1.in_channels, block.conv1.out_channels, 3, padding=1)
-        self.conv1.weight.copy_(block.conv1.weight.double() * scale[:, None, None])
-        self.conv1.bias.copy_(block.conv1.bias.double() * scale + shift)  # type: ignore[union-attr]
-        self.conv2, self.downsample, self.attention = block.conv2, block.downsample, block.attention
+        self.conv1 = _convolution(block.conv1, *_affine(block.bn2))
+        self.conv2 = _convolution(block.conv2)
+        self.downsample = None if block.downsample is None else _convolution(block.downsample)
+        self.attention = block.attention
 
     def forward(self, x: Tensor) -> Tensor:
         y = x if self.bn1 is None else functional.leaky_relu(self.bn1(x), 0.3)
         y = functional.leaky_relu(self.conv1(y), 0.3)
         y = self.conv2(y) + (x if self.downsample is None else self.downsample(x))
         y = _max_pool(y, 3)
-        scale = torch.sigmoid(self.attention(y.mean(dim=2))).unsqueeze(2)
+        scale = torch.sigmoid(self.attention(y.mean(dim=(2, 3))))[:, :, None, None]
         return y * scale + scale
 
 
@@ -146,12 +161,13 @@ class Folded(nn.Module):
         if self.form == "waveform":
             x = functional.conv1d(x.unsqueeze(1), self.filters)
             x = _max_pool(x.abs(), self.config.pool)
+        x = x.unsqueeze(2)
         if self.config.compression == "log":
-            x = torch.log(x / (x.mean(dim=(1, 2), keepdim=True) + LEVEL_FLOOR) + RELATIVE_FLOOR)
+            x = torch.log(x / (x.mean(dim=(1, 2, 3), keepdim=True) + LEVEL_FLOOR) + RELATIVE_FLOOR)
         x = functional.selu(self.first_bn(x))
         for block in self.blocks:
             x = block(x)
-        return self.head(self.gru(functional.selu(self.bn_before_gru(x)).permute(2, 0, 1)))
+        return self.head(self.gru(functional.selu(self.bn_before_gru(x)).squeeze(2).permute(2, 0, 1)))
 
 
 def shortest_input(config: Config, form: str) -> int:
@@ -163,12 +179,13 @@ def shortest_input(config: Config, form: str) -> int:
 def build(model: RawNet2, contract: Contract) -> onnx.ModelProto:
     """The ONNX model of `contract.form`, with the contract in its metadata.
 
-    Input `waveform`, float32 [batch, samples], or `features`, float32 [batch, filters, frames]; output `logits`,
-    float32 [batch, 2]. Batch and time are both free. Raises ModelError when torch or ONNX refuse the network.
+    Input `waveform`, float32 [batch, samples], `features`, float32 [batch, filters, frames], or `columns`, float32
+    [batch, channels, 1, columns]; output `logits`, float32 [batch, 2]. Batch and time are both free. Raises ModelError
+    when torch or ONNX refuse the network, or windows cannot share its first block.
     """
-    config, form = model.config, contract.form
-    if form not in FORMS:
-        raise ModelError(f"there is no form {form!r}; known are {', '.join(FORMS)}")
+    if contract.form not in FORMS:
+        raise ModelError(f"there is no form {contract.form!r}; known are {', '.join(FORMS)}")
+    config, form = model.config, "waveform" if contract.form == "waveform" else "streaming"
     length = config.window_samples if form == "waveform" else config.frames
     example = torch.zeros((2, length) if form == "waveform" else (2, config.filters, length))
     name, time_axis = INPUTS[form], example.ndim - 1
@@ -200,6 +217,8 @@ def build(model: RawNet2, contract: Contract) -> onnx.ModelProto:
         raise ModelError(f"torch cannot export this network: {' '.join(str(reason).split())[:160]}") from reason
     finally:
         exporter_log.setLevel(level)
+    if contract.form == "shared":
+        proto, contract = split(proto, contract)
     return _clean(proto, contract)
 
 

@@ -18,13 +18,15 @@ def inspect(path: str | Path) -> dict[str, Any]:
     """
     network = Network.load(path, processor=ANY)
     contract = network.contract
-    found = {entry.name: getattr(contract, entry.name) for entry in fields(contract) if entry.name != "filters"}
+    names = [entry.name for entry in fields(contract) if entry.name not in ("filters", "first_block")]
+    found = {name: getattr(contract, name) for name in names}
     refusal, notes = judge_target(contract, this_processor())
     return {
         **found,
         "figures": dict(contract.figures),
         "filter_shape": list(contract.filters.shape),
         "frames": contract.frames,
+        "first_block_bytes": len(contract.first_block),
         "hop_multiple": contract.hop_multiple,
         "window_seconds": contract.window_samples / contract.sample_rate,
         "polarity": "higher-is-bonafide",

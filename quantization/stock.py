@@ -30,14 +30,15 @@ WINDOWS = 64
 
 def make(path: Path, folder: Path, calibration: Path | None) -> list[Path]:
     """Writes both files into `folder`. Raises ModelError, InputError or OutputError with what is wrong."""
-    contract = float_model(path)[0].contract
+    _, model, contract = float_model(path)
     chosen = windows(read(calibration), contract, WINDOWS)
     if not folder.is_dir():
         raise OutputError(f"there is no folder {folder}")
     made = [folder / "stock-dynamic.onnx", folder / "stock-static.onnx"]
     with tempfile.TemporaryDirectory() as place, quiet():
-        prepared = Path(place) / "prepared.onnx"
-        quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
+        joined, prepared = Path(place) / "joined.onnx", Path(place) / "prepared.onnx"
+        onnx.save(model, joined)
+        quant_pre_process(str(joined), str(prepared), skip_symbolic_shape=True)
         rough = [Path(place) / item.name for item in made]
         quantize_dynamic(prepared, rough[0], per_channel=True, reduce_range=True, weight_type=QuantType.QInt8)
         name = onnx.load(str(prepared)).graph.input[0].name

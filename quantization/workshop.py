@@ -19,6 +19,7 @@ from edge_runtime.model.contract import Contract
 from edge_runtime.model.network import Network
 from edge_runtime.model.processor import ANY, judge_target, this_processor
 from export.atomic import whole_file
+from export.sharing import join, split
 from quantization import levels, sensitivity
 from quantization.calibration import CalibrationSet, gather
 from quantization.convolutions import find_ranges
@@ -70,8 +71,8 @@ class Workshop:
 
     def __post_init__(self) -> None:
         """Raises ModelError unless the file is a float model of this project, whose weights are numbers."""
-        network, self.model = float_model(self.path)
-        self.contract, self.sha256 = network.contract, network.sha256
+        network, self.model, self.contract = float_model(self.path)
+        self.form, self.sha256 = network.contract.form, network.sha256
 
     @cached_property
     def weights(self) -> list[levels.Weight]:
@@ -116,6 +117,7 @@ class Workshop:
         whole = bool({INT8, INT4, STATIC8} & set(plan.values()))
         contract = replace(
             self.contract,
+            form=self.form,
             level=level,
             target=target_name,
             int8_bits=target.int8_bits if whole else 0,
@@ -185,8 +187,11 @@ class Workshop:
         return self._decisions[alike]
 
 
-def float_model(path: Path) -> tuple[Network, onnx.ModelProto]:
-    """A float file of this project, opened and read. Raises ModelError for anything else."""
+def float_model(path: Path) -> tuple[Network, onnx.ModelProto, Contract]:
+    """A float file of this project, opened and read; the graph of a `shared` one is joined, with the contract for it.
+
+    Raises ModelError for anything else.
+    """
     network = Network.load(path)
     level = network.contract.level
     if level != "fp32":
@@ -197,11 +202,13 @@ def float_model(path: Path) -> tuple[Network, onnx.ModelProto]:
     for name, values in constants(model.graph).items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise ModelError(f"{path}: the weights {name} hold values that are not numbers: train or export it again")
-    return network, model
+    return network, *join(model, network.contract)
 
 
 def stamped(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
-    """A copy of the model with the contract as its metadata, and no other."""
+    """A copy of the model with the contract as its metadata, and no other; for a `shared` one `model` is split."""
+    if contract.form == "shared":
+        model, contract = split(model, contract)
     stamped = onnx.ModelProto()
     stamped.CopyFrom(model)
     stamped.producer_name, stamped.producer_version = "edge-detect", ""

@@ -21,7 +21,7 @@ from edge_runtime.errors import ModelError
 
 SCHEMA = 1
 PREFIX = "edge_detect."
-FORMS = ("waveform", "streaming")
+FORMS = ("waveform", "streaming", "shared")
 LEVELS = ("fp32", "fp16", "int8", "int8-static", "int4", "auto")
 TARGETS = ("portable", "arm64", "arm64-dotprod", "x86-avx2", "x86-vnni")
 INT8_BITS = (0, 7, 8)
@@ -32,6 +32,8 @@ _INDEPENDENT_LEVELS = ("fp32", "fp16")
 LARGEST_RATE = 384_000  # Hz
 LONGEST_SECONDS = 600  # a window beyond it would ask for memory that no box has
 POLARITY = "higher-is-bonafide"
+COLUMN_FRAMES = 3
+"""Frames that RawNet2's first block pools into a column."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,12 @@ class Contract:
     """What the runtime must know to score sound with a model file.
 
     `form` is `waveform` (input `waveform`, float32 [batch, samples]) or `streaming` (input `features`, float32
-    [batch, filters, frames]: the filter bank's absolute values, max-pooled over `pool` samples). Both give
-    `logits`, float32 [batch, 2], index 1 bona fide. The raw score is logits[1] - logits[0]; the log-likelihood
-    ratio is `scale * raw + offset` (natural logarithm). At or above `threshold_bonafide` a window is bona fide,
-    below `threshold` it is spoof, between the two it is unsure.
+    [batch, filters, frames]: the filter bank's absolute values, max-pooled over `pool` samples) or `shared` (input
+    `columns`, float32 [batch, channels, 1, frames // 3]: what the first residual block makes of those features up to
+    its max-pool; `first_block` is that part, an ONNX model of its own from `features` to `columns`, whose work windows
+    share). All give `logits`, float32 [batch, 2], index 1 bona fide. The raw score is logits[1] - logits[0]; the
+    log-likelihood ratio is `scale * raw + offset` (natural logarithm). At or above `threshold_bonafide` a window is
+    bona fide, below `threshold` it is spoof, between the two it is unsure.
 
     `int8_bits` is the range that int8 weights use where they are multiplied by uint8 activations: 8 for -127..127,
     7 for -64..64, 0 where there are none (other weights, or int8 on both sides, saturate nowhere); it decides where the
@@ -68,12 +72,13 @@ class Contract:
     source_sha256: str = ""
     name: str = ""
     figures: Mapping[str, Any] = field(default_factory=dict)  # measured accuracy, with the data set it came from
+    first_block: bytes = b""  # ONNX, of the `shared` form only
     schema: int = SCHEMA
 
     @property
     def hop_multiple(self) -> int:
-        """Samples that a hop must be a multiple of, so that windows share the filter bank's output."""
-        return self.pool if self.form == "streaming" else 1
+        """Samples that a hop must be a multiple of, so that windows share what is computed once."""
+        return {"waveform": 1, "streaming": self.pool, "shared": COLUMN_FRAMES * self.pool}[self.form]
 
     @property
     def frames(self) -> int:
@@ -123,6 +128,8 @@ class Contract:
     def to_metadata(self) -> dict[str, str]:
         """The ONNX metadata of a file with this contract."""
         self.check()
+        if bool(self.first_block) != (self.form == "shared"):
+            raise ModelError("a model of the shared form, and no other, carries its first block")
         taps = np.ascontiguousarray(self.filters, dtype="<f4")
         values = {
             "schema": str(self.schema),
@@ -148,6 +155,8 @@ class Contract:
             "source_sha256": self.source_sha256,
             "figures": json.dumps(dict(self.figures), sort_keys=True),
         }
+        if self.first_block:
+            values["first_block_onnx_base64"] = base64.b64encode(self.first_block).decode("ascii")
         return {PREFIX + key: value for key, value in values.items()}
 
     @staticmethod
@@ -187,12 +196,15 @@ class Contract:
                 source_sha256=values.get("source_sha256", ""),
                 name=values.get("name", ""),
                 figures=json.loads(values.get("figures", "{}")),
+                first_block=base64.b64decode(values.get("first_block_onnx_base64", ""), validate=True),
             )
         except KeyError as missing:
             raise ModelError(f"the model's metadata lacks {PREFIX}{missing.args[0]}") from None
         except (ValueError, TypeError, OverflowError, RecursionError) as reason:
             raise ModelError(f"the model's metadata is damaged: {reason}") from None
         contract.check()
+        if bool(contract.first_block) != (contract.form == "shared"):
+            raise ModelError("the model's metadata lacks its first block, or has one although its form is not shared")
         return contract
 
 
