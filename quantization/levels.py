@@ -126,14 +126,25 @@ def build(
     if any(plan.get(f"gru.{layer}.{kind}") in (INT8, INT4) for layer in range(len(plan)) for kind in "WR"):
         rewrite(result)
     _halve(result, _filter_banks(result.graph) | {name for name, scheme in plan.items() if scheme != FP16})
-    _multiply_integers(result, plan, target, fours or {})
+    _apply_integers(result, plan, target, fours or {})
     return result
 
 
-def _multiply_integers(
+def integer_products(plan: Mapping[str, str]) -> bool:
+    """Whether any product of the plan is computed in integers: convolutions with fixed ranges, or a GRU's products."""
+    return any(scheme == STATIC8 or (scheme in (INT8, INT4) and is_gru_weight(name)) for name, scheme in plan.items())
+
+
+def is_gru_weight(name: str) -> bool:
+    """Whether `name` is that of a GRU's weight, as the rewrite names them."""
+    return name.startswith("gru.") and name.endswith((".W", ".R"))
+
+
+def _apply_integers(
     model: onnx.ModelProto, plan: Mapping[str, str], target: Target, fours: Mapping[str, FourBit]
 ) -> None:
-    names = Names(model.graph)
+    """A GRU's products become integer ones; other weights are small, are only stored so, and multiplied as floats."""
+    names, states = Names(model.graph), _states(model.graph)
     for graph in graphs(model.graph):
         known = constants(graph)
         for node in list(graph.node):
@@ -148,17 +159,37 @@ def _multiply_integers(
                 changed.input[1] = make.stored8(known[name], f"{name}.float")
                 make.nodes.append(changed)
             else:
-                bias = node.input[2] if node.op_type == "Gemm" and len(node.input) > 2 else ""
-                output = names.fresh(f"{name}.unbiased") if bias else node.output[0]
                 matrix = _gemm_matrix(node, known[name]) if node.op_type == "Gemm" else known[name]
-                if scheme == INT8:
-                    make.product8(node.input[0], matrix, name, target, output)
+                if not is_gru_weight(name):
+                    # With a scale for each output, which are the columns here and stored8's rows.
+                    stored = make.stored4(fours[name], name) if scheme == INT4 else make.turned8(matrix, name)
+                    make.nodes.append(
+                        onnx.helper.make_node(
+                            node.op_type, [node.input[0], stored, *node.input[2:]], node.output, f"{name}.product"
+                        )
+                    )
+                elif scheme == INT8:
+                    make.product8(node.input[0], matrix, name, target, node.output[0], node.input[0] in states)
                 else:
-                    make.product4(node.input[0], fours[name], name, target, output)
-                if bias:
-                    make.nodes.append(onnx.helper.make_node("Add", [output, bias], [node.output[0]], f"{name}.bias"))
+                    make.product4(node.input[0], fours[name], name, target, node.output[0], node.input[0] in states)
             replace_node(graph, node, make.nodes)
     drop_unused(model.graph)
+
+
+def _states(graph: onnx.GraphProto) -> set[str]:
+    """Names of values that are a GRU's states, in the graph and in the bodies of its Scans: all within +-1.
+
+    A state is a mean of earlier states and of values of tanh, weighted by a sigmoid; so it stays within +-1 if it
+    begins there, which zeros do.
+    """
+    zeros = {node.output[0] for node in graph.node if node.op_type == "ConstantOfShape"}
+    found = set()
+    for node in graph.node:
+        if node.op_type == "Scan" and node.input[0] in zeros:
+            found |= {*node.output, bodies(node)[0].input[0].name}
+        elif node.op_type in ("Squeeze", "Unsqueeze", "Transpose", "Identity") and node.input[0] in found:
+            found.add(node.output[0])
+    return found
 
 
 def _halve(model: onnx.ModelProto, keep: set[str]) -> None:

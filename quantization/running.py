@@ -23,9 +23,9 @@ def run(
 ) -> list[NDArray[np.float32]]:
     """The named values of the graph for each of `windows`, float32 [N, …], run one at a time; batches in axis 0.
 
-    A value whose axis 0 is time (what enters a GRU, [T, 1, I]) comes as [N, T, 1, I]. One at a time, since dynamic
-    activations share a scale in a batch. `exact` is that of `Network.load`: no sum saturates on this machine. Raises
-    ModelError when ONNX Runtime cannot open or run the model.
+    A value whose axis 0 is time (what enters a GRU, [T, 1, I]) comes as [N, T, 1, I]. One at a time, as
+    other tools' dynamic activations share a scale in a batch. `exact` is that of `Network.load`: no sum saturates on
+    this machine. Raises ModelError when ONNX Runtime cannot open or run the model.
     """
     known = {item.name for item in model.graph.output}
     wanted = [name for name in outputs if name not in known]

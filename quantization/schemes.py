@@ -1,8 +1,9 @@
 """How one weight is stored and multiplied: the nodes that each scheme puts in the place of a float weight.
 
 Every scheme is standard ONNX (opset 18). What can be computed from constants alone, such as a Cast to float or the
-unpacking of 4 bits, ONNX Runtime computes once while it loads the file; it then fuses the chain of an integer product
-into one kernel (DynamicQuantizeMatMul), in a Scan's body too.
+unpacking of 4 bits, ONNX Runtime computes once while it loads the file. In integer products every window has scales of
+its own or fixed ones (DynamicQuantizeLinear has one for a whole batch), so that windows may be scored together; for
+the state of a GRU a fixed scale is also faster, as nobody has to look for the largest value at each step.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from quantization.targets import Target
 Floats = NDArray[np.float32]
 BLOCK = 64
 """Input rows that share a scale in 4 bits."""
+LARGEST_CODE = 127
+"""Of activations, about their zero of 128."""
 MIDDLE = 8
 """The code that stands for 0 where a block has no zero of its own."""
 
@@ -90,22 +93,59 @@ class Builder:
         wide = self.node("Cast", [integers], f"{name}.wide", to=TensorProto.FLOAT)
         return self.node("Mul", [wide, self.constant(f"{name}.scale", scale.reshape(shape))], name)
 
-    def product8(self, source: str, weight: Floats, name: str, target: Target, output: str) -> None:
-        """output = source @ weight [inputs, outputs]: int8 weights, uint8 activations with a scale of each run."""
+    def turned8(self, weight: Floats, name: str) -> str:
+        """`weight` [inputs, outputs] in 8 bits with a scale an output, as float32 for whoever reads it."""
+        codes, scale = int8_weight(weight, 127)
+        wide = self.node("Cast", [self.constant(f"{name}.int8", codes)], f"{name}.wide", to=TensorProto.FLOAT)
+        return self.node("Mul", [wide, self.constant(f"{name}.scale", scale)], f"{name}.float")
+
+    def stored4(self, weight: FourBit, name: str) -> str:
+        """`weight` in 4 bits, as float32 [inputs, outputs] for whoever reads it."""
+        signed = self._signed(weight, name)
+        steps = self.half(weight.scales[:, None, :], f"{name}.steps")
+        scaled = self.node("Mul", [signed, steps], f"{name}.scaled")
+        return self._flat(scaled, weight, name)
+
+    def product8(self, source: str, weight: Floats, name: str, target: Target, output: str, bounded: bool) -> None:
+        """output = source @ weight [inputs, outputs]: int8 weights, uint8 activations.
+
+        `bounded` says that the source is a GRU's state, which its algebra keeps within +-1: its scale is then fixed.
+        Others get a scale for each row, from its largest value, so that the windows of a batch do not touch each other.
+        """
         codes, scale = int8_weight(weight, target.largest)
         if target.unsigned:
             raised = (codes.astype(np.int16) + 128).astype(np.uint8)
             stored = self.constant(f"{name}.int8", raised)
         else:
             stored = self.constant(f"{name}.int8", codes)
-        self._integer_product(source, stored, scale, name, target, output)
+        self._integer_product(source, stored, scale, name, target, output, bounded)
 
-    def product4(self, source: str, weight: FourBit, name: str, target: Target, output: str) -> None:
-        """output = source @ weight, its codes packed two in a byte and made int8 when the file is loaded."""
-        rows, columns = weight.codes.shape
-        blocks = len(weight.scales)
+    def product4(self, source: str, weight: FourBit, name: str, target: Target, output: str, bounded: bool) -> None:
+        """output = source @ weight, its codes packed two in a byte and made int8 when the file is loaded.
+
+        `bounded` is that of `product8`.
+        """
         peak = np.abs(weight.values()).max(0)
         scale = np.where(peak > 0, peak / target.largest, 1).astype(np.float32)
+        signed = self._signed(weight, name)
+        # In steps of the column's scale, whose 16 bits are more than the int8 weight keeps.
+        steps = self.half((weight.scales / scale)[:, None, :], f"{name}.steps")
+        integers = self._flat(self.node("Mul", [signed, steps], f"{name}.scaled"), weight, name)
+        integers = self.node("Round", [integers], f"{name}.rounded")
+        # The 16 bits of a step can carry a weight a little beyond the range, where it would saturate or wrap.
+        edges = [self.constant(f"{name}.{edge}", np.array(sign * target.largest, np.float32)) for edge, sign in _EDGES]
+        integers = self.node("Clip", [integers, *edges], f"{name}.within")
+        if target.unsigned:
+            middle = self.constant(f"{name}.middle", np.array(128, np.float32))
+            integers = self.node("Add", [integers, middle], f"{name}.raised")
+        kind = TensorProto.UINT8 if target.unsigned else TensorProto.INT8
+        integers = self.node("Cast", [integers], f"{name}.int8", to=kind)
+        self._integer_product(source, integers, scale, name, target, output, bounded)
+
+    def _signed(self, weight: FourBit, name: str) -> str:
+        """code - zero of the packed codes, float32 [blocks, inputs of a block, outputs]."""
+        rows, columns = weight.codes.shape
+        blocks = len(weight.scales)
         whole = blocks * weight.block
         codes = np.full((whole, columns), MIDDLE, np.uint8)
         codes[:rows] = weight.codes
@@ -123,40 +163,47 @@ class Builder:
         else:
             zeros = self.constant(f"{name}.zeros", weight.zeros[:, None, :])
             zeros = self.node("Cast", [zeros], f"{name}.zeros_wide", to=TensorProto.FLOAT)
-        signed = self.node("Sub", [wide, zeros], f"{name}.signed")
-        # In steps of the column's scale, whose 16 bits are more than the int8 weight keeps.
-        steps = self.half((weight.scales / scale)[:, None, :], f"{name}.steps")
-        scaled = self.node("Mul", [signed, steps], f"{name}.scaled")
+        return self.node("Sub", [wide, zeros], f"{name}.signed")
+
+    def _flat(self, blocked: str, weight: FourBit, name: str) -> str:
+        """[blocks, inputs of a block, outputs] as [inputs, outputs], without what filled the last block."""
+        rows, columns = weight.codes.shape
         flat = self.constant(f"{name}.flat", np.array([-1, columns], np.int64))
-        integers = self.node("Reshape", [scaled, flat], f"{name}.all")
-        if whole != rows:
+        result = self.node("Reshape", [blocked, flat], f"{name}.all")
+        if len(weight.scales) * weight.block != rows:
             limits = [
                 self.constant(f"{name}.{what}", np.array([n], np.int64)) for what, n in (("from", 0), ("to", rows))
             ]
             axis = self.constant(f"{name}.axis", np.array([0], np.int64))
-            integers = self.node("Slice", [integers, *limits, axis], f"{name}.cut")
-        integers = self.node("Round", [integers], f"{name}.rounded")
-        # The 16 bits of a step can carry a weight a little beyond the range, where it would saturate or wrap.
-        edges = [self.constant(f"{name}.{edge}", np.array(sign * target.largest, np.float32)) for edge, sign in _EDGES]
-        integers = self.node("Clip", [integers, *edges], f"{name}.within")
-        if target.unsigned:
-            middle = self.constant(f"{name}.middle", np.array(128, np.float32))
-            integers = self.node("Add", [integers, middle], f"{name}.raised")
-        kind = TensorProto.UINT8 if target.unsigned else TensorProto.INT8
-        integers = self.node("Cast", [integers], f"{name}.int8", to=kind)
-        self._integer_product(source, integers, scale, name, target, output)
+            result = self.node("Slice", [result, *limits, axis], f"{name}.cut")
+        return result
 
     def _integer_product(
-        self, source: str, integers: str, scale: Floats, name: str, target: Target, output: str
+        self, source: str, integers: str, scale: Floats, name: str, target: Target, output: str, bounded: bool
     ) -> None:
-        codes, step, zero = (self._names.fresh(f"{name}.{part}") for part in ("activations", "step", "zero"))
-        self.nodes.append(
-            helper.make_node("DynamicQuantizeLinear", [source], [codes, step, zero], f"{name}.activations.node")
-        )
+        """The codes of activations are 128 + rint(value / step), so that 0 is exact and +-127 steps are the range."""
+        zero = self.constant(f"{name}.activation_zero", np.array(128, np.uint8))
+        if bounded:
+            step = self.constant(f"{name}.step", np.array(1 / LARGEST_CODE, np.float32))
+            codes = self.node("QuantizeLinear", [source, step, zero], f"{name}.activations")
+            weight_scale = (scale / LARGEST_CODE).astype(np.float32)
+        else:
+            axis = self.constant(f"{name}.last", np.array([-1], np.int64))
+            tiny = self.constant(f"{name}.tiny", np.array(1e-20, np.float32))  # a row of zeros must not divide by 0
+            peak = self.node("ReduceMax", [self.node("Abs", [source], f"{name}.abs"), axis], f"{name}.peak")
+            peak = self.node("Max", [peak, tiny], f"{name}.some_peak")
+            largest = self.constant(f"{name}.largest", np.array(LARGEST_CODE, np.float32))
+            step = self.node("Div", [peak, largest], f"{name}.step")
+            one = self.constant(f"{name}.one", np.array(1, np.float32))
+            steps = self.node("Div", [source, step], f"{name}.in_steps")
+            codes = self.node("QuantizeLinear", [steps, one, zero], f"{name}.activations")
+            weight_scale = scale
         inputs = [codes, integers, zero]
         if target.unsigned:
             inputs.append(self.constant(f"{name}.weight_zero", np.array(128, np.uint8)))
         total = self.node("MatMulInteger", inputs, f"{name}.total")
         wide = self.node("Cast", [total], f"{name}.total_float", to=TensorProto.FLOAT)
-        factor = self.node("Mul", [step, self.constant(f"{name}.scale", scale)], f"{name}.factor")
+        if not bounded:
+            wide = self.node("Mul", [wide, step], f"{name}.of_row")
+        factor = self.constant(f"{name}.scale", weight_scale)
         self.nodes.append(helper.make_node("Mul", [wide, factor], [output], f"{name}.product"))

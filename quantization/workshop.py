@@ -24,14 +24,21 @@ from quantization import levels, sensitivity
 from quantization.calibration import CalibrationSet, gather
 from quantization.convolutions import find_ranges
 from quantization.fours import Fours, four_bits
-from quantization.levels import INT4, INT8, STATIC8
+from quantization.levels import INT4, STATIC8
 from quantization.proof import Evaluation, compare_windows
 from quantization.running import Floats64, raw_scores
 from quantization.schemes import FourBit
 from quantization.surgery import constants, graphs
 from quantization.targets import Target, target_of
 
-_QUANTIZED = ("DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "MatMulNBits")
+_QUANTIZED = (
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "DynamicQuantizeLinear",
+    "MatMulInteger",
+    "QLinearConv",
+    "MatMulNBits",
+)
 SEARCH_WINDOWS = 64
 """Calibration windows that the search for `auto` runs for each weight and scheme."""
 
@@ -114,14 +121,13 @@ class Workshop:
             plan, report = decision.plan, decision.table()
         else:
             plan = levels.plan_of(level, self.weights)
-        whole = bool({INT8, INT4, STATIC8} & set(plan.values()))
+        whole = levels.integer_products(plan)
         contract = replace(
             self.contract,
             form=self.form,
             level=level,
             target=target_name,
             int8_bits=target.int8_bits if whole else 0,
-            independent=not {INT8, INT4} & set(plan.values()),
         )
         model = self._build(plan, target)
         comparison, data = self._compare(model, contract)
