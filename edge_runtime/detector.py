@@ -92,7 +92,10 @@ class Detector:
         self.hop_samples = self._checked_hop(hop_seconds)
 
     def _checked_hop(self, seconds: float) -> int:
-        samples = _hop_samples(seconds, self.sample_rate, self.network.contract.hop_multiple)
+        multiple = self.network.contract.hop_multiple
+        samples = _hop_samples(seconds, self.sample_rate, multiple)
+        if samples > self.window_samples and seconds * self.sample_rate <= self.window_samples + 0.5:
+            samples = self.window_samples // multiple * multiple  # the window is no multiple: not beyond it
         if samples > self.window_samples:
             raise UsageError(
                 f"a hop of {seconds:g} s leaves sound unheard between windows of "

@@ -32,6 +32,18 @@ TINY = replace(
     gru_layers=2,
     fc_nodes=8,
 )
+TINY_PUBLIC = replace(
+    VARIANTS["asvspoof5"],
+    window_samples=16000,
+    kernel=65,
+    filters=6,
+    channels=(6, 8, 8, 8),
+    gru_nodes=8,
+    gru_layers=2,
+    fc_nodes=8,
+    pool=9,
+)
+"""Like the public networks: its first block depends on nothing of the window as a whole, so that windows share it."""
 
 
 def random_model(config: Config, seed: int = 0) -> RawNet2:
@@ -57,20 +69,32 @@ def tiny_model() -> RawNet2:
 
 
 @pytest.fixture(scope="session")
-def exported(tiny_model: RawNet2, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Gives the ONNX file of a form, exported once. Its score is twice the logits' difference, plus 0.25."""
+def public_model() -> RawNet2:
+    """The same for the `shared` form, which `edge` cannot have: 1 s windows, 6 filters, pool 9."""
+    return random_model(TINY_PUBLIC, seed=1)
+
+
+@pytest.fixture(scope="session")
+def exported(
+    tiny_model: RawNet2, public_model: RawNet2, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """Gives the ONNX file of a form, exported once. Its score is twice the logits' difference, plus 0.25.
+
+    `shared` comes from `public_model`, and so does `public`, which has the form `streaming`; others from `tiny_model`.
+    """
     folder = tmp_path_factory.mktemp("models")
 
     def path(form: str) -> Path:
         file = folder / f"{form}.onnx"
         if not file.exists():
+            model = public_model if form in ("shared", "public") else tiny_model
             contract = Contract(
-                form=form,
-                variant="edge",
+                form="streaming" if form == "public" else form,
+                variant=model.config.variant,
                 sample_rate=TINY.sample_rate,
                 window_samples=TINY.window_samples,
-                pool=TINY.pool,
-                filters=tiny_model.filters.numpy(),
+                pool=model.config.pool,
+                filters=model.filters.numpy(),
                 calibrated=True,
                 scale=2.0,
                 offset=0.25,
@@ -78,16 +102,22 @@ def exported(tiny_model: RawNet2, tmp_path_factory: pytest.TempPathFactory) -> C
                 threshold_bonafide=0.5,
                 name="tiny",
             )
-            onnx.save(graph.build(tiny_model, contract), str(file))
+            onnx.save(graph.build(model, contract), str(file))
         return file
 
     return path
 
 
-@pytest.fixture(scope="session", params=["streaming", "waveform"])
+@pytest.fixture(scope="session", params=["streaming", "waveform", "shared"])
 def network(request: pytest.FixtureRequest, exported: Callable[[str], Path]) -> Network:
-    """The tiny model opened by the runtime, in either form."""
+    """A tiny model opened by the runtime, in each form."""
     return Network.load(exported(request.param))
+
+
+@pytest.fixture(scope="session")
+def original(network: Network, tiny_model: RawNet2, public_model: RawNet2) -> RawNet2:
+    """The PyTorch network that `network` was exported from."""
+    return public_model if network.contract.form == "shared" else tiny_model
 
 
 def voice(seconds: float, seed: int = 0, rate: int = 16000) -> NDArray[np.float32]:

@@ -60,9 +60,7 @@ def test_single_samples_give_the_same_windows_as_one_block(network: Network) -> 
 
 
 @pytest.mark.parametrize("hop_seconds", [0.1, 0.5, 0.777])
-def test_streaming_equals_offline_scoring_and_pytorch(
-    network: Network, tiny_model: RawNet2, hop_seconds: float
-) -> None:
+def test_streaming_equals_offline_scoring_and_pytorch(network: Network, original: RawNet2, hop_seconds: float) -> None:
     detector = Detector(network, hop_seconds=hop_seconds, threshold=0.0)
     sound = voice(4.3, seed=5)
     windows = score_all(detector, sound, list(range(0, sound.size, 700)))
@@ -72,11 +70,11 @@ def test_streaming_equals_offline_scoring_and_pytorch(
     for found in windows:
         start, end = round(found.start * RATE), round(found.end * RATE)
         samples = sound[start:end]
-        inputs = bank.whole(samples) if contract.form == "streaming" else samples
+        inputs = bank.whole(samples) if contract.form != "waveform" else samples
         offline = float(contract.llr(network.logits(inputs[None]))[0])
         assert found.score == pytest.approx(offline, abs=1e-5), f"window at {found.start} s"
         with torch.no_grad():
-            logits = tiny_model(torch.from_numpy(samples)[None]).numpy()
+            logits = original(torch.from_numpy(samples)[None]).numpy()
         difference = np.abs(network.logits(inputs[None]) - logits).max()
         assert difference <= 1e-4, f"window at {found.start} s: PyTorch differs by {difference}"
         assert found.score == pytest.approx(float(contract.llr(logits)[0]), abs=1e-3)
@@ -219,7 +217,7 @@ def test_impossible_options_are_refused(network: Network, options: dict[str, flo
         Detector(network, **options)
 
 
-def test_another_window_length_scores_like_pytorch(network: Network, tiny_model: RawNet2) -> None:
+def test_another_window_length_scores_like_pytorch(network: Network, original: RawNet2) -> None:
     detector = Detector(network, window_seconds=1.5)
     sound = voice(3)
     windows = score_all(detector, sound)
@@ -227,7 +225,7 @@ def test_another_window_length_scores_like_pytorch(network: Network, tiny_model:
     for found in windows:
         samples = torch.from_numpy(sound[round(found.start * RATE) : round(found.end * RATE)])
         with torch.no_grad():
-            expected = float(network.contract.llr(tiny_model(samples[None]).numpy())[0])
+            expected = float(network.contract.llr(original(samples[None]).numpy())[0])
         assert found.score == pytest.approx(expected, abs=1e-3)
 
 
