@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -18,12 +19,13 @@ from edge_runtime import __version__
 from edge_runtime.capture.bounded import anything_abandoned
 from edge_runtime.errors import SPOOF_FOUND, EdgeDetectError, InputError, UsageError
 from edge_runtime.report.output import Output, ReaderGone, printable
-from edge_runtime.settings import Settings, flag, option_of
+from edge_runtime.settings import AUTO, Option, Settings, flag, option_of
 
 if TYPE_CHECKING:
     from edge_runtime.capture.block import Block
     from edge_runtime.capture.pcm import RawFormat
     from edge_runtime.detector import Detector
+    from edge_runtime.governor import Governor
     from edge_runtime.report import Report
 
 # NumPy and ONNX Runtime are imported only when there is sound to score: on a small board they take seconds,
@@ -135,13 +137,25 @@ def parser() -> argparse.ArgumentParser:
         if option.kind is bool:
             declared["action"] = argparse.BooleanOptionalAction if option.negatable else "store_true"
         else:
-            declared["type"] = option.kind
+            declared["type"] = _reader(option)
             declared["metavar"] = option.metavar or option.unit.upper() or "N"
             if option.many:
                 declared |= {"action": "extend", "nargs": "+"}
         groups[option.group].add_argument(flag(field.name), **declared)
     made.add_argument("--version", action="version", version=f"edge-detect {__version__}")
     return made
+
+
+def _reader(option: Option) -> Callable[[str], Any]:
+    """What makes a value of the text that was given; argparse puts its name into the error."""
+    if not option.words:
+        return option.kind
+
+    def read(text: str) -> Any:
+        return text if text in option.words else option.kind(text)
+
+    read.__name__ = f"{option.kind.__name__} (or {' or '.join(option.words)})"
+    return read
 
 
 def _parse(argv: Sequence[str] | None) -> Settings:
@@ -176,9 +190,10 @@ def _list_devices(settings: Settings) -> int:
 def _score(settings: Settings, stop: _Stop) -> int:
     from edge_runtime.detector import Detector
 
+    auto = settings.hop == AUTO
     detector = Detector(
         settings.model,
-        hop_seconds=settings.hop,
+        hop_seconds=0.5 if auto else float(settings.hop),
         window_seconds=settings.window,
         threshold=settings.threshold,
     )
@@ -186,6 +201,8 @@ def _score(settings: Settings, stop: _Stop) -> int:
         _note("this model is not calibrated: its scores have an order and no scale, so its verdicts mean little")
     for note in detector.network.notes:
         _note(note)
+    if auto:
+        _find_hop(detector)
     if settings.device is not None:
         return _score_device(settings, settings.device, detector, stop)
     code = 0
@@ -198,13 +215,32 @@ def _score(settings: Settings, stop: _Stop) -> int:
     return code
 
 
+def _find_hop(detector: Detector) -> None:
+    """Sets the shortest hop that this machine sustains, and says so."""
+    from edge_runtime.governor import COMFORTABLE, shortest_sustained
+
+    found = shortest_sustained(detector, time.perf_counter)
+    detector.set_hop(found.hop_seconds)
+    text = f"a verdict every {detector.hop_seconds:.3g} s, which takes {found.load:.0%} of a core"
+    if found.load > COMFORTABLE:
+        text += "; that is the widest hop there is, and more than this machine should be asked for"
+    _note(text)
+
+
 def _score_device(settings: Settings, name: str, detector: Detector, stop: _Stop) -> int:
     from edge_runtime.capture.microphone import Microphone
+    from edge_runtime.governor import SHORTEST_SECONDS, Governor
 
+    # With auto the hop found at the start may have been measured in a bad moment: the governor may go below it.
+    auto = settings.hop == AUTO
+    window_seconds = detector.window_samples / detector.sample_rate
+    shortest = min(SHORTEST_SECONDS if auto else detector.hop_seconds, window_seconds)
+    governor = Governor(shortest, window_seconds, detector.hop_seconds)
     with Microphone(name, detector.sample_rate) as microphone:
         title = f"{microphone.device.name}, {microphone.native_rate} Hz, {microphone.channels} ch; Ctrl-C ends"
         # The microphone itself ends when asked to, after what it had already heard.
-        return _run(settings, microphone.blocks(stop), detector, _report(settings, title, {}), lambda: False)
+        report = _report(settings, title, {})
+        return _run(settings, microphone.blocks(stop), detector, report, lambda: False, governor)
 
 
 def _score_file(settings: Settings, path: str, detector: Detector, stop: _Stop) -> int:
@@ -213,24 +249,32 @@ def _score_file(settings: Settings, path: str, detector: Detector, stop: _Stop) 
     raw = _raw_format(settings)
     several = len(settings.file) > 1
     report = _report(settings, path, {"file": path} if several else {}, length_seconds(path, raw))
-    return _run(settings, _file_blocks(path, raw, detector.sample_rate), detector, report, stop)
+    return _run(settings, _file_blocks(path, raw, detector), detector, report, stop)
 
 
-def _file_blocks(path: str, raw: RawFormat | None, rate: int) -> Iterator[Block]:
+def _file_blocks(path: str, raw: RawFormat | None, detector: Detector) -> Iterator[Block]:
     from edge_runtime.capture.block import Block
     from edge_runtime.capture.file import read_blocks
 
-    for samples in read_blocks(path, raw, rate):
+    # Several full batches: what is left over at a block's end goes through the network in a smaller one.
+    for samples in read_blocks(path, raw, detector.sample_rate, 4 * detector.batch_seconds):
         yield Block(samples)
 
 
 def _run(
-    settings: Settings, source: Iterator[Block], detector: Detector, report: Report, stop: Callable[[], bool]
+    settings: Settings,
+    source: Iterator[Block],
+    detector: Detector,
+    report: Report,
+    stop: Callable[[], bool],
+    governor: Governor | None = None,
 ) -> int:
     from edge_runtime.decision.verdict import Verdict
     from edge_runtime.listen import run
 
-    summary, trouble = run(source, detector, report, duration_seconds=settings.duration, stopped=stop)
+    summary, trouble = run(
+        source, detector, report, duration_seconds=settings.duration, stopped=stop, governor=governor
+    )
     if trouble is not None:
         _complain(trouble)
         return trouble.exit_code

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.capture.block import Block, Losses
+from edge_runtime.capture.block import HOP, Block, Event, Losses
 from edge_runtime.decision.verdict import Summarizer, Summary, Verdict, Window
 from edge_runtime.detector import Detector
 from edge_runtime.errors import InputError
+from edge_runtime.governor import Governor
+from edge_runtime.pace import Pace
 from edge_runtime.report import Report
 
 
@@ -23,11 +26,15 @@ def run(
     *,
     duration_seconds: float | None = None,
     stopped: Callable[[], bool] = lambda: False,
+    governor: Governor | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> tuple[Summary, InputError | None]:
     """Scores and reports all that `source` gives, until it ends, breaks off, `stopped()` or the time is over.
 
     Every way leads to the same end: the last windows, then the summary. Gives the summary and what broke the
     sound off, if something did; InputError does not come out as an exception, as the sound before it counts.
+
+    A `governor` is for sources that do not wait: it sets the hop by what scoring costs, in seconds of `clock`.
     """
     detector.reset()
     summarizer = Summarizer(detector.thresholds)
@@ -49,8 +56,15 @@ def run(
             samples = block.samples[: int(min(len(block.samples), limit - heard))]
             heard += len(samples)
             if len(samples):
+                began = clock()
                 report.level(heard / detector.sample_rate, *_levels(samples))
                 take(detector.push(samples))
+                seconds = len(samples) / detector.sample_rate
+                change = governor.heard(seconds, clock() - began, block.waiting_seconds) if governor else None
+                if change:
+                    detector.set_hop(change.hop_seconds)
+                    event = Event(HOP, seconds=detector.hop_seconds, reason=change.reason)
+                    report.event(heard / detector.sample_rate, event)
             if heard >= limit or stopped():
                 break
     except InputError as reason:
@@ -59,7 +73,8 @@ def run(
     summary = summarizer.summary()
     if trouble is not None and not heard:
         summary = dataclasses.replace(summary, verdict=Verdict.UNSURE)  # not silent: nothing was heard at all
-    report.summary(summary, losses, str(trouble) if trouble else None)
+    pace = governor.pace if governor else Pace(detector.hop_seconds, widest_hop_seconds=detector.hop_seconds)
+    report.summary(summary, losses, pace, str(trouble) if trouble else None)
     return summary, trouble
 
 

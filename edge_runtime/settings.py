@@ -29,12 +29,14 @@ class Option:
     many: bool = False
     negatable: bool = False
     metavar: str = ""
+    words: tuple[str, ...] = ()  # allowed in the place of a number
 
 
 def _option(default: Any, **declared: Any) -> Any:
     return dataclasses.field(default=default, metadata={"option": Option(**declared)})
 
 
+AUTO = "auto"
 _SOURCE = "what to listen to (one of them)"
 _RAW = "raw sound (with --file)"
 _OUTPUT = "what to print"
@@ -84,13 +86,15 @@ class Settings:
         high=60,
         help="sound in one verdict (default: the model's)",
     )
-    hop: float = _option(
+    hop: float | str = _option(
         0.5,
         kind=float,
         unit="seconds",
         low=0.01,
         high=3600,
-        help="from one verdict to the next (default 0.5)",
+        words=(AUTO,),
+        help="from one verdict to the next (default 0.5), or auto: the shortest, from 0.1 s on, that this machine "
+        "sustains; with --device it widens while the machine cannot keep up",
     )
     threshold: float | None = _option(
         None,
@@ -147,7 +151,7 @@ def flag(name: str) -> str:
 
 
 def _check(name: str, option: Option, value: Any) -> None:
-    if value is None or option.kind in (bool,):
+    if value is None or option.kind in (bool,) or value in option.words:
         return
     if option.choices and value not in option.choices:
         raise UsageError(f"{flag(name)} is one of {', '.join(option.choices)}, not {value!r}")

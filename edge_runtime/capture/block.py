@@ -11,17 +11,20 @@ OVERFLOW = "overflow"
 """The sound card's driver said that input was lost (`count` times)."""
 DROPPED = "dropped"
 """The analysis was slower than real time and `seconds` of sound had to be thrown away."""
+HOP = "hop"
+"""From now on windows come every `seconds`: the box is too slow for more, or it is fast enough again (`reason`)."""
 LOST = "lost"
 """`seconds` of sound never arrived, although nobody said so: the clock went on and the frames did not."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that went wrong with the sound without ending it."""
+    """Something that happened to the sound, or to how it is scored, without ending it."""
 
-    kind: str  # OVERFLOW, DROPPED or LOST
+    kind: str  # OVERFLOW, DROPPED, LOST or HOP
     count: int = 0
     seconds: float = 0.0
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,3 +53,4 @@ class Block:
 
     samples: NDArray[np.float32]
     events: tuple[Event, ...] = field(default=())
+    waiting_seconds: float = 0.0  # sound that has come in behind this block already

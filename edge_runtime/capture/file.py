@@ -20,6 +20,7 @@ from edge_runtime.errors import InputError
 
 STDIN = "-"
 _BLOCK_SECONDS = 0.25
+_LONGEST_BLOCK_SECONDS = 16.0
 _LARGEST_BLOCK = 1 << 20  # samples of all channels
 _PIPE_BYTES = 1 << 16
 _PIPE_PATIENCE_SECONDS = 0.2
@@ -36,17 +37,20 @@ class _Forward(soundfile.SoundFile):  # type: ignore[misc, unused-ignore]
         return False
 
 
-def read_blocks(path: str, raw: RawFormat | None, target_rate: int) -> Iterator[Samples]:
+def read_blocks(
+    path: str, raw: RawFormat | None, target_rate: int, block_seconds: float = _BLOCK_SECONDS
+) -> Iterator[Samples]:
     """Mono float32 blocks [n] at `target_rate` Hz: the mean of the channels, resampled.
 
     `path` is a file's name, or `-` for standard input. With `raw` the bytes are headerless sound. A file is
     read by libsndfile, in any format that it knows; a pipe must hold a WAV, and its blocks come as the sound
-    comes, with an empty block after each moment in which nothing did.
+    comes, with an empty block after each moment in which nothing did. `block_seconds` is for files only, where
+    nobody waits for the first block: from 0.25 to 16 s.
 
     Raises InputError when the sound cannot be had; when it breaks off in the middle, all before comes first.
     An input that opens well but holds no sound at all is an error too.
     """
-    frames = _open(path, raw)
+    frames = _open(path, raw, min(max(block_seconds, _BLOCK_SECONDS), _LONGEST_BLOCK_SECONDS))
     resampler: Resampler | None = None
     heard = False
     trouble: InputError | None = None
@@ -99,7 +103,7 @@ def _called(path: str) -> str:
     return "standard input" if path == STDIN else path
 
 
-def _open(path: str, raw: RawFormat | None) -> Iterator[tuple[int, Samples]]:
+def _open(path: str, raw: RawFormat | None, block_seconds: float) -> Iterator[tuple[int, Samples]]:
     """Blocks with their rate, float32 [n, channels]. Raises InputError without the path's name in it."""
     try:
         if path == STDIN and sys.stdin is None:  # file 0 may be anything then
@@ -108,7 +112,7 @@ def _open(path: str, raw: RawFormat | None) -> Iterator[tuple[int, Samples]]:
         if stat.S_ISDIR(status.st_mode):
             raise InputError("is a directory, not a sound file")
         if raw is None and stat.S_ISREG(status.st_mode):
-            yield from _read_file(path)
+            yield from _read_file(path, block_seconds)
         elif path == STDIN:
             if os.isatty(0):
                 raise InputError("is a terminal: pipe sound into it, as in `arecord -f S16_LE | edge-detect --file -`")
@@ -123,7 +127,7 @@ def _open(path: str, raw: RawFormat | None) -> Iterator[tuple[int, Samples]]:
         raise InputError(getattr(reason, "strerror", None) or str(reason)) from None
 
 
-def _read_file(path: str) -> Iterator[tuple[int, Samples]]:
+def _read_file(path: str, block_seconds: float) -> Iterator[tuple[int, Samples]]:
     source: str | int = 0 if path == STDIN else path
     with open(0 if path == STDIN else path, "rb", buffering=0, closefd=path != STDIN) as raw_file:
         header = os.pread(raw_file.fileno(), _HEADER_BYTES, 0)
@@ -138,7 +142,7 @@ def _read_file(path: str) -> Iterator[tuple[int, Samples]]:
             "libsndfile cannot read it: either it is no sound file or of a format that needs converting first"
         ) from None
     with sound:
-        step = max(1, min(int(sound.samplerate * _BLOCK_SECONDS), _LARGEST_BLOCK // sound.channels))
+        step = max(1, min(int(sound.samplerate * block_seconds), _LARGEST_BLOCK // sound.channels))
         done = 0
         while step:
             try:

@@ -112,7 +112,8 @@ class Microphone:
             events.append(Event(DROPPED, seconds=dropped / self.native_rate))
         if lost:
             events.append(Event(LOST, seconds=lost))
-        return Block(self._resampler.push(mix(frames)), tuple(events))
+        waiting_seconds = self._ring.held / self.native_rate
+        return Block(self._resampler.push(mix(frames)), tuple(events), waiting_seconds)
 
     def _open(self) -> None:
         try:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from edge_runtime.capture.block import Event, Losses
 from edge_runtime.decision.verdict import Summary, Window
+from edge_runtime.pace import Pace
 
 
 class Report(Protocol):
@@ -18,7 +19,7 @@ class Report(Protocol):
         """A verdict."""
 
     def event(self, at_seconds: float, event: Event) -> None:
-        """Something was lost at `at_seconds` from the start."""
+        """Something was lost, or the hop changed, at `at_seconds` from the start."""
 
-    def summary(self, summary: Summary, losses: Losses, error: str | None) -> None:
+    def summary(self, summary: Summary, losses: Losses, pace: Pace, error: str | None) -> None:
         """The end; `error` says what broke the sound off, if something did."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from edge_runtime.capture.block import Event, Losses
 from edge_runtime.decision.verdict import Summary, Window
+from edge_runtime.pace import Pace
 from edge_runtime.report.output import Output
 
 
@@ -45,9 +46,11 @@ class JsonLines:
         """A line `event`."""
         line = {"type": "event", **self._about, "event": event.kind, "at": at_seconds}
         line |= {"count": event.count} if event.count else {"seconds": event.seconds}
+        if event.reason:
+            line["reason"] = event.reason
         self._line(line)
 
-    def summary(self, summary: Summary, losses: Losses, error: str | None) -> None:
+    def summary(self, summary: Summary, losses: Losses, pace: Pace, error: str | None) -> None:
         """A line `summary`."""
         line = {
             "type": "summary",
@@ -63,6 +66,10 @@ class JsonLines:
             "overflows": losses.overflows,
             "dropped_seconds": losses.dropped_seconds,
             "lost_seconds": losses.lost_seconds,
+            "hop_seconds": pace.hop_seconds,
+            "hop_changes": pace.hop_changes,
+            "widest_hop_seconds": pace.widest_hop_seconds,
+            "coarse_seconds": pace.coarse_seconds,
         }
         if error:
             line["error"] = error

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from edge_runtime.capture.block import DROPPED, OVERFLOW, Event, Losses
+from edge_runtime.capture.block import DROPPED, HOP, OVERFLOW, Event, Losses
 from edge_runtime.decision.verdict import Summary, Verdict, Window
+from edge_runtime.pace import SLOW, Pace
 from edge_runtime.report.output import Output, printable
 
 _REDRAW_SECONDS = 0.1
@@ -68,16 +69,19 @@ class Terminal:
             self._draw()
 
     def event(self, at_seconds: float, event: Event) -> None:
-        """Says what was lost."""
+        """Says what was lost, or how often is scored from now on."""
         if event.kind == OVERFLOW:
             text = f"the sound card lost input ({event.count} overflow{'s' if event.count > 1 else ''})"
         elif event.kind == DROPPED:
             text = f"the analysis is too slow: {event.seconds:.1f} s of sound skipped"
+        elif event.kind == HOP:
+            why = "the box is too slow for more" if event.reason == SLOW else "the box keeps up again"
+            text = f"from now on a verdict every {event.seconds:.2g} s: {why}"
         else:
             text = f"{event.seconds:.1f} s of sound never arrived"
         self._history(f"{clock(at_seconds)}  {text}")
 
-    def summary(self, summary: Summary, losses: Losses, error: str | None) -> None:
+    def summary(self, summary: Summary, losses: Losses, pace: Pace, error: str | None) -> None:
         """The verdict on the whole, and when the sound was called synthetic."""
         if error and not summary.seconds:
             self._output.write(self._wipe())
@@ -101,6 +105,11 @@ class Terminal:
             lines.append(
                 f"Lost: {losses.overflows} overflows, {losses.dropped_seconds:.1f} s skipped, "
                 f"{losses.lost_seconds:.1f} s never arrived"
+            )
+        if pace.hop_changes:
+            lines.append(
+                f"Hop: changed {pace.hop_changes} times, at most {pace.widest_hop_seconds:.2g} s; "
+                f"{pace.coarse_seconds:.1f} s of sound were scored less often than every {pace.hop_seconds:.2g} s"
             )
         if error:
             lines.append("The sound broke off before its end; this is what was heard until then.")

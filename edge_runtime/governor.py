@@ -1,0 +1,159 @@
+"""How often to score: the hop widens when the box cannot keep up and narrows again when it can."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.detector import Detector
+from edge_runtime.pace import RECOVERED, SLOW, Change, Pace
+
+SHORTEST_SECONDS = 0.1
+"""The shortest hop that `--hop auto` takes: verdicts that come faster than syllables tell nothing new."""
+STEP = 1.5
+"""From one hop to the next wider one: load falls by a third, and five steps lead from 0.5 s to a window of 4 s."""
+TOO_MUCH = 0.85
+"""Share of its time that the box may spend on scoring: above it the next hiccup leaves it behind for good."""
+COMFORTABLE = 0.5
+"""Share of its time that it should spend at most: what `--hop auto` looks for, and what a narrower hop may cost."""
+BEHIND_SECONDS = 2.0
+"""Sound that may wait for the box. A card delivers in bursts of up to half a second; the ring holds 20 s."""
+LOOK_SECONDS = 2.0
+"""Sound heard between two looks at the load: several windows, so that one slow one does not decide."""
+LOOK_BUSY_SECONDS = 1.0
+"""A look comes earlier when so much time was spent: a very slow box must not fill the ring before the first one."""
+PATIENCE_SECONDS = 10.0
+"""Sound for which a narrower hop must look affordable. It doubles when a narrowing had to be taken back at once."""
+LONGEST_PATIENCE_SECONDS = 600.0
+
+
+class Governor:
+    """Decides on the hop from what scoring costs. It sees no clock and no sound: both are told, as lengths of time.
+
+    Load is the wall time spent on some sound over that sound's length, so that other programs and a throttled
+    processor count. It is taken to fall as the hop grows; that a part of it does not, the next look finds out. The hop
+    is never wider than the window, so all sound stays covered; a box that is too slow even then loses sound in the
+    ring in front of it, which is reported there.
+    """
+
+    def __init__(self, shortest_seconds: float, longest_seconds: float, start_seconds: float | None = None) -> None:
+        """Hops go from `shortest_seconds` to `longest_seconds`, the window; `start_seconds` None is the shortest."""
+        self._ladder = ladder(shortest_seconds, longest_seconds)
+        start = shortest_seconds if start_seconds is None else start_seconds
+        self._step = min(range(len(self._ladder)), key=lambda step: abs(self._ladder[step] - start))
+        self._start = self._step
+        self.pace = Pace(self.hop_seconds, widest_hop_seconds=self.hop_seconds)
+        self._sound = self._busy = 0.0  # since the last look
+        self._calm = 0.0  # sound for which a narrower hop has looked affordable
+        self._patience = PATIENCE_SECONDS
+        self._since_narrowing = LONGEST_PATIENCE_SECONDS
+
+    @property
+    def hop_seconds(self) -> float:
+        """The hop decided on."""
+        return self._ladder[self._step]
+
+    def heard(self, sound_seconds: float, busy_seconds: float, waiting_seconds: float) -> Change | None:
+        """Takes in what scoring some sound cost, and how much more was waiting then. Gives a new hop, or None."""
+        if self._step > self._start:
+            self.pace = dataclasses.replace(self.pace, coarse_seconds=self.pace.coarse_seconds + sound_seconds)
+        self._sound += sound_seconds
+        self._busy += busy_seconds
+        self._since_narrowing += sound_seconds
+        if self._sound <= 0 or (self._sound < LOOK_SECONDS and self._busy < LOOK_BUSY_SECONDS):
+            return None
+        sound, load = self._sound, self._busy / self._sound
+        self._sound = self._busy = 0.0
+        if load > TOO_MUCH or (waiting_seconds > BEHIND_SECONDS and load > COMFORTABLE):
+            return self._widen(load)
+        return self._consider_narrower(load, sound, waiting_seconds)
+
+    def _widen(self, load: float) -> Change | None:
+        self._calm = 0.0
+        if self._since_narrowing < PATIENCE_SECONDS:
+            self._patience = min(2 * self._patience, LONGEST_PATIENCE_SECONDS)
+        if self._step == len(self._ladder) - 1:
+            return None
+        wanted = self.hop_seconds * load / COMFORTABLE
+        first = self._step + 1
+        step = next((s for s in range(first, len(self._ladder)) if self._ladder[s] >= wanted), len(self._ladder) - 1)
+        return self._change(step, SLOW)
+
+    def _consider_narrower(self, load: float, sound_seconds: float, waiting_seconds: float) -> Change | None:
+        if self._since_narrowing > LONGEST_PATIENCE_SECONDS:
+            self._patience = PATIENCE_SECONDS
+        if self._step == 0:
+            return None
+        expected = load * self.hop_seconds / self._ladder[self._step - 1]
+        if expected > COMFORTABLE or waiting_seconds > BEHIND_SECONDS:
+            self._calm = 0.0
+            return None
+        self._calm += sound_seconds
+        if self._calm < self._patience:
+            return None
+        self._calm = self._since_narrowing = 0.0
+        return self._change(self._step - 1, RECOVERED)
+
+    def _change(self, step: int, reason: str) -> Change:
+        self._step = step
+        widest = max(self.pace.widest_hop_seconds, self.hop_seconds)
+        self.pace = dataclasses.replace(self.pace, hop_changes=self.pace.hop_changes + 1, widest_hop_seconds=widest)
+        return Change(self.hop_seconds, reason)
+
+
+def ladder(shortest_seconds: float, longest_seconds: float) -> list[float]:
+    """The hops between the two, each STEP times the one before; both ends belong to it."""
+    steps = [shortest_seconds]
+    while steps[-1] * STEP**1.5 < longest_seconds:  # the last step is no smaller than half a common one
+        steps.append(steps[-1] * STEP)
+    return [*steps, longest_seconds] if longest_seconds > shortest_seconds else steps
+
+
+@dataclass(frozen=True)
+class Sustained:
+    """A hop that the box sustains, and the share of its time that scoring then takes."""
+
+    hop_seconds: float
+    load: float
+
+
+def shortest_sustained(detector: Detector, clock: Callable[[], float], rounds: int = 5) -> Sustained:
+    """The shortest hop of the ladder at which scoring takes at most COMFORTABLE of the time; the window at worst.
+
+    `detector` is fed something loud for a window and some hops, and reset; `clock` gives seconds. Raises ModelError
+    when the model fails.
+    """
+    window_seconds = detector.window_samples / detector.sample_rate
+    sound = _hiss(detector.window_samples)
+    detector.reset()
+    detector.push(sound)
+    try:
+        for hop_seconds in ladder(min(SHORTEST_SECONDS, window_seconds), window_seconds):
+            detector.set_hop(hop_seconds)
+            load = _load(detector, sound[: detector.hop_samples], clock, rounds)
+            if load <= COMFORTABLE:
+                break
+        return Sustained(hop_seconds, load)
+    finally:
+        detector.reset()
+
+
+def _load(detector: Detector, block: NDArray[np.float32], clock: Callable[[], float], rounds: int) -> float:
+    detector.push(block)
+    seconds = []
+    for _ in range(rounds):
+        began = clock()
+        detector.push(block)
+        seconds.append(clock() - began)
+    return statistics.median(seconds) / detector.hop_seconds
+
+
+def _hiss(samples: int) -> NDArray[np.float32]:
+    """Noise at -20 dBFS, float32 [samples]: the network takes the same time for all that is not silent."""
+    noise = np.random.default_rng(0).standard_normal(samples, np.float32)
+    return (0.1 * noise).astype(np.float32)
