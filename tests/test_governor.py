@@ -1,0 +1,141 @@
+"""The governor: sound is covered and none is dropped while any hop can be sustained, and the hop comes back."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_runtime import Detector
+from edge_runtime.governor import COMFORTABLE, LONGEST_PATIENCE_SECONDS, STEP, Governor, ladder, shortest_sustained
+from edge_runtime.model.network import Network
+from edge_runtime.pace import RECOVERED, SLOW
+
+WINDOW = 4.0
+RING_SECONDS = 20.0
+BLOCK_SECONDS = 0.5
+hops = st.floats(0.1, WINDOW)
+
+
+@dataclass
+class Box:
+    """A box that hears in real time: its clock, what waits in its ring, and what it lost."""
+
+    governor: Governor
+    cost: Callable[[float], float]  # seconds for a window, at a time
+    per_second: float = 0.01  # seconds for a second of sound, whatever the hop
+    now: float = 0.0
+    heard: float = 0.0
+    dropped: float = 0.0
+    most_waiting: float = 0.0
+    next_window: float = WINDOW
+
+    def run(self, until: float) -> list[tuple[float, float]]:
+        """Listens up to a time; gives when the hop changed and to what."""
+        changes = []
+        while self.now < until:
+            waiting = self.now - self.heard - self.dropped
+            lost = max(0.0, waiting - RING_SECONDS)
+            self.dropped, waiting = self.dropped + lost, waiting - lost
+            self.most_waiting = max(self.most_waiting, waiting)
+            if waiting < 0.1:
+                self.now += 0.1
+                continue
+            sound = min(waiting, BLOCK_SECONDS)
+            self.heard += sound
+            busy = self.per_second * sound
+            while self.next_window <= self.heard:
+                busy += self.cost(self.now)
+                self.next_window += self.governor.hop_seconds
+            self.now += busy
+            change = self.governor.heard(sound, busy, waiting - sound)
+            if change:
+                assert change.hop_seconds == self.governor.hop_seconds
+                changes.append((self.now, change.hop_seconds))
+        return changes
+
+
+@given(shortest=hops, costs=st.lists(st.floats(0, 3), min_size=1, max_size=8), spell=st.floats(1, 60))
+def test_the_hop_stays_between_the_one_asked_for_and_the_window(
+    shortest: float, costs: list[float], spell: float
+) -> None:
+    box = Box(Governor(shortest, WINDOW), lambda now: costs[int(now / spell) % len(costs)])
+    changes = box.run(400)
+    assert all(shortest <= hop <= WINDOW for _, hop in changes)
+    pace = box.governor.pace
+    assert (pace.hop_seconds, pace.hop_changes) == (shortest, len(changes))
+    assert pace.widest_hop_seconds == max([shortest, *(hop for _, hop in changes)])
+
+
+@given(shortest=hops, costs=st.lists(st.floats(0, 0.4), min_size=1, max_size=8), spell=st.floats(1, 60))
+def test_a_box_that_sustains_some_hop_drops_nothing(shortest: float, costs: list[float], spell: float) -> None:
+    """0.4 s a window is 10 % of a box's time at the widest hop, and four times all of it at 0.1 s."""
+    box = Box(Governor(shortest, WINDOW), lambda now: costs[int(now / spell) % len(costs)])
+    box.run(400)
+    assert box.dropped == 0 and box.most_waiting < RING_SECONDS / 2
+
+
+@given(shortest=hops, cost=st.floats(0.2, 0.8), minutes=st.floats(0.2, 5))
+def test_when_a_load_ends_the_hop_is_soon_the_one_asked_for_again(shortest: float, cost: float, minutes: float) -> None:
+    box = Box(Governor(shortest, WINDOW), lambda now: cost if now < 60 * minutes else 0.004)
+    box.run(60 * minutes)
+    box.run(box.now + 400)
+    assert box.governor.hop_seconds == shortest
+
+
+@given(shortest=hops, share=st.floats(0, 0.4))
+def test_a_box_that_keeps_up_never_changes_the_hop(shortest: float, share: float) -> None:
+    box = Box(Governor(shortest, WINDOW), lambda now: share * shortest)
+    assert box.run(600) == []
+    assert box.governor.pace.coarse_seconds == 0
+
+
+@given(shortest=hops, cost=st.floats(0.01, 1.5))
+def test_under_a_steady_load_the_hop_settles(shortest: float, cost: float) -> None:
+    changes = Box(Governor(shortest, WINDOW), lambda now: cost).run(3600)
+    assert len(changes) <= 24
+    late = [hop for now, hop in changes if now > 1800]
+    assert len(late) <= 2 * 1800 / LONGEST_PATIENCE_SECONDS + 1
+
+
+def test_a_moment_of_silence_from_the_box_is_caught_up_without_a_wider_hop() -> None:
+    """Five seconds stopped (a laptop's lid, a signal): much waits, but what waits is cheap to score."""
+    box = Box(Governor(0.5, WINDOW), lambda now: 0.01)
+    box.run(30)
+    box.now += 5
+    assert box.run(60) == [] and box.dropped == 0
+
+
+def test_reasons_and_counters_tell_what_happened() -> None:
+    governor = Governor(0.5, WINDOW)
+    wide = governor.heard(2.0, 3.0, 1.0)
+    assert wide and (wide.reason, wide.hop_seconds) == (SLOW, pytest.approx(0.5 * STEP**3))
+    narrow = next(change for _ in range(100) if (change := governor.heard(2.0, 0.02, 0.0)))
+    assert (narrow.reason, narrow.hop_seconds) == (RECOVERED, pytest.approx(0.5 * STEP**2))
+    assert governor.pace.hop_changes == 2
+    assert governor.pace.coarse_seconds == pytest.approx(10.0)
+
+
+@given(shortest=st.floats(0.01, 60), factor=st.floats(1, 1000))
+def test_the_ladder_has_both_ends_and_no_large_gaps(shortest: float, factor: float) -> None:
+    steps = ladder(shortest, shortest * factor)
+    assert (steps[0], steps[-1]) == (shortest, shortest * factor)
+    assert all(one < other <= one * STEP**1.5 * (1 + 1e-9) for one, other in itertools.pairwise(steps))
+
+
+@pytest.mark.parametrize(("cost", "expected"), [(0.0001, 0.1), (0.06, 0.15), (0.5, 1.139), (50.0, 1.0)])
+def test_auto_takes_the_shortest_hop_within_the_comfortable_load(
+    cost: float, expected: float, network: Network
+) -> None:
+    """The clock is one on which every push that scores takes `cost`; the windows here are 1 s long."""
+    times = itertools.count()
+    detector = Detector(network)
+    found = shortest_sustained(detector, lambda: next(times) * cost)
+    assert found.hop_seconds == pytest.approx(min(expected, 1.0), rel=0.02)
+    assert found.load == pytest.approx(cost / found.hop_seconds, rel=0.05)
+    assert found.load <= COMFORTABLE or found.hop_seconds == 1.0
+    assert detector.flush() == []  # nothing of what was measured with is left
