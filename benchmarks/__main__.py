@@ -1,4 +1,4 @@
-"""`python -m benchmarks accuracy MODEL` and `compare FLOAT MODEL...`: how well model files do, through the runtime."""
+"""`python -m benchmarks TASK`: how well model files do through the runtime, how fast, and in how much memory."""
 
 from __future__ import annotations
 
@@ -16,8 +16,13 @@ from benchmarks.accuracy import Judged, accuracy, judge, markdown
 from benchmarks.comparison import Row, compare, comparison_table, describe
 from benchmarks.gru import gru_speed
 from benchmarks.gru import table as gru_table
+from benchmarks.machine import record
 from benchmarks.protocols import read_clips
+from benchmarks.soak import soak
+from benchmarks.soak import table as soak_table
 from benchmarks.speed import relative_speed
+from benchmarks.streaming import markdown as streaming_page
+from benchmarks.streaming import streaming
 from edge_runtime.detector import Detector
 from edge_runtime.errors import EdgeDetectError, InputError, ModelError, OutputError
 from edge_runtime.model.network import Network
@@ -40,25 +45,48 @@ def parser() -> argparse.ArgumentParser:
     task.add_argument("float_model", metavar="FLOAT", type=Path, help="the ONNX file that the others are held against")
     task.add_argument("models", metavar="MODEL", type=Path, nargs="+", help="files quantized from it, by any tool")
     _add_data(task)
-    task.add_argument("--rounds", type=int, default=50, help="rounds of timing (default: %(default)s)")
-    task.add_argument("--threads", type=int, default=1, help="threads while timing (default: %(default)s)")
+    _add_timing(task)
     task.add_argument("--no-speed", action="store_true", help="do not time the models")
     task.set_defaults(run=report_comparison)
     task = tasks.add_parser("gru", help="speed of the GRU alone (needs onnx)")
     task.add_argument("float_model", metavar="FLOAT", type=Path, help="the ONNX file that the others are held against")
     task.add_argument("models", metavar="MODEL", type=Path, nargs="+", help="files that were quantized from it")
-    task.add_argument("--rounds", type=int, default=50, help="rounds of timing (default: %(default)s)")
-    task.add_argument("--threads", type=int, default=1, help="threads while timing (default: %(default)s)")
+    _add_timing(task)
     _add_report(task)
     task.set_defaults(run=report_gru)
+    task = tasks.add_parser("streaming", help="what a hop costs, against the stock pipeline (needs onnx)")
+    task.add_argument("stock", metavar="STOCK", type=Path, help="a float file of the waveform form")
+    task.add_argument("models", metavar="MODEL", type=Path, nargs="+", help="files to hold against it, of any form")
+    _add_timing(task)
+    _add_hop(task)
+    task.add_argument("--starts", type=int, default=5, help="fresh processes for a start (default: %(default)s)")
+    task.add_argument("--file-seconds", type=float, default=120, help="of the long WAV (default: %(default)s)")
+    _add_report(task)
+    task.set_defaults(run=report_streaming)
+    task = tasks.add_parser("soak", help="whether a hop's cost stays flat over a day of sound, in fast motion")
+    task.add_argument("model", type=Path, help="an ONNX file of `python -m export`")
+    task.add_argument("--hours", type=float, default=24, help="of sound (default: %(default)s)")
+    task.add_argument("--threads", type=int, default=1, help="(default: %(default)s)")
+    _add_hop(task)
+    _add_report(task)
+    task.set_defaults(run=report_soak)
     return command
 
 
 def _add_data(task: argparse.ArgumentParser) -> None:
     task.add_argument("--data", type=Path, required=True, help="folders, CSV or ASVspoof protocol")
     task.add_argument("--audio", type=Path, help="folder of the clips that a protocol names")
-    task.add_argument("--hop", type=float, default=0.5, help="seconds (default: %(default)s)")
+    _add_hop(task)
     _add_report(task)
+
+
+def _add_hop(task: argparse.ArgumentParser) -> None:
+    task.add_argument("--hop", type=float, default=0.5, help="seconds (default: %(default)s)")
+
+
+def _add_timing(task: argparse.ArgumentParser) -> None:
+    task.add_argument("--rounds", type=int, default=50, help="rounds of timing (default: %(default)s)")
+    task.add_argument("--threads", type=int, default=1, help="threads while timing (default: %(default)s)")
 
 
 def _add_report(task: argparse.ArgumentParser) -> None:
@@ -130,6 +158,32 @@ def report_gru(arguments: argparse.Namespace) -> str:
     """The report of `gru`."""
     speeds = gru_speed([arguments.float_model, *arguments.models], arguments.rounds, arguments.threads, tqdm)
     return json.dumps([asdict(item) for item in speeds], indent=1) + "\n" if arguments.json else gru_table(speeds)
+
+
+def report_streaming(arguments: argparse.Namespace) -> str:
+    """The report of `streaming`."""
+    page = streaming(
+        [arguments.stock, *arguments.models],
+        hop_seconds=arguments.hop,
+        rounds=arguments.rounds,
+        threads=arguments.threads,
+        starts=arguments.starts,
+        file_seconds=arguments.file_seconds,
+        progress=tqdm,
+    )
+    if page.record.warning:
+        print(f"warning: {page.record.warning}", file=sys.stderr)
+    return json.dumps(page.as_json(), indent=1, allow_nan=False) + "\n" if arguments.json else streaming_page(page)
+
+
+def report_soak(arguments: argparse.Namespace) -> str:
+    """The report of `soak`."""
+    about = record(arguments.threads, arguments.hop)
+    hours = soak(arguments.model, arguments.hours, arguments.hop, arguments.threads, tqdm)
+    if not arguments.json:
+        return soak_table(arguments.model, hours, about.lines())
+    told = {"record": asdict(about), "hours": [asdict(hour) for hour in hours]}
+    return json.dumps(told, indent=1, allow_nan=False) + "\n"
 
 
 def _open(path: Path) -> tuple[Network, str | None]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from benchmarks.cut import part, read
 from benchmarks.speed import window_input
+from benchmarks.turns import in_turns, silently
 from edge_runtime.errors import ModelError, UsageError
 from edge_runtime.model.contract import Contract
 from edge_runtime.model.processor import judge_target, this_processor
-
-WARM_UP_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def gru_speed(
     paths: Sequence[Path],
     rounds: int = 50,
     threads: int = 1,
-    progress: Callable[..., Any] = lambda rounds, **_: rounds,
+    progress: Callable[..., Any] = silently,
 ) -> list[GruSpeed]:
     """Times the GRUs of a float file (the first) and of files quantized from it, interleaved.
 
@@ -50,38 +50,26 @@ def gru_speed(
     """
     if not paths or rounds < 1 or threads < 1:
         raise UsageError("timing needs at least one model, one round and one thread")
-    try:
-        import onnx
-    except ModuleNotFoundError:
-        raise UsageError("onnx is missing: run pip install -e '.[quantize]' in the clone") from None
-    models = []
-    for path in paths:
-        try:
-            models.append(onnx.load(str(path)))
-        except Exception as reason:  # a missing file, or whatever protobuf makes of a damaged one
-            raise ModelError(f"cannot read the model {path}: {' '.join(str(reason).split())[:160]}") from None
+    models = [read(path) for path in paths]
     contracts = [Contract.from_metadata({item.key: item.value for item in model.metadata_props}) for model in models]
     grus = [node for node in models[0].graph.node if node.op_type == "GRU"]
     if not grus:
         raise ModelError(f"{paths[0]} has no GRU: give the float file first")
     begin, end = grus[0].input[0], grus[-1].output[1]
     source = models[0].graph.input[0].name
-    before = _session(onnx, models[0], paths[0], source, begin, 1)
+    before = _cut(models[0], paths[0], source, begin, 1)
     (frames,) = before.run([begin], {source: window_input(contracts[0])})
-    sessions = [_session(onnx, model, path, begin, end, threads) for model, path in zip(models, paths, strict=True)]
-    seconds = np.empty((rounds, len(paths)))
+    sessions = [_cut(model, path, begin, end, threads) for model, path in zip(models, paths, strict=True)]
     states: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(paths)
-    for number in progress(range(-WARM_UP_ROUNDS, rounds), desc="timing", unit="round"):
-        for place in range(len(paths)):
-            index = (place + number) % len(paths)
-            start = time.perf_counter()
-            try:
-                (states[index],) = sessions[index].run([end], {begin: frames})
-            except Exception as reason:  # ONNX Runtime's exceptions share no narrower base
-                raise ModelError(f"{paths[index]} was not quantized from the first file: {reason}"[:200]) from None
-            if number >= 0:
-                seconds[number, index] = time.perf_counter() - start
-    quartiles = np.percentile(seconds[:, :1] / seconds, [25, 50, 75], axis=0)
+
+    def run(index: int) -> None:
+        try:
+            (states[index],) = sessions[index].run([end], {begin: frames})
+        except Exception as reason:  # ONNX Runtime's exceptions share no narrower base
+            raise ModelError(f"{paths[index]} was not quantized from the first file: {reason}"[:200]) from None
+
+    turns = in_turns([partial(run, index) for index in range(len(paths))], rounds, progress)
+    speedups = turns.speedups(turns.wall)
     norm = float(np.linalg.norm(states[0])) or 1.0
     return [
         GruSpeed(
@@ -89,10 +77,10 @@ def gru_speed(
             level=contract.level,
             target=contract.target,
             size_bytes=path.stat().st_size,
-            latency_ms=float(1000 * np.median(seconds[:, index])),
-            ratio=float(quartiles[1, index]),
-            ratio_low=float(quartiles[0, index]),
-            ratio_high=float(quartiles[2, index]),
+            latency_ms=float(1000 * np.median(turns.wall[:, index])),
+            ratio=speedups[index].median,
+            ratio_low=speedups[index].low,
+            ratio_high=speedups[index].high,
             error=None
             if judge_target(contract, this_processor())[0]
             else float(np.linalg.norm(states[index] - states[0])) / norm,
@@ -101,26 +89,12 @@ def gru_speed(
     ]
 
 
-def _session(onnx: Any, model: Any, path: Path, begin: str, end: str, threads: int) -> onnxruntime.InferenceSession:
+def _cut(model: Any, path: Path, begin: str, end: str, threads: int) -> onnxruntime.InferenceSession:
     """The part of a model between two values, which quantization leaves their names."""
     made = {model.graph.input[0].name} | {name for node in model.graph.node for name in node.output}
     if not {begin, end} <= made:
         raise ModelError(f"{path} was not quantized from the first file: it has no values {begin} and {end}")
-    bare = onnx.ModelProto()
-    bare.CopyFrom(model)
-    del bare.graph.value_info[:]
-    for name in (begin, end):
-        if name != model.graph.input[0].name:
-            free = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None] * 3)
-            bare.graph.value_info.append(free)
-    try:
-        part = onnx.utils.Extractor(bare).extract_model([begin], [end])
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 4
-        return onnxruntime.InferenceSession(part.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as reason:  # neither library's exceptions share a base
-        raise ModelError(f"cannot cut the GRU out of {path}: {' '.join(str(reason).split())[:160]}") from None
+    return part(model, begin, end, threads, f"the GRU out of {path}")
 
 
 def table(speeds: Sequence[GruSpeed]) -> str:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import io
-import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.fresh import environment, resident_bytes
+from benchmarks.turns import in_turns, silently
 from edge_runtime.errors import ModelError, UsageError
 from edge_runtime.model.contract import Contract
 from edge_runtime.model.frontend import FilterBank
 from edge_runtime.model.network import Network
-
-WARM_UP_ROUNDS = 3
-"""Rounds that are not counted: the first calls of a session still find memory and fill caches."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +43,12 @@ def relative_speed(
     paths: Sequence[Path],
     rounds: int = 50,
     threads: int = 1,
-    progress: Callable[..., Any] = lambda rounds, **_: rounds,
+    progress: Callable[..., Any] = silently,
 ) -> list[Speed]:
     """The speed of each model file on one window (batch 1), relative to the first file's.
 
-    Each round runs every model once, in an order that turns, and a ratio is taken within its round: what else
-    the machine does slows all of a round. So each call also finds the caches as another model left them, which
-    is how it goes on a box where a hop's time lies between two windows. Only the network is timed; the filter
-    bank before it is the same for all levels.
+    They are timed in turns (`benchmarks.turns`). Only the network is timed; the filter bank before it is the same for
+    all levels.
 
     Raises UsageError when there is no file or no round, ModelError for a file that cannot be opened or run.
     """
@@ -60,24 +56,16 @@ def relative_speed(
         raise UsageError("a comparison of speed needs at least one model, one round and one thread")
     networks = [Network.load(path, threads) for path in paths]
     inputs = [window_input(network.contract) for network in networks]
-    seconds = np.empty((rounds, len(networks)))
-    for number in progress(range(-WARM_UP_ROUNDS, rounds), desc="timing", unit="round"):
-        for place in range(len(networks)):
-            index = (place + number) % len(networks)
-            start = time.perf_counter()
-            networks[index].logits(inputs[index])
-            elapsed = time.perf_counter() - start
-            if number >= 0:
-                seconds[number, index] = elapsed
-    ratios = seconds[:, :1] / seconds
-    quartiles = np.percentile(ratios, [25, 50, 75], axis=0)
+    calls = [partial(network.logits, window) for network, window in zip(networks, inputs, strict=True)]
+    turns = in_turns(calls, rounds, progress)
+    speedups = turns.speedups(turns.wall)
     return [
         Speed(
             model=path.stem,
-            latency_ms=float(1000 * np.median(seconds[:, index])),
-            ratio=float(quartiles[1, index]),
-            ratio_low=float(quartiles[0, index]),
-            ratio_high=float(quartiles[2, index]),
+            latency_ms=float(1000 * np.median(turns.wall[:, index])),
+            ratio=speedups[index].median,
+            ratio_low=speedups[index].low,
+            ratio_high=speedups[index].high,
             rounds=rounds,
             threads=threads,
             memory_mb=memory_mb(path, threads),
@@ -115,15 +103,12 @@ def memory_mb(path: Path, threads: int = 1) -> float | None:
 
     None where the system has no /proc. Raises ModelError when the model cannot be opened or run.
     """
-    if _resident_bytes() is None:
+    if resident_bytes() is None:
         return None
-    root = str(Path(__file__).resolve().parents[1])
-    known = os.environ.get("PYTHONPATH")
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([root, known] if known else [root])}
     command = [sys.executable, "-m", "benchmarks.speed", str(path), str(threads)]
     window = io.BytesIO()
     np.save(window, window_input(Network.load(path).contract))
-    done = subprocess.run(command, input=window.getvalue(), env=environment, capture_output=True, check=False)
+    done = subprocess.run(command, input=window.getvalue(), env=environment(), capture_output=True, check=False)
     if done.returncode != 0:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
         raise ModelError(f"cannot measure the memory of {path}: {lines[-1]}")
@@ -136,18 +121,10 @@ def _growth_mb(path: Path, threads: int) -> float:
     Made here it would count too, or leave pages behind for the network to take.
     """
     window = np.load(io.BytesIO(sys.stdin.buffer.read()))
-    before = _resident_bytes() or 0
+    before = resident_bytes() or 0
     network = Network.load(path, threads)
     network.logits(window)
-    return ((_resident_bytes() or 0) - before) / 1e6
-
-
-def _resident_bytes() -> int | None:
-    try:
-        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
-    except OSError:
-        return None
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+    return ((resident_bytes() or 0) - before) / 1e6
 
 
 if __name__ == "__main__":
