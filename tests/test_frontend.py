@@ -61,9 +61,11 @@ def test_any_split_gives_the_same_frames(seed: int, taps: int, pool: int, count:
     joined = np.concatenate([np.empty((count, 0), np.float32), *pieces], axis=1)
     whole = FilterBank(filters, pool).whole(samples)
     assert joined.shape == whole.shape == (count, bank.frames(samples.size))
-    np.testing.assert_allclose(joined, whole, atol=1e-6)
-    if whole.size:
-        np.testing.assert_allclose(whole, direct(samples, filters, pool), atol=1e-6)
+    expected = direct(samples, filters, pool) if whole.size else np.zeros_like(whole, np.float64)
+    # An FFT in float32 spreads its error over a block: it is measured against the loudest output, here up to 20.
+    limit = 1e-6 * max(1.0, float(expected.max(initial=0)))
+    np.testing.assert_allclose(joined, whole, atol=limit)
+    np.testing.assert_allclose(whole, expected, atol=limit)
 
 
 def test_a_frame_comes_with_its_last_sample_and_not_before() -> None:
