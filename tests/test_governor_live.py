@@ -94,6 +94,6 @@ def test_a_program_that_stood_still_catches_up(microphone: PulseMicrophone) -> N
     summary = lines.pop()
     assert (summary["seconds"], summary["dropped_seconds"]) == (14, 0)
     windows = [line for line in lines if line["type"] == "window"]
-    assert len(windows) >= 21 - 6 * summary["hop_changes"]
+    assert windows[0]["start"] == 0 and windows[-1]["end"] > 13.9
     for one, other in itertools.pairwise(windows):
-        assert one["start"] < other["start"] <= one["end"]
+        assert one["start"] < other["start"] <= one["end"], "sound was left out between two windows"
