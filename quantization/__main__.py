@@ -173,9 +173,9 @@ def _jobs(options: argparse.Namespace, name: str) -> list[tuple[str, str, Path]]
 
 def _run(options: argparse.Namespace) -> tuple[str, list[str]]:
     """What to print, and a line for every requirement that was not met."""
-    from quantization.gate import check, measures, parse
+    from benchmarks.gate import check, measures, parse_all
 
-    requirements = [parse(text) for text in options.require]
+    requirements = parse_all(options.require)
     if not options.evaluate and any(item.measure.startswith("eer_") for item in requirements):
         raise UsageError("a requirement on the EER needs labelled clips: name them with --evaluate")
     shop = _workshop(options)
@@ -239,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except OSError as reason:
             raise OutputError(f"cannot print the result: {reason.strerror}") from None
         if failures:
-            from quantization.gate import RequirementFailed
+            from benchmarks.gate import RequirementFailed
 
             raise RequirementFailed("; ".join(failures) + "; not written")
     except EdgeDetectError as error:

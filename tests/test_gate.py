@@ -11,9 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.comparison import compare_scores
-from edge_runtime.decision.verdict import Verdict
-from edge_runtime.errors import EdgeDetectError, UsageError
-from quantization.gate import (
+from benchmarks.gate import (
     GATE_FAILED,
     MEASURES,
     Requirement,
@@ -22,6 +20,8 @@ from quantization.gate import (
     measures,
     parse,
 )
+from edge_runtime.decision.verdict import Verdict
+from edge_runtime.errors import EdgeDetectError, UsageError
 
 SIGNS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
 BLANKS = st.text(" \t", max_size=3)

@@ -1,4 +1,4 @@
-"""A gate on what a quantized file may cost: `--require "eer_delta<=0.5"`, and an exit code when it costs more."""
+"""A gate on what a model file may cost: `--require "eer_delta<=0.5"`, and an exit code when it costs more."""
 
 from __future__ import annotations
 
@@ -68,16 +68,22 @@ class Requirement:
         return f"{self.measure} {self.operator} {self.limit:.12g}"
 
 
-def parse(text: str) -> Requirement:
+def parse_all(texts: Sequence[str], known_measures: Mapping[str, Measure] = MEASURES) -> list[Requirement]:
+    """Reads what was given: each text one requirement, or several with commas between. Raises UsageError."""
+    return [parse(part, known_measures) for text in texts for part in text.split(",")]
+
+
+def parse(text: str, known_measures: Mapping[str, Measure] = MEASURES) -> Requirement:
     """Reads `eer_delta<=0.5`; blanks do not matter. Raises UsageError, with what is known, for anything else."""
     found = _FORM.fullmatch(text)
     if found is None:
         raise UsageError(
-            f'cannot read the requirement "{text}": write MEASURE<=NUMBER as in "eer_delta<=0.5"; {known()}'
+            f'cannot read the requirement "{text}": write MEASURE<=NUMBER as in "eer_delta<=0.5"; '
+            f"{known(known_measures)}"
         )
     measure, sign, number = found.groups()
-    if measure not in MEASURES:
-        raise UsageError(f'"{text}" requires {measure}, which is not measured; {known()}')
+    if measure not in known_measures:
+        raise UsageError(f'"{text}" requires {measure}, which is not measured; {known(known_measures)}')
     try:
         limit = float(number)
     except ValueError:
@@ -87,9 +93,9 @@ def parse(text: str) -> Requirement:
     return Requirement(measure, sign, limit)
 
 
-def known() -> str:
+def known(known_measures: Mapping[str, Measure] = MEASURES) -> str:
     """The measures and operators, for help and errors."""
-    return f"known are {', '.join(MEASURES)} with {', '.join(_OPERATORS)}"
+    return f"known are {', '.join(known_measures)} with {', '.join(_OPERATORS)}"
 
 
 def measures(comparison: Comparison, float_bytes: int, file_bytes: int) -> dict[str, float | None]:
@@ -105,7 +111,11 @@ def measures(comparison: Comparison, float_bytes: int, file_bytes: int) -> dict[
     }
 
 
-def check(requirements: Sequence[Requirement], measured: Mapping[str, float | None]) -> list[str]:
+def check(
+    requirements: Sequence[Requirement],
+    measured: Mapping[str, float | None],
+    known_measures: Mapping[str, Measure] = MEASURES,
+) -> list[str]:
     """A line for each requirement that `measured` does not meet; empty when all hold.
 
     What could not be measured, None or absent, fails its requirement: a gate does not open on ignorance. So do
@@ -116,7 +126,7 @@ def check(requirements: Sequence[Requirement], measured: Mapping[str, float | No
     if requirements and lost:
         failures.append(f"{lost:g} clips have a score from one of the two models only")
     for requirement in requirements:
-        measure, value = MEASURES[requirement.measure], measured.get(requirement.measure)
+        measure, value = known_measures[requirement.measure], measured.get(requirement.measure)
         if value is None or math.isnan(value):
             failures.append(
                 f"{requirement.measure} could not be measured, required is {requirement}: {measure.missing}"

@@ -1,0 +1,46 @@
+"""`accuracy`: how well one model file does on labelled clips, through the runtime."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmarks.accuracy import accuracy, judge, markdown
+from benchmarks.protocols import read_clips
+from benchmarks.tasks.common import add_data, add_hop, add_report, write_text
+from edge_runtime.detector import Detector
+
+
+def declare(tasks: Any) -> None:
+    """Adds the command."""
+    task = tasks.add_parser("accuracy", help="EER pooled, within sources, per source and per system")
+    task.add_argument("model", help="an ONNX file of `python -m export`")
+    add_data(task)
+    add_hop(task)
+    add_report(task)
+    task.add_argument("--scores", type=Path, help="file for a line `CLIP LLR` a clip")
+    task.add_argument("--figures", type=Path, help="file for the figures that `python -m export --figures` reads")
+    task.add_argument("--name", help="what to call the data in the figures (default: the name of --data)")
+    task.add_argument("--title", default="Accuracy", help="heading of the report (default: %(default)s)")
+    task.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> str:
+    """The report, and the files asked for beside it."""
+    detector = Detector(arguments.model, hop_seconds=arguments.hop)
+    judged, unscored = judge(detector, read_clips(arguments.data, arguments.audio), tqdm)
+    result = accuracy(judged, unscored)
+    for line in unscored:
+        print(f"no score: {line}", file=sys.stderr)
+    if arguments.scores:
+        write_text(arguments.scores, "".join(f"{item.clip.path.stem} {item.score:.6f}\n" for item in judged))
+    if arguments.figures:
+        figures = result.as_figures(arguments.name or arguments.data.stem)
+        write_text(arguments.figures, json.dumps(figures, indent=1) + "\n")
+    return json.dumps(asdict(result)) + "\n" if arguments.json else markdown(result, arguments.title)

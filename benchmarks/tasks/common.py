@@ -1,0 +1,51 @@
+"""What several commands share: options of one name and meaning, opening model files, writing reports."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from edge_runtime.errors import ModelError, OutputError
+from edge_runtime.model.network import Network
+
+
+def add_data(task: argparse.ArgumentParser) -> None:
+    """Labelled clips."""
+    task.add_argument("--data", type=Path, required=True, help="folders, CSV or ASVspoof protocol")
+    task.add_argument("--audio", type=Path, help="folder of the clips that a protocol names")
+
+
+def add_hop(task: argparse.ArgumentParser) -> None:
+    """From one window to the next."""
+    task.add_argument("--hop", type=float, default=0.5, help="seconds (default: %(default)s)")
+
+
+def add_timing(task: argparse.ArgumentParser) -> None:
+    """How times are taken."""
+    task.add_argument("--rounds", type=int, default=50, help="rounds of timing (default: %(default)s)")
+    task.add_argument("--threads", type=int, default=1, help="threads while timing (default: %(default)s)")
+
+
+def add_report(task: argparse.ArgumentParser) -> None:
+    """Where the report goes; `main` obeys `output`."""
+    task.add_argument("--json", action="store_true", help="JSON in place of Markdown")
+    task.add_argument("-o", "--output", type=Path, help="file for the report (default: standard output)")
+
+
+def write_text(target: Path, text: str) -> None:
+    """Raises OutputError when the file cannot be written."""
+    try:
+        target.write_text(text, encoding="utf-8")
+    except OSError as reason:
+        raise OutputError(f"cannot write {target}: {reason.strerror}") from None
+
+
+def open_anywhere(path: Path) -> tuple[Network, str | None]:
+    """The model, and why the runtime would not run it on this processor: it is then opened with exact sums.
+
+    Raises ModelError when it can be run nowhere.
+    """
+    try:
+        return Network.load(path), None
+    except ModelError as refusal:
+        return Network.load(path, exact=True), str(refusal)

@@ -1,0 +1,43 @@
+"""`streaming`: what a hop costs, against the stock pipeline."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmarks.streaming import markdown, streaming
+from benchmarks.tasks.common import add_hop, add_report, add_timing
+
+
+def declare(tasks: Any) -> None:
+    """Adds the command."""
+    task = tasks.add_parser("streaming", help="what a hop costs, against the stock pipeline (needs onnx)")
+    task.add_argument("stock", metavar="STOCK", type=Path, help="a float file of the waveform form")
+    task.add_argument("models", metavar="MODEL", type=Path, nargs="+", help="files to hold against it, of any form")
+    add_timing(task)
+    add_hop(task)
+    task.add_argument("--starts", type=int, default=5, help="fresh processes for a start (default: %(default)s)")
+    task.add_argument("--file-seconds", type=float, default=120, help="of the long WAV (default: %(default)s)")
+    add_report(task)
+    task.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> str:
+    """The report."""
+    page = streaming(
+        [arguments.stock, *arguments.models],
+        hop_seconds=arguments.hop,
+        rounds=arguments.rounds,
+        threads=arguments.threads,
+        starts=arguments.starts,
+        file_seconds=arguments.file_seconds,
+        progress=tqdm,
+    )
+    if page.record.warning:
+        print(f"warning: {page.record.warning}", file=sys.stderr)
+    return json.dumps(page.as_json(), indent=1, allow_nan=False) + "\n" if arguments.json else markdown(page)
