@@ -6,18 +6,31 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmarks.tasks import accuracy, comparison, gru, soak, streaming
+from benchmarks.tasks import (
+    accuracy,
+    compare,
+    gru,
+    instructions,
+    latency,
+    metrics,
+    report,
+    robustness,
+    score,
+    soak,
+    streaming,
+)
 from benchmarks.tasks.common import write_text
 from edge_runtime.errors import EdgeDetectError, OutputError
 
-TASKS = (accuracy, comparison, gru, streaming, soak)
+TASKS = (report, compare, accuracy, metrics, score, robustness, latency, instructions, streaming, soak, gru)
 """Each has `declare`, and gives its report as the text that its `run` returns."""
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     command = argparse.ArgumentParser(
-        prog="python -m benchmarks", epilog="Exit codes: 0 done, 2 usage, 3 data, 4 model, 5 output."
+        prog="python -m benchmarks",
+        epilog="Exit codes: 0 done, 2 usage, 3 data, 4 model, 5 output, 11 a requirement is not met.",
     )
     tasks = command.add_subparsers(dest="task", required=True)
     for task in TASKS:

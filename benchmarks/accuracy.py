@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,14 @@ from numpy.typing import NDArray
 from benchmarks.metrics import Estimate, cllr, eer_clustered
 from benchmarks.protocols import Clip
 from edge_runtime.capture.file import read_blocks
-from edge_runtime.decision.verdict import Summarizer, Verdict
+from edge_runtime.decision.verdict import Summarizer, Summary, Verdict
 from edge_runtime.detector import Detector
 from edge_runtime.errors import InputError
 
 FEWEST = 5
 """Clips of either label that a source needs before it gets an EER of its own."""
+BLOCK_BATCHES = 4
+"""Batches of windows that are read at once, as `edge-detect --file` does."""
 
 
 @dataclass(frozen=True)
@@ -73,24 +76,41 @@ class Accuracy:
         }
 
 
+def summarize(detector: Detector, blocks: Iterable[NDArray[np.float32]]) -> Summary:
+    """What the runtime says of one recording, mono blocks float32 [n] at the detector's rate.
+
+    Raises what `blocks` raises, ModelError when the model fails.
+    """
+    summarizer = Summarizer(detector.thresholds)
+    detector.reset()
+    for block in blocks:
+        for window in detector.push(block):
+            summarizer.add(window)
+    for window in detector.flush():
+        summarizer.add(window)
+    return summarizer.summary()
+
+
+def judge_file(detector: Detector, path: Path) -> Summary:
+    """What `edge-detect --file` says of a file. Raises InputError when it cannot be read to its end."""
+    blocks = read_blocks(str(path), None, detector.sample_rate, BLOCK_BATCHES * detector.batch_seconds)
+    return summarize(detector, blocks)
+
+
 def judge(
     detector: Detector, clips: Sequence[Clip], progress: Callable[..., Any] = lambda clips, **_: clips
 ) -> tuple[list[Judged], list[str]]:
-    """Scores clips as `edge-detect --file` does. Returns them and a line for each clip that got no score."""
+    """Scores clips as `edge-detect --file` does. Returns them and a line for each clip that got no score.
+
+    In this process, one after the other: `benchmarks.scoring.score` has many, and outlives a kill.
+    """
     judged, unscored = [], []
     for clip in progress(clips, desc="scoring", unit="clip"):
-        summarizer = Summarizer(detector.thresholds)
-        detector.reset()
         try:
-            for block in read_blocks(str(clip.path), None, detector.sample_rate):
-                for window in detector.push(block):
-                    summarizer.add(window)
-            for window in detector.flush():
-                summarizer.add(window)
+            summary = judge_file(detector, clip.path)
         except InputError as reason:
             unscored.append(str(reason))
             continue
-        summary = summarizer.summary()
         if summary.score is None:
             unscored.append(f"{clip.path}: {summary.verdict}")
         else:

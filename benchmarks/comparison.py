@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from benchmarks.accuracy import Judged
 from benchmarks.metrics import drawn_over, draws, eer
-from benchmarks.speed import Speed
+from benchmarks.turns import silently
 from edge_runtime.decision.verdict import Verdict
 from edge_runtime.errors import InputError
 from edge_runtime.model.contract import Contract
@@ -64,7 +64,6 @@ class Row:
     size_bytes: int
     size_ratio: float  # size of the float file divided by this file's
     comparison: Comparison | None
-    speed: Speed | None = None  # None: not measured
     refusal: str | None = None
 
 
@@ -73,23 +72,30 @@ def compare(reference: Sequence[Judged], other: Sequence[Judged], rounds: int = 
 
     Raises InputError when there is no such clip. See `compare_scores` for the method.
     """
-    theirs = {item.clip.path: item for item in other}
-    pairs = [
-        (item, theirs[path]) for path, item in {item.clip.path: item for item in reference}.items() if path in theirs
-    ]
-    if not pairs:
-        raise InputError("nothing to compare: no clip has a score from both models")
-    ours = {item.clip.path for item in reference}
+    pairs, unmatched = matched(reference, other)
     return compare_scores(
         [item.score for item, _ in pairs],
         [item.score for _, item in pairs],
         [item.clip.is_bonafide for item, _ in pairs],
         [item.clip.source for item, _ in pairs],
         verdicts=([item.verdict for item, _ in pairs], [item.verdict for _, item in pairs]),
-        unmatched=len(ours ^ theirs.keys()),
+        unmatched=unmatched,
         rounds=rounds,
         seed=seed,
     )
+
+
+def matched(reference: Sequence[Judged], other: Sequence[Judged]) -> tuple[list[tuple[Judged, Judged]], int]:
+    """What both models made of each clip that both scored, and how many clips only one of them scored.
+
+    Raises InputError when there is no clip with both.
+    """
+    ours = {item.clip.path: item for item in reference}
+    theirs = {item.clip.path: item for item in other}
+    pairs = [(item, theirs[path]) for path, item in ours.items() if path in theirs]
+    if not pairs:
+        raise InputError("nothing to compare: no clip has a score from both models")
+    return pairs, len(ours.keys() ^ theirs.keys())
 
 
 def compare_scores(
@@ -102,6 +108,7 @@ def compare_scores(
     unmatched: int = 0,
     rounds: int = 1000,
     seed: int = 0,
+    progress: Callable[..., Any] = silently,
 ) -> Comparison:
     """Compares two models' scores (LLRs), each [n], of the same clips or windows.
 
@@ -134,7 +141,7 @@ def compare_scores(
         names = list(sources) if sources is not None else ["unknown"] * first.size
         _same_length(first, human, np.asarray(names))
         if human.any() and not human.all():
-            rates = _rates(first, second, human, names, rounds, seed)
+            rates = _rates(first, second, human, names, rounds, seed, progress)
     return Comparison(
         clips=first.size,
         unmatched=unmatched,
@@ -181,11 +188,17 @@ def _correlation(first: Floats, second: Floats) -> float | None:
 
 
 def _rates(
-    first: Floats, second: Floats, human: NDArray[np.bool_], sources: Sequence[str], rounds: int, seed: int
+    first: Floats,
+    second: Floats,
+    human: NDArray[np.bool_],
+    sources: Sequence[str],
+    rounds: int,
+    seed: int,
+    progress: Callable[..., Any],
 ) -> _Rates:
     drawn = [
         _eer(second[sample], human[sample]) - _eer(first[sample], human[sample])
-        for sample in draws(human, sources, rounds, seed)
+        for sample in progress(draws(human, sources, rounds, seed), desc="rise of the EER", unit="round", total=rounds)
     ]
     before, after, over = _eer(first, human), _eer(second, human), drawn_over(sources)
     delta = 100 * (after - before)
@@ -204,7 +217,6 @@ def describe(
     reference: Path,
     contract: Contract,
     comparison: Comparison | None,
-    speed: Speed | None = None,
     refusal: str | None = None,
 ) -> Row:
     """The table's line for the model file `path`, whose metadata is `contract`, held against the file `reference`.
@@ -216,7 +228,7 @@ def describe(
     contradicted = contract.level == "fp32" and any(name in content for name in _QUANTIZED_OPERATORS)
     level = path.stem if contradicted else contract.level
     ratio = reference.stat().st_size / len(content)
-    return Row(path.stem, level, contract.target, len(content), ratio, comparison, speed, refusal)
+    return Row(path.stem, level, contract.target, len(content), ratio, comparison, refusal)
 
 
 _QUANTIZED_OPERATORS = (
@@ -239,18 +251,12 @@ def comparison_table(rows: Sequence[Row]) -> str:
     if any(item.over for item in compared):
         drawn = " or ".join(sorted({item.over for item in compared if item.over}))
         lines.append(f"The upper bound of the EER's rise (one-sided, 95 %) is from a paired bootstrap over {drawn}.")
-    timed = [row.speed for row in rows if row.speed is not None]
-    if timed:
-        lines.append(
-            f"Relative speed: the float model's time for a window divided by this one's, {timed[0].threads} "
-            f"thread(s), median [quartiles] of {timed[0].rounds} interleaved rounds."
-        )
     lines.append("Flips: clips whose verdict differs; in brackets from bona fide to spoof or back.")
     lines += [
         "",
-        "| model | level | target | size (of float) | relative speed | correlation | flips | "
+        "| model | level | target | size (of float) | correlation | flips | "
         "EER difference, points [upper 95 %] | largest LLR difference |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|",
         *(_line(row) for row in rows),
     ]
     notes = []
@@ -266,8 +272,7 @@ def comparison_table(rows: Sequence[Row]) -> str:
 
 
 def _line(row: Row) -> str:
-    speed = "not measured" if row.speed is None else str(row.speed)
-    cells = [row.model, row.level, row.target, f"{row.size_bytes / 1e6:.2f} MB (1/{row.size_ratio:.2f})", speed]
+    cells = [row.model, row.level, row.target, f"{row.size_bytes / 1e6:.2f} MB (1/{row.size_ratio:.2f})"]
     item = row.comparison
     if item is None:
         return "| " + " | ".join([*cells, "not measured" if row.refusal else "reference", "", "", ""]) + " |"

@@ -48,8 +48,8 @@ def stages(pipeline: OurPipeline, rounds: int, threads: int, progress: Callable[
     """
     calls: dict[str, Callable[[], object]] = {
         "hop": pipeline.hop,
-        **_front_end(pipeline),
-        **_network(pipeline, threads),
+        **front_end_calls(pipeline),
+        **network_calls(pipeline, threads),
     }
     turns = in_turns(list(calls.values()), rounds, progress, f"stages of {pipeline.path.stem}")
     parts = dict(zip(calls, (1000 * np.median(turns.cpu, axis=0)).tolist(), strict=True))
@@ -68,7 +68,8 @@ def first_block_frames(network: Network, hop_samples: int) -> int:
     return new + held - 3 * max(0, settled - 1)
 
 
-def _front_end(pipeline: OurPipeline) -> dict[str, Callable[[], object]]:
+def front_end_calls(pipeline: OurPipeline) -> dict[str, Callable[[], object]]:
+    """What stands before the network at each hop, by stage: calls that each do the work of one."""
     contract, network = pipeline.contract, pipeline.detector.network
     rate, hop = contract.sample_rate, pipeline.hop_samples
     sound = speech_like(contract.window_samples + hop, rate)
@@ -93,7 +94,8 @@ def _front_end(pipeline: OurPipeline) -> dict[str, Callable[[], object]]:
     return calls
 
 
-def _network(pipeline: OurPipeline, threads: int) -> dict[str, Callable[[], object]]:
+def network_calls(pipeline: OurPipeline, threads: int) -> dict[str, Callable[[], object]]:
+    """The network's stages, cut apart, as calls on a window. Raises UsageError without onnx, ModelError."""
     contract, network = pipeline.contract, pipeline.detector.network
     model = read(pipeline.path)
     middle, source = recurrent_input(model), INPUTS[contract.form]

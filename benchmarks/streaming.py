@@ -74,8 +74,7 @@ class Page:
 
     def as_json(self) -> dict[str, Any]:
         """The page as JSON takes it."""
-        told = asdict(self)
-        told["record"]["warning"] = self.record.warning
+        told = asdict(self) | {"record": self.record.as_json()}
         for values, item in zip(told["bounds"], self.bounds, strict=True):
             values |= {"bound_ms": item.bound_ms, "times_bound": item.times_bound}
         for values, stage in zip(told["stages"], self.stages, strict=True):
@@ -121,7 +120,7 @@ def streaming(
     bounds = [
         bound(stage.pipeline, each, machine, stage.network_ms) for stage, each in zip(broken_down, amounts, strict=True)
     ]
-    return Page(about, rows, broken_down, machine, bounds)
+    return Page(about.finished(), rows, broken_down, machine, bounds)
 
 
 def _row(

@@ -2,7 +2,7 @@
 
 Writes `stock-dynamic.onnx` and `stock-static.onnx`, by `quantize_dynamic` and `quantize_static` with what their
 documentation recommends for x86 without VNNI (uint8 activations, 7-bit int8 weights, a scale a channel) and every
-operator that they take. Neither touches a GRU. The files are for `python -m benchmarks compare`, not for boxes.
+operator that they take. Neither touches a GRU. The files are for `python -m benchmarks report`, not for boxes.
 """
 
 from __future__ import annotations

@@ -198,7 +198,7 @@ def test_what_is_not_there_is_said_in_one_line(tmp_path: Path, folder: Path) -> 
     cases = {
         tmp_path / "empty": "holds no audio file",
         tmp_path / "absent": "no such file or folder",
-        tmp_path / "table.csv": r"1 of 2 calibration clips are missing, the first is .*gone\.wav",
+        tmp_path / "table.csv": r"1 of 2 clips of .* are missing: .*gone\.wav",
     }
     for data, words in cases.items():
         with pytest.raises(InputError, match=words) as caught:

@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-import soundfile
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from benchmarks.accuracy import Judged
 from benchmarks.comparison import Comparison, compare, compare_scores, comparison_table, describe
 from benchmarks.metrics import eer, eer_clustered
 from benchmarks.protocols import Clip
-from benchmarks.speed import relative_speed
 from edge_runtime.decision.verdict import Thresholds, Verdict, decide
-from edge_runtime.errors import InputError, UsageError
+from edge_runtime.errors import InputError
 from edge_runtime.model.contract import Contract
-from edge_runtime.model.processor import judge_target, this_processor
-from tests.conftest import voice
 
 ROOT = Path(__file__).parent.parent
 SCORE = st.floats(-30, 30, allow_nan=False)
@@ -174,94 +166,6 @@ def test_the_same_clips_give_the_same_figures() -> None:
     assert compare_scores(first, second, labels, sources) == compare_scores(first, second, labels, sources)
 
 
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four short clips of each label, of four groups."""
-    folder = tmp_path_factory.mktemp("clips")
-    for n in range(8):
-        group = folder / ("bonafide" if n % 2 else "spoof") / f"group{n // 2}"
-        group.mkdir(parents=True)
-        soundfile.write(group / f"{n}.wav", voice(1.4, n), 16000)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def stock(exported: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model, quantized by ONNX Runtime's own tool, which leaves our metadata as they were."""
-    file = tmp_path_factory.mktemp("stock") / "stock-dynamic.onnx"
-    quantize_dynamic(str(exported("streaming")), str(file), weight_type=QuantType.QUInt8)
-    return file
-
-
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "benchmarks", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
-def test_command_compares_files_of_any_tool_with_the_float_one(
-    exported: Callable[[str], Path], stock: Path, clips: Path, tmp_path: Path
-) -> None:
-    float_model, waveform = exported("streaming"), exported("waveform")
-    report = tmp_path / "table.md"
-    done = run("compare", float_model, waveform, stock, "--data", clips, "--rounds", "2", "-o", report)
-    assert done.returncode == 0, done.stderr
-    lines = [line for line in report.read_text().splitlines() if line.startswith("|")]
-    assert len(lines) == 5 and len({line.count("|") for line in lines}) == 1, lines
-    assert all(word not in report.read_text() for word in ("nan", "None"))
-    assert "stock-dynamic | stock-dynamic | portable" in lines[4], "its metadata say fp32, its graph does not"
-
-    done = run("compare", float_model, waveform, stock, "--data", clips, "--no-speed", "--json")
-    reference, same, quantized = json.loads(done.stdout)
-    assert reference["comparison"] is None and reference["size_ratio"] == 1 and reference["speed"] is None
-    assert same["comparison"]["largest_difference"] < 1e-3 < quantized["comparison"]["largest_difference"]
-    assert same["comparison"]["eer_delta_points"] == 0 and same["comparison"]["clips"] == 8
-    assert quantized["size_bytes"] == stock.stat().st_size
-
-
-def test_command_refuses_in_one_line(exported: Callable[[str], Path], clips: Path, tmp_path: Path) -> None:
-    float_model = exported("streaming")
-    cases: list[tuple[int, list[str | Path]]] = [
-        (4, [float_model, tmp_path / "absent.onnx", "--data", clips]),
-        (3, [float_model, float_model, "--data", tmp_path / "absent"]),
-        (2, [float_model, float_model, "--data", clips, "--rounds", "0"]),
-        (5, [float_model, float_model, "--data", clips, "--no-speed", "-o", tmp_path / "absent" / "table.md"]),
-    ]
-    for code, arguments in cases:
-        done = run("compare", *arguments)
-        errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-        assert (done.returncode, len(errors)) == (code, 1), done.stderr
-        assert "Traceback" not in done.stderr
-
-
-def test_command_measures_a_file_for_other_processors_but_not_its_speed(
-    exported: Callable[[str], Path], clips: Path, tmp_path: Path
-) -> None:
-    float_model, file = exported("streaming"), tmp_path / "tiny-int8-x86-vnni.onnx"
-    model = onnx.load(str(float_model))
-    contract = Contract.from_metadata({entry.key: entry.value for entry in model.metadata_props})
-    contract = replace(contract, level="int8", target="x86-vnni", int8_bits=8)
-    onnx.helper.set_model_props(model, contract.to_metadata())
-    onnx.save(model, str(file))
-    refusal, _ = judge_target(contract, this_processor())
-    done = run("compare", float_model, file, "--data", clips, "--rounds", "1", "--json")
-    row = json.loads(done.stdout)[1]
-    assert (row["level"], row["target"]) == ("int8", "x86-vnni")
-    assert row["comparison"]["largest_difference"] == 0, "it is the float graph under another name"
-    assert (row["speed"] is None) == (refusal is not None) == ("exact sums" in done.stderr)
-    done = run("compare", file, float_model, "--data", clips, "--no-speed")
-    assert done.returncode == (4 if refusal else 0), done.stderr
-
-
-def test_speed_is_relative_to_the_first_file(exported: Callable[[str], Path], stock: Path) -> None:
-    first, *others = relative_speed([exported("streaming"), exported("waveform"), stock], rounds=5)
-    assert first.ratio == first.ratio_low == first.ratio_high == 1
-    for speed in (first, *others):
-        assert speed.latency_ms > 0 and 0 < speed.ratio_low <= speed.ratio <= speed.ratio_high
-        assert speed.memory_mb is None or speed.memory_mb > 0
-    with pytest.raises(UsageError):
-        relative_speed([])
-
-
 def test_table_says_what_a_figure_lacks(exported: Callable[[str], Path]) -> None:
     file = exported("streaming")
     contract = replace(CONTRACT, level="int8", target="arm64")
@@ -274,7 +178,6 @@ def test_table_says_what_a_figure_lacks(exported: Callable[[str], Path]) -> None
         "int8",
         "arm64",
         "undefined",
-        "not measured",
         "needs both labels",
         "2 clips have a score from one",
     ):

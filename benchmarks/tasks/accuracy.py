@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from benchmarks.accuracy import accuracy, judge, markdown
 from benchmarks.protocols import read_clips
+from benchmarks.scorefiles import check_names, write_scores
 from benchmarks.tasks.common import add_data, add_hop, add_report, write_text
 from edge_runtime.detector import Detector
 
@@ -34,12 +35,15 @@ def declare(tasks: Any) -> None:
 def run(arguments: argparse.Namespace) -> str:
     """The report, and the files asked for beside it."""
     detector = Detector(arguments.model, hop_seconds=arguments.hop)
-    judged, unscored = judge(detector, read_clips(arguments.data, arguments.audio), tqdm)
+    clips = read_clips(arguments.data, arguments.audio)
+    if arguments.scores:
+        check_names(clips)
+    judged, unscored = judge(detector, clips, tqdm)
     result = accuracy(judged, unscored)
     for line in unscored:
         print(f"no score: {line}", file=sys.stderr)
     if arguments.scores:
-        write_text(arguments.scores, "".join(f"{item.clip.path.stem} {item.score:.6f}\n" for item in judged))
+        write_scores(arguments.scores, [item.clip for item in judged], [item.score for item in judged])
     if arguments.figures:
         figures = result.as_figures(arguments.name or arguments.data.stem)
         write_text(arguments.figures, json.dumps(figures, indent=1) + "\n")

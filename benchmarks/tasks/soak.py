@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.machine import record
+from benchmarks.machine import record, warn
 from benchmarks.soak import soak, table
 from benchmarks.tasks.common import add_hop, add_report
 
@@ -30,7 +30,9 @@ def run(arguments: argparse.Namespace) -> str:
     """The report."""
     about = record(arguments.threads, arguments.hop)
     hours = soak(arguments.model, arguments.hours, arguments.hop, arguments.threads, tqdm)
+    about = about.finished()
+    warn(about)
     if not arguments.json:
         return table(arguments.model, hours, about.lines())
-    told = {"record": asdict(about), "hours": [asdict(hour) for hour in hours]}
+    told = {"record": about.as_json(), "hours": [asdict(hour) for hour in hours]}
     return json.dumps(told, indent=1, allow_nan=False) + "\n"

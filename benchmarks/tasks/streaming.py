@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from benchmarks.machine import warn
 from benchmarks.streaming import markdown, streaming
 from benchmarks.tasks.common import add_hop, add_report, add_timing
 
@@ -38,6 +38,5 @@ def run(arguments: argparse.Namespace) -> str:
         file_seconds=arguments.file_seconds,
         progress=tqdm,
     )
-    if page.record.warning:
-        print(f"warning: {page.record.warning}", file=sys.stderr)
+    warn(page.record)
     return json.dumps(page.as_json(), indent=1, allow_nan=False) + "\n" if arguments.json else markdown(page)

@@ -1,0 +1,66 @@
+"""How figures read on a page, the same in Markdown, HTML and error messages."""
+
+from __future__ import annotations
+
+from benchmarks.report.page import Against, Interval, Model, Timing
+
+NOT_KNOWN = "-"
+
+
+def percent(value: float | None) -> str:
+    """A fraction."""
+    return NOT_KNOWN if value is None else f"{value:.1%}"
+
+
+def interval(value: Interval | None) -> str:
+    """A fraction with its interval."""
+    return NOT_KNOWN if value is None else f"{value.value:.1%} [{value.low:.1%}, {value.high:.1%}]"
+
+
+def milliseconds(value: float | None, digits: int = 2) -> str:
+    """None is a percentile that too few samples were there for, or what was not measured."""
+    return NOT_KNOWN if value is None else f"{value:.{digits}f} ms"
+
+
+def megabytes(value: float | None) -> str:
+    """10^6 bytes."""
+    return NOT_KNOWN if value is None else f"{value:.0f} MB"
+
+
+def size(model: Model) -> str:
+    """Of the file, and how it compares with the float one's."""
+    return f"{model.size_bytes / 1e6:.2f} MB (1/{model.size_ratio:.2f})"
+
+
+def correlation(value: float | None) -> str:
+    """Enough digits that what is short of 1 does not read as 1."""
+    if value is None:
+        return NOT_KNOWN
+    return f"{value:.5f}" if value == 1 or float(f"{value:.5f}") < 1 else f"{value:.8f}"
+
+
+def delta(found: Against) -> str:
+    """The EER's rise in points with its one-sided bound."""
+    if found.eer_delta_points is None:
+        return NOT_KNOWN
+    upper = "" if found.eer_delta_upper_points is None else f" [≤ {found.eer_delta_upper_points:+.2f}]"
+    return f"{found.eer_delta_points:+.2f}{upper}"
+
+
+def differences(found: Against) -> str:
+    """Of scores: the largest, and the 99th percentile where there are enough clips for one."""
+    high = NOT_KNOWN if found.p99_difference is None else f"{found.p99_difference:.3f}"
+    return f"{found.largest_difference:.3f} / {high}"
+
+
+def verdict(found: Against) -> str:
+    """Whether the rise stays below the margin."""
+    if found.non_inferior is None:
+        return "cannot be said"
+    return f"{'yes' if found.non_inferior else 'not shown'} (margin {found.margin_points:g})"
+
+
+def speedup(found: Timing) -> str:
+    """Relative to the float model."""
+    ratio = found.speedup
+    return f"{ratio.value:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]"

@@ -1,0 +1,50 @@
+"""`latency`: how long a window takes, in detail, on the machine that this runs on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmarks.latency import latency
+from benchmarks.latency_table import latency_table
+from benchmarks.machine import warn
+from benchmarks.tasks.common import add_hop, add_report
+from edge_runtime.errors import UsageError
+
+
+def declare(tasks: Any) -> None:
+    """Adds the command."""
+    task = tasks.add_parser(
+        "latency", help="a window's time in detail: percentiles, stages, threads, start, memory, energy (needs onnx)"
+    )
+    task.add_argument("models", metavar="MODEL", type=Path, nargs="+", help="files; the first, the float one, is 1")
+    add_hop(task)
+    task.add_argument("--threads", type=int, default=1, help="threads while timing (default: %(default)s)")
+    task.add_argument("--sweep", default="", metavar="1,2", help="numbers of threads to time as well (default: none)")
+    task.add_argument("--rounds", type=int, default=230, help="rounds of timing in each process (default: %(default)s)")
+    task.add_argument("--processes", type=int, default=3, help="fresh processes (default: %(default)s)")
+    add_report(task)
+    task.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> str:
+    """The report."""
+    try:
+        sweep = [int(number) for number in arguments.sweep.split(",") if number.strip()]
+    except ValueError:
+        raise UsageError(f"--sweep takes numbers of threads, as in 1,2,4, not {arguments.sweep}") from None
+    found = latency(
+        arguments.models,
+        arguments.hop,
+        arguments.threads,
+        arguments.rounds,
+        arguments.processes,
+        sweep,
+        tqdm,
+    )
+    warn(found.record)
+    return json.dumps(found.as_json(), indent=1, allow_nan=False) + "\n" if arguments.json else latency_table(found)

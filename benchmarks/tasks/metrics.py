@@ -1,0 +1,245 @@
+"""`metrics`: every measure of a score file against a key; no model and no sound are needed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from benchmarks.breakdown import Part, by_condition, by_system, macro
+from benchmarks.extras import demand
+from benchmarks.metrics import BAYES_THRESHOLD, Estimate, Measures, eer_clustered, measures
+from benchmarks.paired import FEWEST_FOR_P99, Paired, paired
+from benchmarks.protocols import read_list
+from benchmarks.scorefiles import Matched, first_of, match, read_scores
+from benchmarks.tasks.common import add_report
+from benchmarks.tdcf import FORM_NAMES, FORMS, Form, min_tdcf, read_asv
+from edge_runtime.errors import InputError, UsageError
+
+MARGIN_POINTS = 0.5
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known of one set of scores; minimum t-DCFs are named by their form."""
+
+    measures: Measures
+    eer: Estimate
+    min_tdcf: dict[Form, float] | None  # None without ASV scores
+    systems: list[Part]
+    conditions: list[Part]
+    paired: Paired | None
+    missing: list[str]  # trials of the key without a score
+    unknown: list[str]  # trials with a score that the key does not have
+
+
+def declare(tasks: Any) -> None:
+    """Adds the command."""
+    task = tasks.add_parser("metrics", help="EER, DCF, Cllr and t-DCF of a score file, and a test against another")
+    task.add_argument("scores", metavar="SCORES", type=Path, help="score file of ASVspoof 2019, 2021 or 5")
+    task.add_argument("key", metavar="KEY", type=Path, help="key or protocol of ASVspoof, CSV, or folders of clips")
+    task.add_argument("--subset", help="part of a key that has subsets: eval, progress, hidden (default: all)")
+    task.add_argument("--asv-scores", metavar="FILE", type=Path, help="scores of an ASV system, for the t-DCF")
+    task.add_argument("--asv-key", metavar="FILE", type=Path, help="their trial_metadata.txt (files of 2021)")
+    task.add_argument("--against", metavar="SCORES", type=Path, help="scores of another model, such as a quantized one")
+    task.add_argument(
+        "--margin",
+        type=float,
+        help=f"rise of the EER in points that --against may have, set in advance (default: {MARGIN_POINTS})",
+    )
+    task.add_argument(
+        "--over",
+        choices=("source", "speaker"),
+        default="source",
+        help="what is alike, and so is drawn as one for the intervals (default: %(default)s)",
+    )
+    task.add_argument("--rounds", type=int, default=1000, help="rounds of the bootstrap (default: %(default)s)")
+    add_report(task)
+    task.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> str:
+    """The report."""
+    demand("bench", "scipy")
+    if arguments.rounds < 1:
+        raise UsageError("--rounds must be at least 1")
+    if arguments.margin is not None and not 0 <= arguments.margin < np.inf:
+        raise UsageError("--margin must be a number of points, 0 or more")
+    for needed, option, name in (
+        (arguments.against, arguments.margin, "--margin needs --against"),
+        (arguments.asv_scores, arguments.asv_key, "--asv-key needs --asv-scores"),
+    ):
+        if option is not None and needed is None:
+            raise UsageError(name)
+    report = evaluate(arguments)
+    for names, what in ((report.missing, "of the key have no score"), (report.unknown, "are not in the key")):
+        if names:
+            print(f"note: {len(names)} trials {what}: {first_of(names)}", file=sys.stderr)
+    if arguments.json:
+        return json.dumps(_as_json(report), indent=1, allow_nan=False) + "\n"
+    return markdown(report, arguments.scores, arguments.key, arguments.over)
+
+
+def evaluate(arguments: argparse.Namespace) -> Report:
+    """All files are read before anything is computed: a wrong name costs no hour."""
+    listed = read_list(arguments.key, subset=arguments.subset, needs_audio=False)
+    found = match(read_scores(arguments.scores), listed.clips, listed.left_out)
+    other = None if arguments.against is None else match(read_scores(arguments.against), listed.clips, listed.left_out)
+    asv = None
+    if arguments.asv_scores is not None:
+        subset = arguments.subset if arguments.asv_key else None
+        asv = read_asv(arguments.asv_scores, arguments.asv_key, subset)
+    human = np.array([clip.is_bonafide for clip in found.clips], bool)
+    if not human.any() or human.all():
+        raise InputError("measures need scores of both bona fide and spoofed clips")
+    tandem = None
+    if asv is not None:
+        rates = asv.rates()
+        tandem = {form: min_tdcf(found.scores[human], found.scores[~human], rates, form)[0] for form in FORMS}
+    alike = [getattr(clip, arguments.over) for clip in found.clips]
+    return Report(
+        measures=measures(found.scores, human),
+        eer=eer_clustered(found.scores, human, alike, arguments.rounds, progress=tqdm),
+        min_tdcf=tandem,
+        systems=by_system(found.clips, found.scores, asv),
+        conditions=by_condition(found.clips, found.scores, asv),
+        paired=None if other is None else _paired(found, other, arguments),
+        missing=found.missing,
+        unknown=found.unknown,
+    )
+
+
+def _paired(reference: Matched, other: Matched, arguments: argparse.Namespace) -> Paired:
+    """The comparison on the clips that both scored."""
+    theirs = dict(zip((clip.trial for clip in other.clips), other.scores, strict=True))
+    both = [number for number, clip in enumerate(reference.clips) if clip.trial in theirs]
+    clips = [reference.clips[number] for number in both]
+    human = np.array([clip.is_bonafide for clip in clips], bool)
+    if not human.any() or human.all():
+        raise InputError(f"{arguments.scores} and {arguments.against} must share clips of both labels")
+    alone = len(reference.clips) + len(other.clips) - 2 * len(both)
+    if alone:
+        print(f"note: {alone} trials have a score from one of the two models only", file=sys.stderr)
+    margin = MARGIN_POINTS if arguments.margin is None else arguments.margin
+    return paired(
+        reference.scores[both],
+        [theirs[clip.trial] for clip in clips],
+        human,
+        [getattr(clip, arguments.over) for clip in clips],
+        margin,
+        arguments.rounds,
+        progress=tqdm,
+    )
+
+
+def _as_json(report: Report) -> dict[str, Any]:
+    values = asdict(report)
+    values["macro_systems"], values["macro_conditions"] = asdict(macro(report.systems)), None
+    if report.conditions:
+        values["macro_conditions"] = asdict(macro(report.conditions))
+    if report.paired:
+        values["paired"]["comparison"] = report.paired.comparison.as_figures()
+    return values
+
+
+def markdown(report: Report, scores: Path, key: Path, over: str) -> str:
+    """The report as Markdown."""
+    found = report.measures
+    drawn = f"{over}s" if report.eer.over == "sources" else f"clips, as there are too few {over}s"
+    rows = [
+        ("EER, pooled", f"{report.eer.value:.2%} [{report.eer.low:.2%}, {report.eer.high:.2%}]"),
+        ("threshold of the EER", f"{found.eer_threshold:.4f}"),
+        ("min DCF (ASVspoof 5)", f"{found.min_dcf:.4f}"),
+        (f"act DCF (ASVspoof 5), at the LLR {BAYES_THRESHOLD:.3f}", f"{found.act_dcf:.4f}"),
+        ("Cllr", f"{found.cllr_bits:.4f} bit"),
+        ("min Cllr", f"{found.min_cllr_bits:.4f} bit"),
+    ]
+    if report.min_tdcf:
+        rows += [(f"min t-DCF ({FORM_NAMES[form]})", f"{report.min_tdcf[form]:.4f}") for form in FORMS]
+    rows += [
+        ("trials of the key without a score", _counted(report.missing)),
+        ("scored trials that are not in the key", _counted(report.unknown)),
+    ]
+    lines = [
+        f"# Measures of {scores.name} by {key.name}",
+        "",
+        f"{found.bonafide} bona fide and {found.spoof} spoofed trials; the interval is 95 %, from a bootstrap over "
+        f"{drawn}. Act DCF and Cllr take the scores for LLRs; the other measures look at their order only.",
+        "",
+        "| measure | value |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in rows),
+        *_table("Per system, against all bona fide trials", "system", report.systems, report.min_tdcf is not None),
+        *_table("Per condition", "condition", report.conditions, report.min_tdcf is not None),
+    ]
+    if report.paired:
+        lines += ["", "## Against the other scores", "", *_verdict(report.paired, over)]
+    return "\n".join(lines) + "\n"
+
+
+def _counted(names: Sequence[str]) -> str:
+    return f"{len(names)}: {first_of(names)}" if names else "0"
+
+
+def _table(title: str, first: str, parts: Sequence[Part], tandem: bool) -> list[str]:
+    if not parts:
+        return []
+    columns = [first, "bona fide", "spoof", "EER", "min DCF"]
+    if tandem:
+        columns += [f"min t-DCF ({FORM_NAMES[form]})" for form in FORMS]
+    mean = macro(parts)
+    lines = ["", f"## {title}", "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    for part in (*parts, mean):
+        counts = ["", ""] if part is mean else [str(part.bonafide), str(part.spoof)]
+        figures = ["" if part.eer is None else f"{part.eer:.2%}", _plain(part.min_dcf)]
+        if tandem:
+            figures += [_plain(part.min_tdcf_legacy), _plain(part.min_tdcf_revised)]
+        lines.append("| " + " | ".join([part.name, *counts, *figures]) + " |")
+    for reason in dict.fromkeys(part.lacks for part in parts if part.lacks):
+        lines += ["", f"{reason}: {', '.join(part.name for part in parts if part.lacks == reason)}."]
+    return lines
+
+
+def _plain(figure: float | None) -> str:
+    return "" if figure is None else f"{figure:.4f}"
+
+
+def _verdict(result: Paired, over: str) -> list[str]:
+    """What the paired tests say, in sentences."""
+    found, test = result.comparison, result.mcnemar
+    points = (found.eer_delta_points, found.eer_delta_low_points, found.eer_delta_high_points)
+    delta, low, high = ("unknown" if value is None else f"{value:+.2f}" for value in points)
+    upper = "unknown" if found.eer_delta_upper_points is None else f"{found.eer_delta_upper_points:+.2f}"
+    answer = {True: "not inferior", False: "not shown to be as good", None: "unknown"}[result.not_inferior]
+    drawn = f"{over}s" if found.over == "sources" else "clips"
+    p99 = f"fewer than {FEWEST_FOR_P99} clips" if result.p99_difference is None else f"{result.p99_difference:.3f}"
+    correlation = "undefined" if found.correlation is None else f"{np.trunc(found.correlation * 1e5) / 1e5:.5f}"
+    rows = [
+        ("trials scored by both", str(found.clips)),
+        ("EER, these scores and the other ones", f"{found.eer_reference:.2%}, {found.eer_other:.2%}"),
+        ("EER difference, points", f"{delta} [{low}, {high}]"),
+        ("upper bound of the rise (one-sided, 95 %), points", upper),
+        (f"verdict, with a margin of {result.margin_points:g} points", answer),
+        (
+            f"right at {result.threshold:.4f}: only these scores, only the other ones",
+            f"{test.only_reference}, {test.only_other}",
+        ),
+        ("McNemar, exact and mid-p", f"{test.p_exact:.4f}, {test.p_mid:.4f}"),
+        ("correlation of the scores", correlation),
+        ("difference of scores: 99th percentile, largest", f"{p99}, {found.largest_difference:.3f}"),
+    ]
+    return [
+        f"The difference's bounds are from a paired bootstrap over {drawn}. Both models are judged at the threshold of "
+        "the EER of these scores. McNemar's test takes trials for independent.",
+        "",
+        "| measure | value |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in rows),
+    ]

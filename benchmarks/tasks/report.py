@@ -1,0 +1,157 @@
+"""`report`: what each model file costs and gains against the float one, on one page, in Markdown, HTML and JSON."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmarks.gate import RequirementFailed, parse_all
+from benchmarks.latency import LatencyRun, latency
+from benchmarks.machine import record, warn
+from benchmarks.protocols import read_list
+from benchmarks.report.build import Data, File, build, conditions_of, open_files, timing_of
+from benchmarks.report.markdown import markdown
+from benchmarks.report.measures import MEASURES, failures
+from benchmarks.report.page import Condition, Page, Timing
+from benchmarks.robustness import robustness, subset
+from benchmarks.tasks.common import add_hop, write_text
+from benchmarks.tdcf import read_asv
+from edge_runtime.errors import OutputError, UsageError
+
+FILES = ("report.md", "report.html", "report.json")
+
+
+def declare(tasks: Any) -> None:
+    """Adds the command."""
+    task = tasks.add_parser(
+        "report",
+        help="one page on size, latency, memory and accuracy of every model, each against the float one",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="requirements (--require), with <=, >=, < or >:\n"
+        + "\n".join(f"  {name:20}{measure.meaning}" for name, measure in MEASURES.items())
+        + "\n\nexit code 11: a model was measured and does not meet a requirement; the page is written all the same",
+    )
+    task.add_argument("float_model", metavar="FLOAT", type=Path, help="the ONNX file that the others are held against")
+    task.add_argument("models", metavar="MODEL", type=Path, nargs="*", help="files quantized from it, by any tool")
+    task.add_argument(
+        "-o", "--output", dest="folder", metavar="DIR", type=Path, required=True, help="folder for " + ", ".join(FILES)
+    )
+    data = task.add_argument_group("accuracy")
+    data.add_argument("--data", type=Path, help="folders, CSV or protocol of labelled clips (default: no accuracy)")
+    data.add_argument("--audio", type=Path, help="folder of the clips that a protocol names")
+    data.add_argument("--subset", help="the part of a list with such a column that counts, as in eval")
+    data.add_argument("--asv-scores", type=Path, metavar="FILE", help="of speaker verification, for the min t-DCF")
+    data.add_argument("--asv-key", type=Path, metavar="FILE", help="labels of the ASV scores, where they have none")
+    data.add_argument(
+        "--margin", type=float, default=0.5, metavar="POINTS", help="that the EER may rise by (default: %(default)s)"
+    )
+    data.add_argument("--jobs", type=int, help="processes that score (default: one for each core)")
+    data.add_argument("--cluster", metavar="tcp://HOST:PORT", help="Dask scheduler whose workers score")
+    data.add_argument("--robustness", action="store_true", help="with noise, codecs, rooms, lengths and levels too")
+    data.add_argument("--limit", type=int, default=None, metavar="N", help="clips for --robustness (default: all)")
+    times = task.add_argument_group("times")
+    times.add_argument("--no-latency", action="store_true", help="do not time the models")
+    times.add_argument("--rounds", type=int, default=230, help="in each process (default: %(default)s)")
+    times.add_argument("--processes", type=int, default=3, help="fresh processes (default: %(default)s)")
+    times.add_argument("--threads", type=int, default=1, help="while timing (default: %(default)s)")
+    times.add_argument("--sweep", default="", metavar="1,2", help="numbers of threads to time as well (default: none)")
+    add_hop(task)
+    task.add_argument("--title", default="Levels against the float model", help="heading (default: %(default)s)")
+    task.add_argument(
+        "--require", action="append", default=[], metavar="LIMITS", help='as in "latency_p90_ms<=120,eer_delta<=0.2"'
+    )
+    task.set_defaults(run=run, output=None, json=False)
+
+
+def run(arguments: argparse.Namespace) -> str:
+    """Writes the three files and gives the summary. All is opened before the first long step."""
+    requirements = parse_all(arguments.require, MEASURES)
+    if arguments.data is None and arguments.no_latency:
+        raise UsageError("nothing to measure: name clips (--data), or leave --no-latency out")
+    if arguments.data is None and (arguments.robustness or arguments.asv_scores):
+        raise UsageError("--robustness and --asv-scores need labelled clips: name them with --data")
+    paths = [arguments.float_model, *arguments.models]
+    files = open_files(paths)
+    data = _data(arguments)
+    _make(arguments.folder)
+    about = record(arguments.threads, arguments.hop, arguments.rounds)
+    timings: list[Timing | None] = [None] * len(paths)
+    if not arguments.no_latency:
+        found = _timed([file.path for file in files if not file.refusal], arguments)
+        about, rows = found.record, iter(found.rows)
+        timings = [None if file.refusal else timing_of(next(rows), found) for file in files]
+    conditions = _conditions(files, data, arguments) if data and arguments.robustness else []
+    command = shlex.join(["python", "-m", "benchmarks", *_without_folders(sys.argv[1:])])
+    page = build(files, data, timings, conditions, about, command, arguments.hop, tqdm)
+    _write(page, arguments.folder, arguments.title)
+    warn(about)
+    for line in page.missing:
+        print(f"missing: {line}", file=sys.stderr)
+    missed = failures(page, requirements)
+    if missed:
+        raise RequirementFailed("; ".join(missed) + f" (the page is in {arguments.folder})")
+    summary = markdown(page, arguments.title).split("\n## ")[1]
+    return f"## {summary.rstrip()}\n\nWritten: {', '.join(str(arguments.folder / name) for name in FILES)}\n"
+
+
+def _data(arguments: argparse.Namespace) -> Data | None:
+    if arguments.data is None:
+        return None
+    clips = read_list(arguments.data, arguments.audio, arguments.subset)
+    asv = read_asv(arguments.asv_scores, arguments.asv_key, arguments.subset) if arguments.asv_scores else None
+    return Data(
+        name=arguments.data.name if arguments.data.name != "clips.csv" else arguments.data.parent.name,
+        clips=clips,
+        asv=asv,
+        stores=arguments.folder / "scores",
+        jobs=arguments.jobs,
+        cluster=arguments.cluster,
+        margin_points=arguments.margin,
+    )
+
+
+def _conditions(files: list[File], data: Data, arguments: argparse.Namespace) -> list[Condition]:
+    clips = subset(data.clips.clips, arguments.limit, seed=0)
+    found = robustness(
+        [file.path for file in files],
+        clips,
+        hop_seconds=arguments.hop,
+        jobs=arguments.jobs,
+        cluster=arguments.cluster,
+        progress=tqdm,
+    )
+    for line in (*found.unread, *found.left_out):
+        print(f"robustness: {line}", file=sys.stderr)
+    return conditions_of(found, [file.name for file in files])
+
+
+def _timed(paths: list[Path], arguments: argparse.Namespace) -> LatencyRun:
+    try:
+        sweep = [int(number) for number in arguments.sweep.split(",") if number.strip()]
+    except ValueError:
+        raise UsageError(f"--sweep takes numbers of threads, as in 1,2,4, not {arguments.sweep}") from None
+    return latency(paths, arguments.hop, arguments.threads, arguments.rounds, arguments.processes, sweep, tqdm)
+
+
+def _make(folder: Path) -> None:
+    try:
+        (folder / "scores").mkdir(parents=True, exist_ok=True)
+    except OSError as reason:
+        raise OutputError(f"cannot make the folder {folder}: {reason.strerror}") from None
+
+
+def _write(page: Page, folder: Path, title: str) -> None:
+    from benchmarks.report.html import html  # the plots' library takes a second to import
+
+    for name, text in zip(FILES, (markdown(page, title), html(page, title), page.as_json()), strict=True):
+        write_text(folder / name, text)
+
+
+def _without_folders(words: list[str]) -> list[str]:
+    """The command as another machine may give it: paths lose the folders that are of this one."""
+    return [Path(word).name or word if word.startswith("/") else word for word in words]

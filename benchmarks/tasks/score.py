@@ -1,0 +1,137 @@
+"""`score`: a score file of any number of clips, on all cores or a cluster; killed, it goes on where it stopped."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmarks.accuracy import Judged
+from benchmarks.protocols import read_list
+from benchmarks.scorefiles import SCORE_FORMS, ScoreForm, write_scores
+from benchmarks.scoring import KINDS, Scored, score_clips
+from benchmarks.tasks.common import add_data, add_hop, add_report
+from edge_runtime.errors import InputError, OutputError
+
+_NAMED = 20
+"""Clips without a score that the report names; the store has all."""
+
+
+def declare(tasks: Any) -> None:
+    """Adds the command."""
+    task = tasks.add_parser(
+        "score",
+        help="scores of many clips, resumable, on all cores or a cluster",
+        description="Scores clips into a file. It may be killed at any moment: the same command goes on where it "
+        "stopped, and refuses to when the model, the hop or the list of clips is another one.",
+    )
+    task.add_argument("model", type=Path, help="an ONNX file of `python -m export`")
+    add_data(task)
+    task.add_argument("--scores", type=Path, required=True, help="the score file, written when all clips are done")
+    task.add_argument(
+        "--format", choices=SCORE_FORMS, default="2021", help="whose package reads them (default: %(default)s)"
+    )
+    task.add_argument("--subset", help="of a key that has subsets, such as eval of 2021 (default: all)")
+    task.add_argument("--store", type=Path, help="where scores are kept meanwhile (default: SCORES.sqlite)")
+    task.add_argument("--retry", action="store_true", help="try the clips again that an earlier run found no score for")
+    add_hop(task)
+    add_workers(task)
+    add_report(task)
+    task.set_defaults(run=run)
+
+
+def add_workers(task: argparse.ArgumentParser) -> None:
+    """Who does the work."""
+    task.add_argument("--jobs", type=int, metavar="N", help="processes of this machine (default: its cores)")
+    task.add_argument(
+        "--cluster",
+        metavar="tcp://HOST:PORT",
+        help="a running Dask scheduler, in the place of --jobs; its workers need this clone and the clips' paths",
+    )
+
+
+def run(arguments: argparse.Namespace) -> str:
+    """The report, and the score file."""
+    clips = read_list(arguments.data, arguments.audio, arguments.subset)
+    target: Path = arguments.scores
+    store = arguments.store or target.with_name(target.name + ".sqlite")
+    _check(target)
+    scored = score_clips(
+        arguments.model,
+        clips.clips,
+        store,
+        arguments.hop,
+        arguments.jobs,
+        arguments.cluster,
+        tqdm,
+        missing=clips.missing,
+        retry=arguments.retry,
+    )
+    if not scored.judged:
+        raise InputError(f"no clip of {arguments.data} has a score: {_counts(scored)}")
+    _write(target, scored.judged, arguments.format)
+    total = len(scored.judged) + len(scored.unscored)
+    if scored.unscored:
+        print(f"no score for {len(scored.unscored)} of {total} clips: {_counts(scored)}", file=sys.stderr)
+    if arguments.json:
+        return json.dumps(_as_json(scored, target, store), indent=1, allow_nan=False) + "\n"
+    return _markdown(scored, target, store)
+
+
+def _check(target: Path) -> None:
+    """Raises OutputError now for what would else be found out after days."""
+    if target.exists() and not target.is_file():
+        raise OutputError(f"cannot write {target}: it is a folder or a device, not a file")
+    if not target.parent.is_dir():
+        raise OutputError(f"cannot write {target}: no such folder: {target.parent}")
+
+
+def _write(target: Path, judged: Sequence[Judged], form: ScoreForm) -> None:
+    """The score file appears whole or not at all."""
+    part = target.with_name(f".{target.name}.part")
+    try:
+        write_scores(part, [item.clip for item in judged], [item.score for item in judged], form)
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
+        part.replace(target)
+    except OSError as reason:
+        raise OutputError(f"cannot write {target}: {reason.strerror}") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _counts(scored: Scored) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in scored.kinds().items())
+
+
+def _as_json(scored: Scored, target: Path, store: Path) -> dict[str, Any]:
+    return {
+        "scores": str(target),
+        "store": str(store),
+        "clips": len(scored.judged) + len(scored.unscored),
+        "scored": len(scored.judged),
+        "resumed": scored.resumed,
+        "unscored": [{"clip": item.clip, "kind": item.kind, "reason": item.reason} for item in scored.unscored],
+    }
+
+
+def _markdown(scored: Scored, target: Path, store: Path) -> str:
+    total = len(scored.judged) + len(scored.unscored)
+    lines = [
+        f"{len(scored.judged)} of {total} clips have a score, in {target}; {scored.resumed} were done before this run. "
+        f"All outcomes are in {store}, which may be removed.",
+    ]
+    if scored.unscored:
+        lines += ["", "| no score, because | clips |", "|---|---|"]
+        lines += [f"| {kind}: {KINDS[kind]} | {count} |" for kind, count in scored.kinds().items()]
+        lines += ["", *(f"- {item.kind}: {item.reason}" for item in scored.unscored[:_NAMED])]
+        if len(scored.unscored) > _NAMED:
+            query = "SELECT * FROM outcome WHERE kind != ''"
+            lines.append(f'- and {len(scored.unscored) - _NAMED} more: `sqlite3 {store} "{query}"`, or --json')
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,151 @@
+"""`python -m benchmarks report` and `compare` as a user runs them, on real model files and WAVs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import soundfile
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+from benchmarks.report.page import read
+from edge_runtime.model.contract import Contract
+from edge_runtime.model.processor import judge_target, this_processor
+from tests.conftest import voice
+
+ROOT = Path(__file__).parent.parent
+CONTRACT = Contract(
+    "streaming", "edge", 16000, 16000, 9, np.ones((6, 65), np.float32), level="int8", target="x86-vnni", int8_bits=8
+)
+QUICK = ("--rounds", "5", "--processes", "2")
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four short clips of each label, of four groups."""
+    folder = tmp_path_factory.mktemp("clips")
+    for n in range(8):
+        group = folder / ("bonafide" if n % 2 else "spoof") / f"group{n // 2}"
+        group.mkdir(parents=True)
+        soundfile.write(group / f"{n}.wav", voice(1.4, n), 16000)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stock(exported: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, quantized by ONNX Runtime's own tool, which leaves our metadata as they were."""
+    file = tmp_path_factory.mktemp("stock") / "stock-dynamic.onnx"
+    quantize_dynamic(str(exported("streaming")), str(file), weight_type=QuantType.QUInt8)
+    return file
+
+
+@pytest.fixture(scope="module")
+def foreign(exported: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The float graph under a name and metadata by which it has 8-bit products, for VNNI."""
+    file = tmp_path_factory.mktemp("foreign") / "tiny-int8-x86-vnni.onnx"
+    model = onnx.load(str(exported("streaming")))
+    contract = Contract.from_metadata({entry.key: entry.value for entry in model.metadata_props})
+    contract = replace(contract, level="int8", target="x86-vnni", int8_bits=8)
+    onnx.helper.set_model_props(model, contract.to_metadata())
+    onnx.save(model, str(file))
+    return file
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def made(
+    exported: Callable[[str], Path], stock: Path, foreign: Path, clips: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The folder of a whole report."""
+    folder = tmp_path_factory.mktemp("report")
+    done = run("report", exported("streaming"), stock, foreign, "--data", clips, *QUICK, "-o", folder)
+    assert done.returncode == 0, done.stderr
+    assert "## Summary" in done.stdout and str(folder / "report.html") in done.stdout
+    return folder
+
+
+def test_the_page_has_every_model_and_figure(made: Path, stock: Path) -> None:
+    page = read(made / "report.json")
+    reference, quantized, foreign = page.models
+    assert reference.against is None and reference.size_ratio == 1 and reference.rates and reference.timing
+    assert reference.timing.speedup.value == 1 and reference.timing.count == 10 and reference.timing.p90_ms is None
+    assert (quantized.level, quantized.size_bytes) == ("stock-dynamic", stock.stat().st_size)
+    assert quantized.against and quantized.against.clips == 8 and quantized.against.largest_difference > 0
+    assert foreign.against and foreign.against.largest_difference == 0, "it is the float graph under another name"
+    refusal, _ = judge_target(CONTRACT, this_processor())
+    assert (foreign.timing is None) == (refusal is not None) == any("exact sums" in note for note in foreign.notes)
+    text = (made / "report.md").read_text()
+    assert "nan" not in text and "None" not in text and str(made) not in text
+    assert (made / "report.html").read_text().count("<svg") == 3
+
+
+def test_a_second_run_scores_nothing_again(
+    made: Path, exported: Callable[[str], Path], stock: Path, foreign: Path, clips: Path
+) -> None:
+    before = {path.name: path.read_bytes() for path in (made / "scores").iterdir()}
+    figures = read(made / "report.json").models[1].against
+    done = run("report", exported("streaming"), stock, foreign, "--data", clips, "--no-latency", "-o", made)
+    assert done.returncode == 0, done.stderr
+    again = read(made / "report.json").models
+    assert again[1].against == figures and again[0].timing is None
+    assert {path.name: path.read_bytes() for path in (made / "scores").iterdir()} == before
+
+
+def test_a_gate_shuts_with_its_code_and_the_page_is_there(
+    exported: Callable[[str], Path], stock: Path, clips: Path, tmp_path: Path
+) -> None:
+    arguments = ("report", exported("streaming"), stock, "--data", clips, "--no-latency", "-o", tmp_path)
+    assert run(*arguments, "--require", "size_ratio>=0.1,flipped<=100").returncode == 0
+    done = run(*arguments, "--require", "size_ratio>=0.1,largest_difference<=0")
+    assert done.returncode == 11 and done.stderr.splitlines()[-1].startswith("error: stock-dynamic: largest_difference")
+    assert read(tmp_path / "report.json").models
+
+
+def test_compare_of_two_pages(made: Path, tmp_path: Path) -> None:
+    page = read(made / "report.json")
+    other = tmp_path / "other.json"
+    small = replace(page.models[1], size_bytes=page.models[1].size_bytes // 2)
+    other.write_text(replace(page, models=[page.models[0], small]).as_json())
+    done = run("compare", made / "report.json", other, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    rows = {(row["model"], row["measure"]): row for row in found["rows"]}
+    assert rows["stock-dynamic", "size_mb"]["ratio"] == pytest.approx(0.5, rel=0.01)
+    assert found["only_before"] == ["tiny-int8-x86-vnni"]
+    assert "| stock-dynamic | size_mb |" in run("compare", made / "report.json", other).stdout
+
+
+def test_what_cannot_be_is_refused_in_one_line(
+    exported: Callable[[str], Path], foreign: Path, clips: Path, tmp_path: Path
+) -> None:
+    model, folder = exported("streaming"), tmp_path / "page"
+    taken = tmp_path / "taken"
+    taken.write_text("a file")
+    cases: list[tuple[int, list[str | Path]]] = [
+        (4, ["report", tmp_path / "absent.onnx", "--data", clips, "-o", folder]),
+        (4, ["report", foreign, model, "--data", clips, "-o", folder]),
+        (3, ["report", model, "--data", tmp_path / "absent", "-o", folder]),
+        (2, ["report", model, "--no-latency", "-o", folder]),
+        (2, ["report", model, "--robustness", "-o", folder]),
+        (2, ["report", model, "--data", clips, "--rounds", "0", "-o", folder]),
+        (2, ["report", model, "--data", clips, "--require", "speed>2", "-o", folder]),
+        (5, ["report", model, "--data", clips, "-o", taken]),
+        (2, ["compare", model, foreign]),
+        (3, ["compare", tmp_path / "a.json", tmp_path / "b.json"]),
+    ]
+    for code, arguments in cases:
+        done = run(*arguments)
+        errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert (done.returncode, len(errors)) == (code, 1), (arguments, done.stderr)
+        assert "Traceback" not in done.stderr
