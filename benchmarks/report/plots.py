@@ -13,7 +13,9 @@ from scipy.stats import norm
 
 from benchmarks.report.page import Page
 
-_RATE_TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+_RATE_TICKS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
+_HIGHEST_RATE = 0.92
+"""Where the DET plot ends: beyond it a detector is of no use, and all curves are steps of single clips."""
 _STYLES = ("-", "--", "-.", ":")
 
 
@@ -36,9 +38,7 @@ def plots(page: Page) -> list[tuple[str, str, str]]:
             "Down and to the left is better. The area of a marker is the size of the file; bars are the EER's 95 % "
             "interval and the latency's quartiles."
         )
-        made.append(
-            ("Accuracy against latency", text, _drawn(lambda axes: _trade(axes, page), (7.2, 2.6 + 0.34 * len(timed))))
-        )
+        made.append(("Accuracy against latency", text, _drawn(lambda axes: _trade(axes, page), (8.4, 5.0))))
     return made
 
 
@@ -64,7 +64,7 @@ def _colour(index: int) -> str:
 
 
 def _det(axes: Any, page: Page) -> None:
-    lowest, highest = 0.5, 0.5
+    lowest = 0.5
     for index, model in enumerate(page.models):
         if not model.rates:
             continue
@@ -82,14 +82,14 @@ def _det(axes: Any, page: Page) -> None:
         axes.plot(*[norm.ppf(min(max(model.rates.eer.value, 1e-4), 1 - 1e-4))] * 2, "o", color=_colour(index), ms=4)
         seen = np.concatenate((alarms[inner], misses[inner]))
         if seen.size:
-            lowest, highest = min(lowest, float(seen.min())), max(highest, float(seen.max()))
-    ticks = [tick for tick in _RATE_TICKS if lowest / 2 <= tick <= max(highest, 0.5)]
+            lowest = min(lowest, float(seen.min()))
+    ticks = [tick for tick in _RATE_TICKS if lowest / 1.5 <= tick]
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks(norm.ppf(ticks), [f"{tick:.1%}" if tick < 0.01 else f"{tick:.0%}" for tick in ticks])
-    limits = norm.ppf([max(lowest / 1.5, 1e-4), min(highest + 0.02, 0.99)])
+    limits = norm.ppf([max(lowest / 1.5, 1e-4), _HIGHEST_RATE])
     axes.set(xlim=limits, ylim=limits, xlabel="spoof accepted", ylabel="bona fide missed", aspect="equal")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, loc="upper right")
+    axes.legend(fontsize=8, loc="upper right")
 
 
 def _latencies(axes: Any, page: Page) -> None:
@@ -106,7 +106,7 @@ def _latencies(axes: Any, page: Page) -> None:
     axes.set(xlabel="latency of a window, ms", ylabel="share of windows", ylim=(0, 1.02))
     axes.set_xlim(left=0, right=1.15 * largest if largest else None)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, loc="lower right")
+    axes.legend(fontsize=8, loc="lower right")
 
 
 def _trade(axes: Any, page: Page) -> None:
@@ -139,7 +139,7 @@ def _trade(axes: Any, page: Page) -> None:
     axes.margins(0.12)
     axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
-    legend = axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    legend = axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     for handle in legend.legend_handles:
         handle.set_sizes([40])
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.report import words
-from benchmarks.report.page import Group, Model, Page, Rates
+from benchmarks.report.page import Group, Interval, Model, Page, Rates
 
 _ABOVE_SUMMARY = """\
 Each model against the first, the float one. EER with its 95 % interval; its rise in percentage points with the bound
@@ -35,10 +35,11 @@ WORST_RATE = 0.5
 
 @dataclass(frozen=True)
 class Cell:
-    """A text, and the colour that HTML gives it."""
+    """A text, the colour that HTML gives it, and what HTML shows in its place, the text being a tooltip then."""
 
     text: str
     heat: float | None = None
+    short: str = ""
 
 
 @dataclass(frozen=True)
@@ -164,12 +165,18 @@ def _groups(rated: Sequence[tuple[Model, Rates]], kind: str) -> Table:
         row = [Cell(group.name), Cell(str(group.bonafide)), Cell(str(group.spoof))]
         for known in by_model:
             eer = known[group.name].eer if group.name in known else None
-            row.append(Cell(words.interval(eer), None if eer is None else eer.value / WORST_RATE))
+            row.append(_heat(eer))
         rows.append(row)
     what = "its spoofed against its own human clips" if kind == "sources" else "its clips against all human ones"
     text = f"EER of each ({what}), 95 % interval over its clips; a dash where there are too few clips of a label."
     heads = [kind.removesuffix("s"), "bona fide", "spoof", *(model.name for model, _ in rated)]
     return Table(f"Per {kind.removesuffix('s')}", text, heads, rows)
+
+
+def _heat(eer: Interval | None, behind: str = "") -> Cell:
+    if eer is None:
+        return Cell(words.NOT_KNOWN)
+    return Cell(words.interval(eer) + behind, eer.value / WORST_RATE, words.percent(eer.value) + behind)
 
 
 def _conditions(page: Page) -> Table:
@@ -179,8 +186,7 @@ def _conditions(page: Page) -> Table:
         row = [Cell(item.axis), Cell(item.name)]
         for name in names:
             eer, rise = item.eer.get(name), item.delta_points.get(name)
-            text = words.interval(eer) + ("" if rise is None else f", {rise:+.2f}")
-            row.append(Cell(text, None if eer is None else eer.value / WORST_RATE))
+            row.append(_heat(eer, "" if rise is None else f", {rise:+.2f}"))
         rows.append(row)
     return Table("Robustness", _ABOVE_CONDITIONS, ["axis", "condition", *names], rows)
 
