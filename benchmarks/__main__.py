@@ -13,6 +13,7 @@ from benchmarks.tasks import (
     instructions,
     latency,
     metrics,
+    options,
     report,
     robustness,
     score,
@@ -22,7 +23,7 @@ from benchmarks.tasks import (
 from benchmarks.tasks.common import write_text
 from edge_runtime.errors import EdgeDetectError, OutputError
 
-TASKS = (report, compare, accuracy, metrics, score, robustness, latency, instructions, streaming, soak, gru)
+TASKS = (report, compare, accuracy, metrics, score, robustness, latency, instructions, streaming, soak, options, gru)
 """Each has `declare`, and gives its report as the text that its `run` returns."""
 
 

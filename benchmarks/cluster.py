@@ -40,7 +40,9 @@ class ClusterPool:
         demand("cluster", "distributed")
         import distributed
 
-        logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)  # what matters is said by an error of ours
+        for name in [*logging.root.manager.loggerDict, "asyncio"]:  # what matters is said by an error of ours
+            if name.partition(".")[0] in ("distributed", "tornado", "asyncio"):
+                logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         self._address = address
         self.deaths: tuple[type[BaseException], ...] = (distributed.KilledWorker,)
         try:
@@ -98,7 +100,8 @@ class ClusterPool:
 
     def close(self) -> None:
         """Gives up what is not done, and leaves the cluster as it was."""
-        self._executor.shutdown(wait=False)
+        if self._client.status == "running":
+            self._executor.shutdown(wait=False)
         self._client.close()
 
 

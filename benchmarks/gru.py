@@ -13,7 +13,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from benchmarks.cut import part, read
-from benchmarks.speed import window_input
+from benchmarks.sound import window_input
 from benchmarks.turns import in_turns, silently
 from edge_runtime.errors import ModelError, UsageError
 from edge_runtime.model.contract import Contract

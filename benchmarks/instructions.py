@@ -23,7 +23,7 @@ import onnxruntime
 
 from benchmarks.comparison import describe
 from benchmarks.instructions_aarch64.system import CORES, System, prepare
-from benchmarks.speed import speech_like
+from benchmarks.sound import speech_like
 from benchmarks.turns import silently
 from edge_runtime.detector import Detector
 from edge_runtime.errors import ModelError, UsageError

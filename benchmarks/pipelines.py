@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.speed import speech_like
+from benchmarks.sound import speech_like
 from benchmarks.stock import Stock
 from edge_runtime.detector import Detector
 from edge_runtime.errors import ModelError

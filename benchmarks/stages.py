@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.cut import part, read, recurrent_input
 from benchmarks.pipelines import OurPipeline
-from benchmarks.speed import speech_like
+from benchmarks.sound import speech_like
 from benchmarks.turns import in_turns, silently
 from edge_runtime.capture.resample import Resampler
 from edge_runtime.model.frontend import FilterBank

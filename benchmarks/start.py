@@ -55,7 +55,7 @@ def main(kind: str, path: str, hop_seconds: float, threads: int) -> tuple[float,
         ready = time.perf_counter() - start
         contract, push = detector.network.contract, detector.push
 
-    from benchmarks.speed import speech_like
+    from benchmarks.sound import speech_like
 
     sound = speech_like(contract.window_samples, contract.sample_rate)
     start = time.perf_counter()

@@ -101,7 +101,7 @@ def open_store(path: Path | None, identity: Identity) -> Iterator[Store]:
     """
     place = ":memory:" if path is None else str(path)
     with _said(place):
-        connection = sqlite3.connect(place, timeout=1.0)
+        connection = sqlite3.connect(place, timeout=0.2)
     try:
         with _said(place):
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
+import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from edge_runtime.errors import InputError, UsageError
@@ -20,6 +24,7 @@ Result = TypeVar("Result")
 
 BATCHES_A_SLOT = 3
 """Batches out at once for each that can run: enough that no worker waits, and memory does not grow with the list."""
+_STARTS = 3  # of processes that die at once, before it is held to be no accident
 _LOOK_SECONDS = 5.0  # between two looks at whether anybody still works
 
 
@@ -162,13 +167,18 @@ class LocalPool:
     tries_alone = 2
 
     def __init__(self, jobs: int, setup: Callable[[Any], None], argument: Any) -> None:
-        self._jobs, self._begin = jobs, (setup, argument)
+        """`setup(argument)` is called in each process before it works."""
+        # By a file, as a process that dies before it has read megabytes from its parent's pipe blocks the parent.
+        self._folder = tempfile.TemporaryDirectory(prefix="edge-detect-")
+        setup_file = Path(self._folder.name) / "setup.pickle"
+        setup_file.write_bytes(pickle.dumps((setup, argument)))
+        self._jobs, self._setup_file = jobs, setup_file
         self._executor = self._new()
 
     def _new(self) -> ProcessPoolExecutor:
         # Not forked: ONNX Runtime's threads and locks do not survive that.
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self._jobs, context, initializer=_begin_process, initargs=self._begin)
+        return ProcessPoolExecutor(self._jobs, context, initializer=_begin_process, initargs=(self._setup_file,))
 
     def slots(self) -> int:
         """The processes."""
@@ -186,25 +196,38 @@ class LocalPool:
         return InputError("the worker processes were ended from outside: run the same command again")
 
     def recover(self) -> None:
-        """New processes in the place of all."""
-        self.close()
-        self._executor = self._new()
+        """New processes in the place of all. Raises InputError when they die without having been given any work."""
+        for _ in range(_STARTS):
+            self._executor.shutdown(wait=True, cancel_futures=True)
+            self._executor = self._new()
+            try:
+                self._executor.submit(os.getpid).result()
+            except BrokenProcessPool:
+                continue
+            return
+        raise InputError(
+            "the worker processes die as they start: is there enough memory for --jobs of them? "
+            "What is done is kept; run the same command again to go on"
+        )
 
     def close(self) -> None:
         """Waits for what runs."""
         self._executor.shutdown(wait=True, cancel_futures=True)
+        self._folder.cleanup()
 
 
-def _begin_process(setup: Callable[[Any], None], argument: Any) -> None:
+def _begin_process(setup_file: Path) -> None:
     """What a worker process of this machine does first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent decides
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(setup_file.parent,), daemon=True).start()
+    setup, argument = pickle.loads(setup_file.read_bytes())
     setup(argument)
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(folder: Path) -> None:
     """A parent that was killed tells its workers nothing, and they would wait for work for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
+        shutil.rmtree(folder, ignore_errors=True)
         os._exit(1)

@@ -7,13 +7,10 @@ import multiprocessing
 import os
 import re
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,16 +21,14 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.__main__ import main
 from benchmarks.accuracy import judge
 from benchmarks.parcels import pack
 from benchmarks.protocols import Clip, read_clips
 from benchmarks.scoring import score, score_clips
 from benchmarks.store import Identity, Outcome, open_store
-from benchmarks.workers import LocalPool, spread
 from edge_runtime.detector import Detector
-from edge_runtime.errors import EdgeDetectError, InputError, OutputError, UsageError
-
-# No torch in here, hence nothing of conftest but its fixtures: worker processes import this module.
+from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
 
 ROOT = Path(__file__).parent.parent
 HOP_SECONDS = 0.02
@@ -73,8 +68,6 @@ def run(*arguments: Any) -> subprocess.CompletedProcess[str]:
 
 def here(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, str, str]:
     """The command in this process: exit code, output, errors."""
-    from benchmarks.__main__ import main
-
     code = main(command(*arguments)[3:])
     return code, *capsys.readouterr()
 
@@ -191,74 +184,6 @@ def test_a_dead_worker_of_a_cluster_costs_nothing(
             process.wait()
 
 
-def deadly(batch: list[int]) -> list[int]:
-    """Doubles numbers; 3 kills whoever touches it."""
-    if 3 in batch:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return [2 * number for number in batch]
-
-
-def nothing(_: Any) -> None:
-    """No setup."""
-
-
-def test_a_clip_that_kills_its_worker_costs_that_clip_only() -> None:
-    pool = LocalPool(2, nothing, None)
-    try:
-        results = [value for batch in spread(pool, deadly, range(12), lambda number: -number, 2) for value in batch]
-    finally:
-        pool.close()
-    assert sorted(results) == sorted([-3, *(2 * number for number in range(12) if number != 3)])
-
-
-class Unreliable:
-    """A pool in this process in which the runs whose turn is in `deaths_at` die."""
-
-    deaths: tuple[type[BaseException], ...] = (BrokenProcessPool,)
-    tries_alone = 2
-
-    def __init__(self, slots: int, deaths_at: set[int]) -> None:
-        self._slots, self._deaths_at, self.runs = slots, deaths_at, 0
-
-    def slots(self) -> int:
-        return self._slots
-
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """Runs at once."""
-        self.runs += 1
-        future: Future[Any] = Future()
-        if self.runs in self._deaths_at:
-            future.set_exception(BrokenProcessPool("died"))
-        else:
-            future.set_result(function(*arguments))
-        return future
-
-    def check(self) -> None:
-        raise AssertionError("nothing ever waits here")
-
-    def gone(self) -> InputError:
-        return InputError("gone")
-
-    def recover(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-@given(items=st.integers(0, 40), batch=st.integers(1, 7), slots=st.integers(1, 4), deaths=st.sets(st.integers(1, 40)))
-def test_each_item_has_one_result_however_workers_die(items: int, batch: int, slots: int, deaths: set[int]) -> None:
-    pool = Unreliable(slots, deaths)
-    results = [
-        r
-        for b in spread(pool, lambda b: [("done", i) for i in b], range(items), lambda i: ("lost", i), batch)
-        for r in b
-    ]
-    assert sorted(number for _, number in results) == list(range(items))
-    if not any({run, run + 1} <= deaths for run in deaths):
-        assert all(kind == "done" for kind, _ in results), "an item was given up though its worker died once"
-
-
 IDENTITY = Identity("a" * 64, "8000 samples", "edge-detect 1, ONNX Runtime 2")
 
 
@@ -340,7 +265,9 @@ def test_a_store_of_something_else_is_refused(exported: Callable[[str], Path], d
         assert type(caught.value) is kind and "\n" not in str(caught.value)
         return str(caught.value)
 
-    assert "another model" in refusal(model=exported("waveform"))
+    other_model = tmp_path / "other.onnx"
+    other_model.write_bytes(model.read_bytes() + b"\x32\x01x")  # the field doc_string, "x"
+    assert "another model" in refusal(model=other_model)
     assert "another hop" in refusal(hop=0.25)
     assert "another list of clips" in refusal(clips=clips[1:])
     assert f"{clips[0].trial})" in refusal(clips=clips[1:])

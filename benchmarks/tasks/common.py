@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edge_runtime.errors import ModelError, OutputError
-from edge_runtime.model.network import Network
+from edge_runtime.errors import OutputError
 
 
 def add_data(task: argparse.ArgumentParser) -> None:
@@ -26,6 +25,16 @@ def add_timing(task: argparse.ArgumentParser) -> None:
     task.add_argument("--threads", type=int, default=1, help="threads while timing (default: %(default)s)")
 
 
+def add_workers(task: argparse.ArgumentParser) -> None:
+    """Who does the work."""
+    task.add_argument("--jobs", type=int, metavar="N", help="processes of this machine (default: its cores)")
+    task.add_argument(
+        "--cluster",
+        metavar="tcp://HOST:PORT",
+        help="a running Dask scheduler, in the place of --jobs; its workers need this clone and the clips' paths",
+    )
+
+
 def add_report(task: argparse.ArgumentParser) -> None:
     """Where the report goes; `main` obeys `output`."""
     task.add_argument("--json", action="store_true", help="JSON in place of Markdown")
@@ -38,14 +47,3 @@ def write_text(target: Path, text: str) -> None:
         target.write_text(text, encoding="utf-8")
     except OSError as reason:
         raise OutputError(f"cannot write {target}: {reason.strerror}") from None
-
-
-def open_anywhere(path: Path) -> tuple[Network, str | None]:
-    """The model, and why the runtime would not run it on this processor: it is then opened with exact sums.
-
-    Raises ModelError when it can be run nowhere.
-    """
-    try:
-        return Network.load(path), None
-    except ModelError as refusal:
-        return Network.load(path, exact=True), str(refusal)

@@ -19,7 +19,7 @@ from benchmarks.report.markdown import markdown
 from benchmarks.report.measures import MEASURES, failures
 from benchmarks.report.page import Condition, Page, Timing
 from benchmarks.robustness import robustness, subset
-from benchmarks.tasks.common import add_hop, write_text
+from benchmarks.tasks.common import add_hop, add_workers, write_text
 from benchmarks.tdcf import read_asv
 from edge_runtime.errors import OutputError, UsageError
 
@@ -50,10 +50,9 @@ def declare(tasks: Any) -> None:
     data.add_argument(
         "--margin", type=float, default=0.5, metavar="POINTS", help="that the EER may rise by (default: %(default)s)"
     )
-    data.add_argument("--jobs", type=int, help="processes that score (default: one for each core)")
-    data.add_argument("--cluster", metavar="tcp://HOST:PORT", help="Dask scheduler whose workers score")
     data.add_argument("--robustness", action="store_true", help="with noise, codecs, rooms, lengths and levels too")
     data.add_argument("--limit", type=int, default=None, metavar="N", help="clips for --robustness (default: all)")
+    add_workers(task)
     times = task.add_argument_group("times")
     times.add_argument("--no-latency", action="store_true", help="do not time the models")
     times.add_argument("--rounds", type=int, default=230, help="in each process (default: %(default)s)")

@@ -13,8 +13,7 @@ from tqdm import tqdm
 from benchmarks.conditions import chosen
 from benchmarks.protocols import read_clips
 from benchmarks.robustness import markdown, robustness, subset
-from benchmarks.tasks.common import add_data, add_hop, add_report
-from benchmarks.tasks.score import add_workers
+from benchmarks.tasks.common import add_data, add_hop, add_report, add_workers
 
 
 def declare(tasks: Any) -> None:

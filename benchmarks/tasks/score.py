@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from benchmarks.accuracy import Judged
 from benchmarks.protocols import read_list
-from benchmarks.scorefiles import SCORE_FORMS, ScoreForm, write_scores
+from benchmarks.scorefiles import SCORE_FORMS, ScoreForm, check_names, write_scores
 from benchmarks.scoring import KINDS, Scored, score_clips
-from benchmarks.tasks.common import add_data, add_hop, add_report
+from benchmarks.tasks.common import add_data, add_hop, add_report, add_workers
 from edge_runtime.errors import InputError, OutputError
 
 _NAMED = 20
@@ -46,21 +46,12 @@ def declare(tasks: Any) -> None:
     task.set_defaults(run=run)
 
 
-def add_workers(task: argparse.ArgumentParser) -> None:
-    """Who does the work."""
-    task.add_argument("--jobs", type=int, metavar="N", help="processes of this machine (default: its cores)")
-    task.add_argument(
-        "--cluster",
-        metavar="tcp://HOST:PORT",
-        help="a running Dask scheduler, in the place of --jobs; its workers need this clone and the clips' paths",
-    )
-
-
 def run(arguments: argparse.Namespace) -> str:
     """The report, and the score file."""
     clips = read_list(arguments.data, arguments.audio, arguments.subset)
     target: Path = arguments.scores
     store = arguments.store or target.with_name(target.name + ".sqlite")
+    check_names(clips.clips)
     _check(target)
     scored = score_clips(
         arguments.model,

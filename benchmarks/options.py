@@ -1,0 +1,109 @@
+"""What each of ONNX Runtime's session options does to the time of a window: why the runtime sets those that it sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+
+from benchmarks.sound import speech_like
+from benchmarks.turns import Spread, in_turns, silently
+from edge_runtime.errors import ModelError, UsageError
+from edge_runtime.model.inputs import Inputs
+from edge_runtime.model.network import INPUTS, Network
+
+Change = Callable[[onnxruntime.SessionOptions], None]
+
+
+def _entry(key: str, value: str) -> Change:
+    return lambda options: options.add_session_config_entry(key, value)
+
+
+def _attribute(name: str, value: object) -> Change:
+    return lambda options: setattr(options, name, value)
+
+
+def _two_that_spin(options: onnxruntime.SessionOptions) -> None:
+    options.intra_op_num_threads = 2
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+
+
+CHANGES: dict[str, Change] = {
+    "as the runtime sets them": lambda options: None,
+    "waiting threads spin": _entry("session.intra_op.allow_spinning", "1"),
+    "2 threads": _attribute("intra_op_num_threads", 2),
+    "2 threads, which spin": _two_that_spin,
+    "no memory arena": _attribute("enable_cpu_mem_arena", False),
+    "no memory pattern": _attribute("enable_mem_pattern", False),
+    "no prepacked weights": _entry("session.disable_prepacking", "1"),
+    "denormals flushed to zero": _entry("session.set_denormal_as_zero", "1"),
+    "graph optimized only within standard operators": _attribute(
+        "graph_optimization_level", onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    ),
+}
+"""Each beside the runtime's own settings; the last leaves out the blocked layout of convolutions (NCHWc)."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One set of options: CPU time and latency of a window, and how much faster they are than the runtime's own."""
+
+    options: str
+    cpu_ms: Spread
+    cpu_speedup: Spread
+    latency_ms: Spread
+    speedup: Spread
+
+
+def session_options(path: Path, rounds: int = 50, progress: Callable[..., Any] = silently) -> list[Choice]:
+    """Times the network of a model file on one window with each of CHANGES, in turns.
+
+    Raises UsageError without a round, ModelError for the file.
+    """
+    if rounds < 1:
+        raise UsageError("timing needs at least one round")
+    network = Network.load(path)
+    contract = network.contract
+    sound = speech_like(contract.window_samples, contract.sample_rate)
+    window = Inputs(network, contract.window_samples, 2 * contract.window_samples).whole(sound)[None]
+    feed = {INPUTS[contract.form]: window}
+    sessions = [_session(path, change) for change in CHANGES.values()]
+    turns = in_turns([partial(session.run, ["logits"], feed) for session in sessions], rounds, progress)
+    cpu, wall = turns.speedups(turns.cpu), turns.speedups(turns.wall)
+    return [
+        Choice(name, Spread.of(turns.cpu[:, i], 1000), cpu[i], Spread.of(turns.wall[:, i], 1000), wall[i])
+        for i, name in enumerate(CHANGES)
+    ]
+
+
+def _session(path: Path, change: Change) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    change(options)
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as reason:  # ONNX Runtime's exceptions share no narrower base
+        raise ModelError(f"cannot open {path}: {' '.join(str(reason).split())[:160]}") from None
+
+
+def table(path: Path, choices: Sequence[Choice], top: Sequence[str]) -> str:
+    """Markdown."""
+    lines = [
+        f"The network of {path.name} on a window, by session options: medians [quartiles]. Above 1x is faster.",
+        *top,
+        "",
+        "| options | CPU time | relative | latency | relative |",
+        "|---|---|---|---|---|",
+    ]
+    for choice in choices:
+        cells = [choice.options]
+        for time, ratio in ((choice.cpu_ms, choice.cpu_speedup), (choice.latency_ms, choice.speedup)):
+            cells += [f"{time.median:.2f} ms", f"{ratio.median:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
