@@ -41,9 +41,9 @@ exit codes:
   5   output: the results cannot be written
   10  with --fail-on-spoof: the verdict on an input is spoof, and no error happened
 
-JSON lines have a type: window (start, end, score, verdict, levels), event (sound was lost) and, at the end of
-each input, summary. Scores are log-likelihood ratios: above 0 speaks for a human voice, below 0 for a
-synthetic one.
+JSON lines have a type: window (start, end, score, verdict, levels), event (sound was lost, or the hop changed) and,
+at the end of each input, summary. Scores are log-likelihood ratios: above 0 speaks for a human voice, below 0 for
+a synthetic one.
 
 examples:
   edge-detect --file clip.wav
@@ -191,18 +191,14 @@ def _score(settings: Settings, stop: _Stop) -> int:
     from edge_runtime.detector import Detector
 
     auto = settings.hop == AUTO
-    detector = Detector(
-        settings.model,
-        hop_seconds=0.5 if auto else float(settings.hop),
-        window_seconds=settings.window,
-        threshold=settings.threshold,
-    )
+    given = None if auto or settings.hop is None else float(settings.hop)
+    detector = Detector(settings.model, hop_seconds=given, window_seconds=settings.window, threshold=settings.threshold)
     if not detector.network.contract.calibrated:
         _note("this model is not calibrated: its scores have an order and no scale, so its verdicts mean little")
     for note in detector.network.notes:
         _note(note)
     if auto:
-        _find_hop(detector)
+        _find_hop(detector, stop)
     if settings.device is not None:
         return _score_device(settings, settings.device, detector, stop)
     code = 0
@@ -215,11 +211,11 @@ def _score(settings: Settings, stop: _Stop) -> int:
     return code
 
 
-def _find_hop(detector: Detector) -> None:
+def _find_hop(detector: Detector, stop: _Stop) -> None:
     """Sets the shortest hop that this machine sustains, and says so."""
     from edge_runtime.governor import COMFORTABLE, shortest_sustained
 
-    found = shortest_sustained(detector, time.perf_counter)
+    found = shortest_sustained(detector, time.perf_counter, stop)
     detector.set_hop(found.hop_seconds)
     text = f"a verdict every {detector.hop_seconds:.3g} s, which takes {found.load:.0%} of a core"
     if found.load > COMFORTABLE:
@@ -235,7 +231,8 @@ def _score_device(settings: Settings, name: str, detector: Detector, stop: _Stop
     auto = settings.hop == AUTO
     window_seconds = detector.window_samples / detector.sample_rate
     shortest = min(SHORTEST_SECONDS if auto else detector.hop_seconds, window_seconds)
-    governor = Governor(shortest, window_seconds, detector.hop_seconds)
+    grain_seconds = detector.network.contract.hop_multiple / detector.sample_rate
+    governor = Governor(shortest, window_seconds, detector.hop_seconds, grain_seconds)
     with Microphone(name, detector.sample_rate) as microphone:
         title = f"{microphone.device.name}, {microphone.native_rate} Hz, {microphone.channels} ch; Ctrl-C ends"
         # The microphone itself ends when asked to, after what it had already heard.

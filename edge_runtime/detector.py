@@ -15,6 +15,8 @@ from edge_runtime.errors import ModelError, UsageError
 from edge_runtime.model.inputs import Inputs, Tape
 from edge_runtime.model.network import Network
 
+HOP_SECONDS = 0.5
+"""From one window to the next, where nothing else is asked for."""
 TAIL_SECONDS = 0.05
 """An unscored end up to this long gets no window of its own: it is shorter than a syllable."""
 LONGEST_WINDOW_SECONDS = 60.0
@@ -36,19 +38,22 @@ class Detector:
         self,
         model: str | Path | Network | None = None,
         *,
-        hop_seconds: float = 0.5,
+        hop_seconds: float | None = None,
         window_seconds: float | None = None,
         threshold: float | None = None,
     ) -> None:
         """`model`: a file, an opened network or None for the shipped one. `threshold` replaces both of its.
 
-        `hop_seconds` is rounded to the model's hop multiple. `window_seconds` other than the model's needs a
+        `hop_seconds`, HOP_SECONDS or a shorter window where it is None, is rounded to the model's hop multiple.
+        `window_seconds` other than the model's needs a
         model with a dynamic time axis. Raises UsageError for values that cannot be, ModelError for the model.
         """
         self.network = model if isinstance(model, Network) else Network.load(model)
         contract = self.network.contract
         self.sample_rate = contract.sample_rate
         self.window_samples = _window_samples(self.network, window_seconds)
+        if hop_seconds is None:
+            hop_seconds = min(HOP_SECONDS, self.window_samples / self.sample_rate)
         self.hop_samples = self._checked_hop(hop_seconds)
         self.thresholds = (
             Thresholds(contract.threshold, contract.threshold_bonafide)

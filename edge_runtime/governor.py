@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,9 +25,9 @@ COMFORTABLE = 0.5
 BEHIND_SECONDS = 2.0
 """Sound that may wait for the box. A card delivers in bursts of up to half a second; the ring holds 20 s."""
 LOOK_SECONDS = 2.0
-"""Sound heard between two looks at the load: several windows, so that one slow one does not decide."""
-LOOK_BUSY_SECONDS = 1.0
-"""A look comes earlier when so much time was spent: a very slow box must not fill the ring before the first one."""
+"""Sound heard between two looks at the load, at least, and"""
+LOOK_WINDOWS = 4
+"""windows scored between them, so that one slow one does not decide. When sound waits, one is enough."""
 PATIENCE_SECONDS = 10.0
 """Sound for which a narrower hop must look affordable. It doubles when a narrowing had to be taken back at once."""
 LONGEST_PATIENCE_SECONDS = 600.0
@@ -35,20 +36,30 @@ LONGEST_PATIENCE_SECONDS = 600.0
 class Governor:
     """Decides on the hop from what scoring costs. It sees no clock and no sound: both are told, as lengths of time.
 
-    Load is the wall time spent on some sound over that sound's length, so that other programs and a throttled
-    processor count. It is taken to fall as the hop grows; that a part of it does not, the next look finds out. The hop
-    is never wider than the window, so all sound stays covered; a box that is too slow even then loses sound in the
-    ring in front of it, which is reported there.
+    Load is the wall time that a window takes over the hop, so that other programs and a throttled processor count. Of
+    windows that were not scored, as they are silent, nothing is learned. The hop is never wider than the window, so all
+    sound stays covered; a box that is too slow even then loses sound in the ring in front of it, which is reported
+    there.
     """
 
-    def __init__(self, shortest_seconds: float, longest_seconds: float, start_seconds: float | None = None) -> None:
-        """Hops go from `shortest_seconds` to `longest_seconds`, the window; `start_seconds` None is the shortest."""
-        self._ladder = ladder(shortest_seconds, longest_seconds)
+    def __init__(
+        self,
+        shortest_seconds: float,
+        longest_seconds: float,
+        start_seconds: float | None = None,
+        grain_seconds: float = 0.0,
+    ) -> None:
+        """Hops go from `shortest_seconds` to `longest_seconds`, the window; `start_seconds` None is the shortest.
+
+        With `grain_seconds` they are multiples of it, as a model may demand.
+        """
+        self._ladder = ladder(shortest_seconds, longest_seconds, grain_seconds)
         start = shortest_seconds if start_seconds is None else start_seconds
         self._step = min(range(len(self._ladder)), key=lambda step: abs(self._ladder[step] - start))
         self._start = self._step
         self.pace = Pace(self.hop_seconds, widest_hop_seconds=self.hop_seconds)
         self._sound = self._busy = 0.0  # since the last look
+        self._windows = 0  # scored since then
         self._calm = 0.0  # sound for which a narrower hop has looked affordable
         self._patience = PATIENCE_SECONDS
         self._since_narrowing = LONGEST_PATIENCE_SECONDS
@@ -58,20 +69,26 @@ class Governor:
         """The hop decided on."""
         return self._ladder[self._step]
 
-    def heard(self, sound_seconds: float, busy_seconds: float, waiting_seconds: float) -> Change | None:
-        """Takes in what scoring some sound cost, and how much more was waiting then. Gives a new hop, or None."""
+    def heard(self, sound_seconds: float, busy_seconds: float, waiting_seconds: float, windows: int) -> Change | None:
+        """Takes in what some sound cost, how many windows were scored for it, and how much more was waiting then.
+
+        Gives a new hop, or None.
+        """
         if self._step > self._start:
             self.pace = dataclasses.replace(self.pace, coarse_seconds=self.pace.coarse_seconds + sound_seconds)
         self._sound += sound_seconds
         self._busy += busy_seconds
+        self._windows += windows
         self._since_narrowing += sound_seconds
-        if self._sound <= 0 or (self._sound < LOOK_SECONDS and self._busy < LOOK_BUSY_SECONDS):
+        behind = waiting_seconds > BEHIND_SECONDS
+        enough = self._windows >= LOOK_WINDOWS and self._sound >= LOOK_SECONDS
+        if not self._windows or not (enough or behind):
             return None
-        sound, load = self._sound, self._busy / self._sound
-        self._sound = self._busy = 0.0
-        if load > TOO_MUCH or (waiting_seconds > BEHIND_SECONDS and load > COMFORTABLE):
+        sound, load = self._sound, self._busy / self._windows / self.hop_seconds
+        self._sound, self._busy, self._windows = 0.0, 0.0, 0
+        if load > TOO_MUCH or (behind and load > COMFORTABLE):
             return self._widen(load)
-        return self._consider_narrower(load, sound, waiting_seconds)
+        return self._consider_narrower(load, sound, behind)
 
     def _widen(self, load: float) -> Change | None:
         self._calm = 0.0
@@ -84,13 +101,13 @@ class Governor:
         step = next((s for s in range(first, len(self._ladder)) if self._ladder[s] >= wanted), len(self._ladder) - 1)
         return self._change(step, SLOW)
 
-    def _consider_narrower(self, load: float, sound_seconds: float, waiting_seconds: float) -> Change | None:
+    def _consider_narrower(self, load: float, sound_seconds: float, behind: bool) -> Change | None:
         if self._since_narrowing > LONGEST_PATIENCE_SECONDS:
             self._patience = PATIENCE_SECONDS
         if self._step == 0:
             return None
         expected = load * self.hop_seconds / self._ladder[self._step - 1]
-        if expected > COMFORTABLE or waiting_seconds > BEHIND_SECONDS:
+        if expected > COMFORTABLE or behind:
             self._calm = 0.0
             return None
         self._calm += sound_seconds
@@ -106,12 +123,20 @@ class Governor:
         return Change(self.hop_seconds, reason)
 
 
-def ladder(shortest_seconds: float, longest_seconds: float) -> list[float]:
-    """The hops between the two, each STEP times the one before; both ends belong to it."""
+def ladder(shortest_seconds: float, longest_seconds: float, grain_seconds: float = 0.0) -> list[float]:
+    """The hops between the two, each STEP times the one before; both ends belong to it.
+
+    With `grain_seconds` all are multiples of it, the last the largest that is no longer than `longest_seconds`.
+    """
     steps = [shortest_seconds]
     while steps[-1] * STEP**1.5 < longest_seconds:  # the last step is no smaller than half a common one
         steps.append(steps[-1] * STEP)
-    return [*steps, longest_seconds] if longest_seconds > shortest_seconds else steps
+    if longest_seconds > shortest_seconds:
+        steps.append(longest_seconds)
+    if not grain_seconds:
+        return steps
+    most = max(1, math.floor(longest_seconds / grain_seconds + 1e-6))
+    return [grains * grain_seconds for grains in sorted({min(most, max(1, round(s / grain_seconds))) for s in steps})]
 
 
 @dataclass(frozen=True)
@@ -122,29 +147,36 @@ class Sustained:
     load: float
 
 
-def shortest_sustained(detector: Detector, clock: Callable[[], float], rounds: int = 5) -> Sustained:
+def shortest_sustained(
+    detector: Detector, clock: Callable[[], float], stopped: Callable[[], bool] = lambda: False, rounds: int = 3
+) -> Sustained:
     """The shortest hop of the ladder at which scoring takes at most COMFORTABLE of the time; the window at worst.
 
-    `detector` is fed something loud for a window and some hops, and reset; `clock` gives seconds. Raises ModelError
-    when the model fails.
+    What a window costs hardly depends on the hop: it is measured at the shortest, and the hop that follows from it is
+    tried. `detector` is fed something loud for a window and some hops, and reset; `clock` gives seconds. When
+    `stopped()` comes in between, the answer is what is known then. Raises ModelError when the model fails.
     """
     window_seconds = detector.window_samples / detector.sample_rate
+    grain_seconds = detector.network.contract.hop_multiple / detector.sample_rate
+    steps = ladder(min(SHORTEST_SECONDS, window_seconds), window_seconds, grain_seconds)
     sound = _hiss(detector.window_samples)
     detector.reset()
-    detector.push(sound)
     try:
-        for hop_seconds in ladder(min(SHORTEST_SECONDS, window_seconds), window_seconds):
-            detector.set_hop(hop_seconds)
+        detector.push(sound)
+        place, load = 0, math.inf
+        while not stopped():
+            detector.set_hop(steps[place])
             load = _load(detector, sound[: detector.hop_samples], clock, rounds)
-            if load <= COMFORTABLE:
+            if load <= COMFORTABLE or place == len(steps) - 1:
                 break
-        return Sustained(hop_seconds, load)
+            wanted = load * steps[place] / COMFORTABLE
+            place = next((n for n in range(place + 1, len(steps)) if steps[n] >= wanted), len(steps) - 1)
+        return Sustained(steps[place], load)
     finally:
         detector.reset()
 
 
 def _load(detector: Detector, block: NDArray[np.float32], clock: Callable[[], float], rounds: int) -> float:
-    detector.push(block)
     seconds = []
     for _ in range(rounds):
         began = clock()

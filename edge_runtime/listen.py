@@ -43,10 +43,14 @@ def run(
     heard = 0
     limit = math.inf if duration_seconds is None else max(1, round(duration_seconds * detector.sample_rate))
 
-    def take(windows: Iterable[Window]) -> None:
+    def take(windows: Iterable[Window]) -> int:
+        """How many of them have a score."""
+        scored = 0
         for window in windows:
             summarizer.add(window)
             report.window(window)
+            scored += window.score is not None
+        return scored
 
     try:
         for block in source:
@@ -58,9 +62,9 @@ def run(
             if len(samples):
                 began = clock()
                 report.level(heard / detector.sample_rate, *_levels(samples))
-                take(detector.push(samples))
+                scored = take(detector.push(samples))
                 seconds = len(samples) / detector.sample_rate
-                change = governor.heard(seconds, clock() - began, block.waiting_seconds) if governor else None
+                change = governor.heard(seconds, clock() - began, block.waiting_seconds, scored) if governor else None
                 if change:
                     detector.set_hop(change.hop_seconds)
                     event = Event(HOP, seconds=detector.hop_seconds, reason=change.reason)

@@ -86,15 +86,16 @@ class Settings:
         high=60,
         help="sound in one verdict (default: the model's)",
     )
-    hop: float | str = _option(
-        0.5,
+    hop: float | str | None = _option(
+        None,
         kind=float,
         unit="seconds",
         low=0.01,
         high=3600,
         words=(AUTO,),
-        help="from one verdict to the next (default 0.5), or auto: the shortest, from 0.1 s on, that this machine "
-        "sustains; with --device it widens while the machine cannot keep up",
+        help="from one verdict to the next (default 0.5, or the window where that is shorter), or auto: the shortest, "
+        "from 0.1 s on, that this machine sustains; with --device it widens while the machine cannot keep up, while a "
+        "file or a pipe is scored as asked and waits",
     )
     threshold: float | None = _option(
         None,

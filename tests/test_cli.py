@@ -250,6 +250,13 @@ def test_fail_on_spoof_has_its_code(model: str, clip: Path) -> None:
     assert run(*spoofed[:-1], "-1000", "--fail-on-spoof").returncode == 0
 
 
+def test_auto_takes_any_window_and_says_what_it_found(model: str, clip: Path) -> None:
+    done = run("--model", model, "--file", clip, "--window", "0.3", "--hop", "auto")
+    assert done.returncode == 0 and "a verdict every" in done.stderr
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert 0.09 < summary["hop_seconds"] <= 0.3
+
+
 def test_duration_and_hop_are_kept(model: str, clip: Path) -> None:
     done = run("--model", model, "--file", clip, "--duration", "2", "--hop", "0.25")
     assert lines(done.stdout)[-1]["seconds"] == 2

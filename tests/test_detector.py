@@ -207,7 +207,8 @@ def test_flush_and_reset_begin_a_new_stream(network: Network) -> None:
         {"window_seconds": -1},
         {"window_seconds": math.inf},
         {"window_seconds": 1e9},
-        {"window_seconds": 0.01},
+        {"window_seconds": 0.003},
+        {"window_seconds": 0.3, "hop_seconds": 0.5},
         {"threshold": math.nan},
     ],
     ids=str,
@@ -215,6 +216,11 @@ def test_flush_and_reset_begin_a_new_stream(network: Network) -> None:
 def test_impossible_options_are_refused(network: Network, options: dict[str, float]) -> None:
     with pytest.raises(UsageError):
         Detector(network, **options)
+
+
+def test_a_window_shorter_than_the_usual_hop_is_its_own_hop(network: Network) -> None:
+    detector = Detector(network, window_seconds=0.3)
+    assert detector.window_samples - network.contract.hop_multiple < detector.hop_samples <= detector.window_samples
 
 
 def test_another_window_length_scores_like_pytorch(network: Network, original: RawNet2) -> None:

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime import Detector
-from edge_runtime.governor import COMFORTABLE, LONGEST_PATIENCE_SECONDS, STEP, Governor, ladder, shortest_sustained
+from edge_runtime.governor import (
+    COMFORTABLE,
+    LONGEST_PATIENCE_SECONDS,
+    STEP,
+    TOO_MUCH,
+    Governor,
+    ladder,
+    shortest_sustained,
+)
 from edge_runtime.model.network import Network
 from edge_runtime.pace import RECOVERED, SLOW
 
@@ -26,7 +34,7 @@ class Box:
     """A box that hears in real time: its clock, what waits in its ring, and what it lost."""
 
     governor: Governor
-    cost: Callable[[float], float]  # seconds for a window, at a time
+    cost: Callable[[float], float]  # seconds for a window, at a time; 0 is a silent one, which is not scored
     per_second: float = 0.01  # seconds for a second of sound, whatever the hop
     now: float = 0.0
     heard: float = 0.0
@@ -47,12 +55,13 @@ class Box:
                 continue
             sound = min(waiting, BLOCK_SECONDS)
             self.heard += sound
-            busy = self.per_second * sound
+            busy, windows = self.per_second * sound, 0
             while self.next_window <= self.heard:
                 busy += self.cost(self.now)
+                windows += self.cost(self.now) > 0
                 self.next_window += self.governor.hop_seconds
             self.now += busy
-            change = self.governor.heard(sound, busy, waiting - sound)
+            change = self.governor.heard(sound, busy, waiting - sound, windows)
             if change:
                 assert change.hop_seconds == self.governor.hop_seconds
                 changes.append((self.now, change.hop_seconds))
@@ -79,12 +88,39 @@ def test_a_box_that_sustains_some_hop_drops_nothing(shortest: float, costs: list
     assert box.dropped == 0 and box.most_waiting < RING_SECONDS / 2
 
 
+def fitting(shortest: float, cost: float) -> tuple[float, float]:
+    """The narrowest hop of the ladder that is comfortable at a cost, and the next wider one, which may be kept to."""
+    steps = ladder(shortest, WINDOW)
+    place = next((n for n, hop in enumerate(steps) if cost / hop <= COMFORTABLE), len(steps) - 1)
+    return steps[place], steps[min(place + 1, len(steps) - 1)]
+
+
+@given(shortest=hops, cost=st.floats(0.005, 2), spell=st.floats(0.3, 4), minutes=st.floats(0, 5))
+def test_the_hop_ends_where_the_cost_says_after_a_worse_spell_too(
+    shortest: float, cost: float, spell: float, minutes: float
+) -> None:
+    box = Box(Governor(shortest, WINDOW), lambda now: max(cost, spell) if now < 60 * minutes else cost, per_second=0)
+    box.run(60 * minutes)
+    box.run(box.now + 600)
+    narrowest, next_wider = fitting(shortest, cost)
+    # A box that was not too slow keeps the hop that was asked for, comfortable or not.
+    assert box.governor.hop_seconds <= next_wider
+    assert box.governor.hop_seconds >= narrowest or cost / box.governor.hop_seconds <= TOO_MUCH
+
+
 @given(shortest=hops, cost=st.floats(0.2, 0.8), minutes=st.floats(0.2, 5))
 def test_when_a_load_ends_the_hop_is_soon_the_one_asked_for_again(shortest: float, cost: float, minutes: float) -> None:
     box = Box(Governor(shortest, WINDOW), lambda now: cost if now < 60 * minutes else 0.004)
     box.run(60 * minutes)
     box.run(box.now + 400)
     assert box.governor.hop_seconds == shortest
+
+
+def test_silence_is_no_reason_to_narrow() -> None:
+    """What is not scored costs nothing, and says nothing of what speech will cost."""
+    box = Box(Governor(0.5, WINDOW), lambda now: 1.1 if now % 120 < 60 else 0.0)
+    changes = box.run(1200)
+    assert [hop for _, hop in changes] == [pytest.approx(0.5 * STEP**4)], "it went up once and stayed"
 
 
 @given(shortest=hops, share=st.floats(0, 0.4))
@@ -112,12 +148,20 @@ def test_a_moment_of_silence_from_the_box_is_caught_up_without_a_wider_hop() -> 
 
 def test_reasons_and_counters_tell_what_happened() -> None:
     governor = Governor(0.5, WINDOW)
-    wide = governor.heard(2.0, 3.0, 1.0)
+    wide = governor.heard(2.0, 3.0, 1.0, windows=4)
     assert wide and wide.reason == SLOW and wide.hop_seconds == pytest.approx(0.5 * STEP**3)
-    narrow = next(change for _ in range(100) if (change := governor.heard(2.0, 0.02, 0.0)))
+    narrow = next(change for _ in range(100) if (change := governor.heard(2.0, 0.02, 0.0, windows=4)))
     assert narrow.reason == RECOVERED and narrow.hop_seconds == pytest.approx(0.5 * STEP**2)
     assert governor.pace.hop_changes == 2
     assert governor.pace.coarse_seconds == pytest.approx(10.0)
+
+
+@given(shortest=st.floats(0.01, 4), grain=st.floats(0.001, 0.5))
+def test_the_ladder_keeps_to_the_multiples_that_a_model_demands(shortest: float, grain: float) -> None:
+    steps = ladder(shortest, 4.0, grain)
+    assert all(hop == pytest.approx(round(hop / grain) * grain) and 0 < hop <= 4.0 + 1e-6 for hop in steps)
+    assert steps == sorted(set(steps))
+    assert abs(steps[0] - shortest) <= grain and steps[-1] > 4.0 - grain - 1e-6
 
 
 @given(shortest=st.floats(0.01, 60), factor=st.floats(1, 1000))
@@ -137,5 +181,5 @@ def test_auto_takes_the_shortest_hop_within_the_comfortable_load(
     found = shortest_sustained(detector, lambda: next(times) * cost)
     assert found.hop_seconds == pytest.approx(min(expected, 1.0), rel=0.02)
     assert found.load == pytest.approx(cost / found.hop_seconds, rel=0.05)
-    assert found.load <= COMFORTABLE or found.hop_seconds == 1.0
+    assert found.load <= COMFORTABLE or found.hop_seconds > 0.99
     assert detector.flush() == []  # nothing of what was measured with is left
