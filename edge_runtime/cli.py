@@ -8,11 +8,9 @@ import dataclasses
 import io
 import os
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from edge_runtime import __version__
@@ -20,6 +18,7 @@ from edge_runtime.capture.bounded import anything_abandoned
 from edge_runtime.errors import SPOOF_FOUND, EdgeDetectError, InputError, UsageError
 from edge_runtime.report.output import Output, ReaderGone, printable
 from edge_runtime.settings import AUTO, Option, Settings, flag, option_of
+from edge_runtime.stop import Stop
 
 if TYPE_CHECKING:
     from edge_runtime.capture.block import Block
@@ -53,30 +52,6 @@ examples:
 """
 
 
-class _Stop:
-    """Remembers that SIGINT or SIGTERM came; a second one ends the program at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __call__(self) -> bool:
-        return self.asked
-
-    def _come(self, number: int, _frame: FrameType | None) -> None:
-        self.asked = True
-        signal.signal(number, signal.SIG_DFL)
-
-    @contextlib.contextmanager
-    def heeded(self) -> Iterator[None]:
-        """Within it the signals are heeded."""
-        before = {number: signal.signal(number, self._come) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
 class _Parser(argparse.ArgumentParser):
     """An argument parser whose errors are ours, and whose help goes through Output."""
 
@@ -100,7 +75,7 @@ def _main(argv: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name may hold what the terminal's encoding does not
             stream.reconfigure(errors="backslashreplace")
-    stop = _Stop()
+    stop = Stop()
     try:
         with stop.heeded():
             settings = _parse(argv)
@@ -187,7 +162,7 @@ def _list_devices(settings: Settings) -> int:
     return 0
 
 
-def _score(settings: Settings, stop: _Stop) -> int:
+def _score(settings: Settings, stop: Stop) -> int:
     from edge_runtime.detector import Detector
 
     auto = settings.hop == AUTO
@@ -211,7 +186,7 @@ def _score(settings: Settings, stop: _Stop) -> int:
     return code
 
 
-def _find_hop(detector: Detector, stop: _Stop) -> None:
+def _find_hop(detector: Detector, stop: Stop) -> None:
     """Sets the shortest hop that this machine sustains, and says so."""
     from edge_runtime.governor import COMFORTABLE, shortest_sustained
 
@@ -223,7 +198,7 @@ def _find_hop(detector: Detector, stop: _Stop) -> None:
     _note(text)
 
 
-def _score_device(settings: Settings, name: str, detector: Detector, stop: _Stop) -> int:
+def _score_device(settings: Settings, name: str, detector: Detector, stop: Stop) -> int:
     from edge_runtime.capture.microphone import Microphone
     from edge_runtime.governor import SHORTEST_SECONDS, Governor
 
@@ -240,7 +215,7 @@ def _score_device(settings: Settings, name: str, detector: Detector, stop: _Stop
         return _run(settings, microphone.blocks(stop), detector, report, lambda: False, governor)
 
 
-def _score_file(settings: Settings, path: str, detector: Detector, stop: _Stop) -> int:
+def _score_file(settings: Settings, path: str, detector: Detector, stop: Stop) -> int:
     from edge_runtime.capture.file import length_seconds
 
     raw = _raw_format(settings)
