@@ -1,4 +1,4 @@
-"""Accuracy of a model file through the runtime itself: pooled, per source, within sources and per system."""
+"""Accuracy of a model file through the runtime itself: pooled, within sources, per source, system and condition."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.metrics import Estimate, cllr, eer_clustered
+from benchmarks import breakdown
+from benchmarks.metrics import FEWEST_CLUSTERS, Estimate, Floats, cllr, eer_clustered
 from benchmarks.protocols import Clip
+from benchmarks.turns import silently
 from edge_runtime.capture.file import read_blocks
 from edge_runtime.decision.verdict import Summarizer, Summary, Verdict
 from edge_runtime.detector import Detector
 from edge_runtime.errors import InputError
 
-FEWEST = 5
-"""Clips of either label that a source needs before it gets an EER of its own."""
 BLOCK_BATCHES = 4
 """Batches of windows that are read at once, as `edge-detect --file` does."""
 
@@ -56,6 +56,7 @@ class Accuracy:
     spoof_unsure: float
     sources: list[Row]
     systems: list[Row]
+    conditions: list[Row]  # none where all clips are of one
     unscored: list[str]
 
     def as_figures(self, data: str) -> dict[str, Any]:
@@ -98,7 +99,7 @@ def judge_file(detector: Detector, path: Path) -> Summary:
 
 
 def judge(
-    detector: Detector, clips: Sequence[Clip], progress: Callable[..., Any] = lambda clips, **_: clips
+    detector: Detector, clips: Sequence[Clip], progress: Callable[..., Any] = silently
 ) -> tuple[list[Judged], list[str]]:
     """Scores clips as `edge-detect --file` does. Returns them and a line for each clip that got no score.
 
@@ -118,55 +119,67 @@ def judge(
     return judged, unscored
 
 
+def within_sources(
+    scores: Floats,
+    is_bonafide: breakdown.Members,
+    clips: Sequence[Clip],
+    alike: Sequence[str],
+    rounds: int = 1000,
+    progress: Callable[..., Any] = silently,
+) -> Estimate | None:
+    """The EER after the scores [n] of each source are centred on their own mean (`breakdown.centred`).
+
+    Only sources with `breakdown.FEWEST` clips of each label count; None where there is none. The interval is over
+    what is `alike` [n], such as speakers.
+    """
+    moved, known = breakdown.centred(scores, is_bonafide, breakdown.sources(clips))
+    if not known.any():
+        return None
+    drawn = [alike[i] for i in np.flatnonzero(known).tolist()]
+    return eer_clustered(moved[known], is_bonafide[known], drawn, rounds, progress=progress)
+
+
 def accuracy(judged: Sequence[Judged], unscored: Sequence[str] = ()) -> Accuracy:
     """All figures of scored clips. Raises InputError unless both labels are there."""
     scores = np.array([item.score for item in judged])
     human = np.array([item.clip.is_bonafide for item in judged], bool)
-    source = np.array([item.clip.source for item in judged])
+    clips = [item.clip for item in judged]
+    source = [clip.source for clip in clips]
     verdict = np.array([item.verdict.value for item in judged])
     if not human.any() or human.all():
         raise InputError("accuracy needs both bona fide and spoofed clips")
-    rows = [_row(name, scores, human, source == name) for name in np.unique(source)]
+    rows = [_row(name, scores, human, members) for name, members in breakdown.sources(clips)]
     known = [row.eer.value for row in rows if row.eer is not None]
-    centred, paired = scores.copy(), np.zeros(len(scores), bool)
-    for row in rows:
-        if row.eer is not None:
-            members = source == row.name
-            # The mean of both labels' means: the share of spoof in a source must not move its centre.
-            centre = (scores[members & human].mean() + scores[members & ~human].mean()) / 2
-            centred[members] -= centre
-            paired |= members
-    within = eer_clustered(centred[paired], human[paired], source[paired].tolist()) if paired.any() else None
-    pooled = eer_clustered(scores, human, source.tolist())
     return Accuracy(
-        pooled=pooled,
+        pooled=eer_clustered(scores, human, source),
         macro=float(np.mean(known)) if known else None,
-        within=within,
+        within=within_sources(scores, human, clips, source),
         cllr_bits=cllr(scores[human], scores[~human]),
         human_called_spoof=float(np.mean(verdict[human] == Verdict.SPOOF)),
         human_unsure=float(np.mean(verdict[human] == Verdict.UNSURE)),
         spoof_found=float(np.mean(verdict[~human] == Verdict.SPOOF)),
         spoof_unsure=float(np.mean(verdict[~human] == Verdict.UNSURE)),
         sources=rows,
-        systems=_systems(judged, scores, human),
+        systems=[_row(name, scores, human, members) for name, members in breakdown.systems(clips)],
+        conditions=[_row(name, scores, human, members, source) for name, members in breakdown.conditions(clips)],
         unscored=list(unscored),
     )
 
 
-def _row(name: str, scores: NDArray[np.float64], human: NDArray[np.bool_], members: NDArray[np.bool_]) -> Row:
-    bonafide, spoof = scores[members & human], scores[members & ~human]
-    enough = min(len(bonafide), len(spoof)) >= FEWEST
-    if not enough:
+def _row(
+    name: str,
+    scores: Floats,
+    human: breakdown.Members,
+    members: breakdown.Members,
+    sources: Sequence[str] | None = None,
+) -> Row:
+    """Without `sources` [n], those of all clips, the interval is over clips."""
+    bonafide, spoof = np.flatnonzero(members & human), np.flatnonzero(members & ~human)
+    if not breakdown.enough(human[members]):
         return Row(name, len(bonafide), len(spoof), None)
-    labels = np.repeat([True, False], [len(bonafide), len(spoof)])
-    estimate = eer_clustered(np.concatenate([bonafide, spoof]), labels, [name] * len(labels), rounds=200)
-    return Row(name, len(bonafide), len(spoof), estimate)
-
-
-def _systems(judged: Sequence[Judged], scores: NDArray[np.float64], human: NDArray[np.bool_]) -> list[Row]:
-    """Each synthesizer's clips against all human ones."""
-    system = np.array([item.clip.system for item in judged])
-    return [_row(name, scores, human, human | (system == name)) for name in np.unique(system[~human])]
+    chosen = np.concatenate([bonafide, spoof])
+    alike = [name] * len(chosen) if sources is None else [sources[i] for i in chosen]
+    return Row(name, len(bonafide), len(spoof), eer_clustered(scores[chosen], human[chosen], alike, rounds=200))
 
 
 def _percent(value: float | Estimate | None) -> str:
@@ -175,31 +188,41 @@ def _percent(value: float | Estimate | None) -> str:
     return str(value) if isinstance(value, Estimate) else f"{value:.1%}"
 
 
+def _table(what: str, rows: Sequence[Row]) -> list[str]:
+    if not rows:
+        return []
+    return [
+        "",
+        f"## Per {what}",
+        "",
+        f"| {what} | bona fide | spoof | EER |",
+        "|---|---|---|---|",
+        *(f"| {row.name} | {row.bonafide} | {row.spoof} | {_percent(row.eer)} |" for row in rows),
+    ]
+
+
 def markdown(result: Accuracy, title: str) -> str:
     """The report as Markdown."""
+    few = "" if result.pooled.over == "sources" else f", as a label has fewer than {FEWEST_CLUSTERS} sources"
     lines = [
         f"# {title}",
         "",
         f"{result.pooled.bonafide} bona fide and {result.pooled.spoof} spoofed clips; intervals are 95 %, from a "
-        f"bootstrap over {result.pooled.over} (of one source or system: over its clips).",
+        f"bootstrap over {result.pooled.over}{few} (of one source or system: over its clips).",
         "",
         "| measure | value |",
         "|---|---|",
         f"| EER, pooled | {result.pooled} |",
         f"| EER within sources (each centred on its own mean) | {_percent(result.within)} |",
-        f"| EER, macro over sources with {FEWEST} clips of each label | {_percent(result.macro)} |",
+        f"| EER, macro over sources with {breakdown.FEWEST} clips of each label | {_percent(result.macro)} |",
         f"| Cllr | {result.cllr_bits:.3f} bit |",
         f"| human clips called spoof | {_percent(result.human_called_spoof)} |",
         f"| human clips unsure | {_percent(result.human_unsure)} |",
         f"| spoofed clips called spoof | {_percent(result.spoof_found)} |",
         f"| spoofed clips unsure | {_percent(result.spoof_unsure)} |",
         f"| clips without a score | {len(result.unscored)} |",
-        "",
-        "## Per source",
-        "",
-        "| source | bona fide | spoof | EER |",
-        "|---|---|---|---|",
-        *(f"| {row.name} | {row.bonafide} | {row.spoof} | {_percent(row.eer)} |" for row in result.sources),
+        *_table("source", result.sources),
+        *_table("condition", result.conditions),
         "",
         "## Per system, against all human clips",
         "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from decimal import ROUND_DOWN, Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from edge_runtime.errors import InputError
 from edge_runtime.model.contract import Contract
 
 Floats = NDArray[np.float64]
-_DECIMALS = {"correlation": 6, "largest_difference": 4, "eer_reference": 5, "eer_other": 5}
+_DECIMALS = {"largest_difference": 4, "eer_reference": 5, "eer_other": 5}
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,12 @@ class Comparison:
     over: str | None  # what the bootstrap drew: sources or clips
 
     def as_figures(self) -> dict[str, Any]:
-        """The figures for a model's metadata: rounded, and of JSON's types, so never NaN."""
-        return {
+        """The figures for a model's metadata: rounded, the correlation cut, and of JSON's types, so never NaN."""
+        figures = {
             name: round(value, _DECIMALS.get(name, 4)) if isinstance(value, float) else value
             for name, value in asdict(self).items()
         }
+        return figures | {"correlation": None if self.correlation is None else float(_cut(self.correlation, 6))}
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,8 @@ def compare_scores(
 
     The intervals are from a paired bootstrap (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993):
     each round draws once and takes both EERs on that draw, so what makes clips easy or hard for both models
-    falls out of the difference. Drawn are sources, or clips within each label where there are fewer than
-    `metrics.FEWEST_CLUSTERS` sources, as `metrics.eer_clustered` does; percentiles are plain.
+    falls out of the difference. Drawn are sources, or clips within each label (`metrics.drawn_over`), as
+    `metrics.eer_clustered` does; percentiles are plain, and widened to the difference where they leave it out.
 
     Raises ValueError when lengths differ, nothing is given, or a score is not finite.
     """
@@ -181,6 +183,8 @@ def _correlation(first: Floats, second: Floats) -> float | None:
     """Pearson's correlation; None where it is not defined, for one clip or scores that are all alike."""
     if not (np.ptp(first) and np.ptp(second)):
         return None
+    if np.array_equal(first, second):
+        return 1.0  # what rounding leaves of it would be cut to 0.99999
     # Brought to a largest value of 1 before they are squared, which neither overflows nor vanishes then.
     centred = [side / np.abs(side).max() for side in (first - first.mean(), second - second.mean())]
     left, right = (side / np.linalg.norm(side) for side in centred)
@@ -200,12 +204,12 @@ def _rates(
         _eer(second[sample], human[sample]) - _eer(first[sample], human[sample])
         for sample in progress(draws(human, sources, rounds, seed), desc="rise of the EER", unit="round", total=rounds)
     ]
-    before, after, over = _eer(first, human), _eer(second, human), drawn_over(sources)
+    before, after, over = _eer(first, human), _eer(second, human), drawn_over(human, sources)
     delta = 100 * (after - before)
     if not drawn:
         return _Rates(before, after, delta, over=over)
     low, high, upper = (100 * float(bound) for bound in np.percentile(drawn, [2.5, 97.5, 95]))
-    return _Rates(before, after, delta, low, high, upper, over)
+    return _Rates(before, after, delta, min(low, delta), max(high, delta), max(upper, delta), over)
 
 
 def _eer(scores: Floats, human: NDArray[np.bool_]) -> float:
@@ -232,12 +236,8 @@ def describe(
 
 
 _QUANTIZED_OPERATORS = (
-    b"QuantizeLinear",
-    b"DequantizeLinear",
-    b"DynamicQuantize",
-    b"MatMulInteger",
-    b"QLinear",
-    b"NBits",
+    *(b"QuantizeLinear", b"DequantizeLinear", b"DynamicQuantize"),
+    *(b"MatMulInteger", b"QLinear", b"NBits"),
 )
 
 
@@ -276,7 +276,7 @@ def _line(row: Row) -> str:
     item = row.comparison
     if item is None:
         return "| " + " | ".join([*cells, "not measured" if row.refusal else "reference", "", "", ""]) + " |"
-    cells.append("undefined" if item.correlation is None else _correlation_text(item.correlation))
+    cells.append(correlation_text(item.correlation))
     if item.flipped is None or item.flipped_hard is None:
         cells.append("unknown")
     else:
@@ -287,6 +287,11 @@ def _line(row: Row) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _correlation_text(value: float) -> str:
-    """At least five decimals, cut and not rounded: 0.999996 must not read as 1."""
-    return f"{np.trunc(value * 1e5) / 1e5:.5f}"
+def correlation_text(value: float | None) -> str:
+    """Five decimals, cut and not rounded: what is short of 1 must not read as 1. None is undefined."""
+    return "undefined" if value is None else str(_cut(value, 5))
+
+
+def _cut(value: float, decimals: int) -> Decimal:
+    """In decimal digits, since a product with 1e5 may itself be rounded up to a whole number."""
+    return Decimal(repr(float(value))).quantize(Decimal(1).scaleb(-decimals), ROUND_DOWN)

@@ -43,7 +43,8 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
 }
 _FORM = re.compile(r"\s*(\w+)\s*(<=|>=|<|>)\s*([^\s<>=]+)\s*")
-_UNMATCHED = "unmatched"
+UNMATCHED = "unmatched"
+"""The key under which `check` finds how many clips only one of the two models could score."""
 
 
 class RequirementFailed(EdgeDetectError):
@@ -107,7 +108,7 @@ def measures(comparison: Comparison, float_bytes: int, file_bytes: int) -> dict[
         "flipped": None if comparison.flipped is None else 100 * comparison.flipped,
         "largest_difference": comparison.largest_difference,
         "size_ratio": float_bytes / file_bytes if file_bytes else None,
-        _UNMATCHED: comparison.unmatched,
+        UNMATCHED: comparison.unmatched,
     }
 
 
@@ -122,7 +123,7 @@ def check(
     clips that only one of the models could score (`unmatched`), as the other figures leave them out.
     """
     failures = []
-    lost = measured.get(_UNMATCHED)
+    lost = measured.get(UNMATCHED)
     if requirements and lost:
         failures.append(f"{lost:g} clips have a score from one of the two models only")
     for requirement in requirements:

@@ -23,6 +23,7 @@ import onnxruntime
 
 from benchmarks.comparison import describe
 from benchmarks.instructions_aarch64.system import CORES, System, prepare
+from benchmarks.markdown import table
 from benchmarks.sound import speech_like
 from benchmarks.turns import silently
 from edge_runtime.detector import Detector
@@ -234,13 +235,13 @@ def _rows(paths: Sequence[Path], detectors: Sequence[Detector], found: dict[str,
 def instruction_table(run: InstructionRun) -> str:
     """Markdown: a line a model, two columns a core, and below how well the runs agree."""
     heads = ["model", "level", "size", *[f"{cpu}{what}" for cpu in run.cpus for what in ("", ", ratio")]]
-    lines = ["| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads))]
+    rows = []
     for row in run.rows:
         cells = [row.name, row.level, f"{row.size_bytes / 1e6:.2f} MB"]
         for cpu in run.cpus:
             count, ratio = row.counts.get(cpu), row.ratios.get(cpu)
             cells += ["refused" if count is None else f"{count.per_hop / 1e6:.2f} M", f"{ratio:.3f}" if ratio else "-"]
-        lines.append("| " + " | ".join(cells) + " |")
+        rows.append(cells)
     above = _ABOVE.format(
         hop=run.hop_seconds,
         windows=run.windows,
@@ -248,7 +249,7 @@ def instruction_table(run: InstructionRun) -> str:
         version=run.qemu,
         onnxruntime=run.onnxruntime,
     )
-    parts = ["# Instructions of a hop", above, "\n".join(lines)]
+    parts = ["# Instructions of a hop", above, "\n".join(table(heads, rows))]
     counts = [count for row in run.rows for count in row.counts.values()]
     if run.repeats > 1 and counts:
         worst = max(count.disagreement for count in counts)

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.latency import LatencyRun, Row
+from benchmarks.markdown import table
 from benchmarks.percentiles import TAILS
 
 _ABOVE = """\
 A hop and the window that it completes, in the steady state, by the clock on the wall; all models in turns, in
 {processes} fresh processes, whose {samples} samples are pooled. Ratio: the first model's time over this one's within a
 round, median [quartiles]; above 1 is faster. Processes: how far their medians lie apart. Percentiles need as many
-samples as MLPerf's early stopping asks for."""
+samples as MLPerf's early stopping asks for.{stock}"""
+_STOCK = """
+A file of the waveform form is run by the stock pipeline, the whole window at each hop; the others by the runtime."""
 _ABOVE_COST = """\
 CPU time of a hop, its ratio to the first model's (which other programs disturb less than the clock's), and a second of
 sound; resident memory of the running program; a fresh process until the model is open, and until its first window is
-scored; energy of a window, and of it above an idle machine."""
+scored; energy of a window, and of it above an idle machine.{threads}"""
+_ONE_THREAD = """
+The memory is that of `edge-detect`, which has one thread, and not of {threads}; the stock pipeline has them all."""
 _ABOVE_STAGES = """\
 Stages of a hop, each timed alone, so their sum is not quite the whole."""
 _ABOVE_SWEEP = """\
@@ -25,21 +30,21 @@ _TAILS = tuple(f"p{percent}" for percent in TAILS)
 
 def latency_table(run: LatencyRun) -> str:
     """The page."""
-    above = _ABOVE.format(processes=run.processes, samples=run.rows[0].hop.samples)
+    stock = _STOCK if any(row.form == "waveform" for row in run.rows) else ""
+    above = _ABOVE.format(processes=run.processes, samples=run.rows[0].hop.samples, stock=stock)
+    threads = run.record.threads
+    one_thread = _ONE_THREAD.format(threads=threads) if threads > 1 else ""
+    above_cost = _ABOVE_COST.format(threads=one_thread)
     parts = [
         "\n".join(["# Latency of a window", "", *run.record.lines()]),
         above + "\n\n" + _windows(run.rows),
-        _ABOVE_COST + "\n\n" + _cost(run.rows),
+        above_cost + "\n\n" + _cost(run.rows),
     ]
     if any(row.stages for row in run.rows):
         parts.append(_ABOVE_STAGES + "\n\n" + _stages(run.rows))
     if any(row.sweep for row in run.rows):
         parts.append(_ABOVE_SWEEP + "\n\n" + _sweep(run.rows))
     return "\n\n".join(parts) + "\n"
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows))
 
 
 def _windows(rows: Sequence[Row]) -> str:
@@ -56,7 +61,7 @@ def _windows(rows: Sequence[Row]) -> str:
         for row in rows
     ]
     heads = ("model", "level", "size", "p50", *_TAILS, "mean ± deviation", "ratio", "processes")
-    return _table(heads, cells)
+    return "\n".join(table(heads, cells))
 
 
 def _cost(rows: Sequence[Row]) -> str:
@@ -76,7 +81,7 @@ def _cost(rows: Sequence[Row]) -> str:
         *("model", "CPU per hop", "CPU ratio", "CPU per second", "memory, peak / steady", "ready / first window"),
         "energy of a window",
     )
-    return _table(heads, cells)
+    return "\n".join(table(heads, cells))
 
 
 def _energy(row: Row) -> str:
@@ -89,7 +94,7 @@ def _stages(rows: Sequence[Row]) -> str:
     cells = [
         [row.name, stage.name, *stage.wall.cells(), f"{stage.cpu_ms:.2f} ms"] for row in rows for stage in row.stages
     ]
-    return _table(("model", "stage", "p50", *_TAILS, "CPU"), cells)
+    return "\n".join(table(("model", "stage", "p50", *_TAILS, "CPU"), cells))
 
 
 def _sweep(rows: Sequence[Row]) -> str:
@@ -98,4 +103,4 @@ def _sweep(rows: Sequence[Row]) -> str:
         for row in rows
         for point in row.sweep
     ]
-    return _table(("model", "threads", "p50", *_TAILS, "CPU", "speed-up"), cells)
+    return "\n".join(table(("model", "threads", "p50", *_TAILS, "CPU", "speed-up"), cells))

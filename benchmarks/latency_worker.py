@@ -22,8 +22,6 @@ from numpy.typing import NDArray
 
 from benchmarks.fresh import environment
 from benchmarks.pipelines import OurPipeline, Pipeline, open_pipeline
-
-# Private there, where medians suffice: here every sample of a stage is wanted.
 from benchmarks.stages import front_end_calls, network_calls
 from benchmarks.turns import WARM_UP_ROUNDS, in_turns
 from edge_runtime.errors import EdgeDetectError, ModelError
@@ -95,8 +93,8 @@ def time_hops(
 ) -> Timed:
     """In this process: hops of all models in turns, and then for each of them its stages in turns.
 
-    A stage is timed alone, so that it finds the caches as the other stages left them. A `waveform` file has one stage.
-    Raises ModelError, UsageError.
+    A stage is timed alone, so that it finds the caches as the other stages left them. A `waveform` file, which the
+    stock pipeline runs, has no stages. Raises ModelError, UsageError.
     """
     pipelines = [open_pipeline(path, hop_seconds, threads) for path in paths]
     turns = in_turns([pipeline.hop for pipeline in pipelines], rounds, progress)

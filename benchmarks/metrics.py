@@ -139,12 +139,15 @@ def measures(scores: ArrayLike, is_bonafide: ArrayLike) -> Measures:
 
 
 FEWEST_CLUSTERS = 5
-"""Sources from which on a bootstrap over them says something; with fewer, clips are drawn."""
+"""Sources of a label from which on a bootstrap over them says something; with fewer of either, clips are drawn."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its 95 % interval from a bootstrap, all as fractions; `over` says what was drawn."""
+    """A figure with its 95 % interval from a bootstrap, all as fractions: low <= value <= high.
+
+    `over` says what was drawn: `sources`, or `clips` within each label.
+    """
 
     value: float
     low: float
@@ -157,9 +160,15 @@ class Estimate:
         return f"{self.value:.1%} [{self.low:.1%}, {self.high:.1%}]"
 
 
-def drawn_over(sources: Sequence[str]) -> str:
-    """What a bootstrap draws: `sources`, or with fewer than FEWEST_CLUSTERS of them, which say too little, `clips`."""
-    return "sources" if len(set(sources)) >= FEWEST_CLUSTERS else "clips"
+def drawn_over(is_bonafide: ArrayLike, sources: Sequence[str]) -> str:
+    """What a bootstrap draws of clips [n]: `sources`, or `clips` where either label has too few sources.
+
+    Both labels need FEWEST_CLUSTERS: all human clips of one source would come and go as one block, unchanged, and the
+    interval would leave out that they are a sample too.
+    """
+    labels, names = np.asarray(is_bonafide, bool), np.asarray(sources)
+    fewest = min(len(np.unique(names[side])) for side in (labels, ~labels))
+    return "sources" if fewest >= FEWEST_CLUSTERS else "clips"
 
 
 def draws(
@@ -173,7 +182,7 @@ def draws(
     rng = np.random.default_rng(seed)
     by_source = [np.flatnonzero(member == index) for index in range(len(names))]
     by_label = [np.flatnonzero(is_bonafide), np.flatnonzero(~is_bonafide)]
-    over = drawn_over(sources)
+    over = drawn_over(is_bonafide, sources)
     for _ in range(rounds):
         if over == "sources":
             sample = np.concatenate([by_source[i] for i in rng.integers(0, len(names), len(names))])
@@ -192,9 +201,11 @@ def eer_clustered(
     seed: int = 0,
     progress: Callable[..., Any] = silently,
 ) -> Estimate:
-    """EER with a percentile interval over sources, or over clips where there are too few sources.
+    """EER with a percentile interval over sources, or over clips where a label has too few sources (`drawn_over`).
 
-    The interval over clips is too narrow for speech of other sources, and `over` says which it is.
+    The interval over clips is too narrow for speech of other sources, and `over` says which it is. The mean of rates
+    that are only near each other is biased in small draws, and percentiles may leave out the EER itself: the interval
+    is widened to it then.
     """
     values, labels = np.asarray(scores, np.float64), np.asarray(is_bonafide, bool)
     value, _ = eer(values[labels], values[~labels])
@@ -203,5 +214,11 @@ def eer_clustered(
         for sample in progress(draws(labels, sources, rounds, seed), desc="interval", unit="round", total=rounds)
     ]
     low, high = np.percentile(drawn, [2.5, 97.5]) if drawn else (0.0, 1.0)
-    over = drawn_over(sources)
-    return Estimate(value, float(low), float(high), int(labels.sum()), int((~labels).sum()), over)
+    return Estimate(
+        value=value,
+        low=min(float(low), value),
+        high=max(float(high), value),
+        bonafide=int(labels.sum()),
+        spoof=int((~labels).sum()),
+        over=drawn_over(labels, sources),
+    )

@@ -11,11 +11,12 @@ from numpy.typing import ArrayLike
 
 from benchmarks.comparison import Comparison, compare_scores
 from benchmarks.metrics import eer
+from benchmarks.percentiles import needed
 from benchmarks.turns import silently
 from edge_runtime.decision.verdict import Verdict
 
-FEWEST_FOR_P99 = 662
-"""Clips from which on a 99th percentile may be told: MLPerf Inference's early-stopping rule."""
+MARGIN_POINTS = 0.5
+"""The rise of the EER, in percentage points, that a smaller model may have where no other margin was set."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Paired:
     comparison: Comparison
     threshold: float  # frozen: of the reference's EER on these clips, for both models
     mcnemar: McNemar
-    p99_difference: float | None  # of the absolute difference of scores; None for fewer than FEWEST_FOR_P99 clips
+    p99_difference: float | None  # of the absolute differences of scores; None for fewer clips than `needed(99)`
     margin_points: float  # of the EER, set before anything was measured
     not_inferior: bool | None  # the upper bound (one-sided, 95 %) of the EER's rise is below the margin; None: unknown
 
@@ -103,12 +104,13 @@ def paired(
         progress=progress,
     )
     _, threshold = eer(first[human], first[~human])
+    differences = np.abs(second - first)
     upper = comparison.eer_delta_upper_points
     return Paired(
         comparison=comparison,
         threshold=threshold,
         mcnemar=mcnemar((first > threshold) == human, (second > threshold) == human),
-        p99_difference=float(np.percentile(np.abs(second - first), 99)) if first.size >= FEWEST_FOR_P99 else None,
+        p99_difference=float(np.percentile(differences, 99, method="higher")) if first.size >= needed(99) else None,
         margin_points=margin_points,
         not_inferior=None if upper is None else upper < margin_points,
     )

@@ -70,11 +70,12 @@ class StockPipeline(Pipeline):
     kind = "stock"
 
     def __init__(self, path: Path, hop_seconds: float, threads: int) -> None:
-        """Raises ModelError for the file."""
+        """Raises ModelError for the file, UsageError for the hop."""
         self.path, self.batch = path, 1
+        # Asked of the runtime: what it refuses as a hop has no meaning here either.
+        self.hop_samples = Detector(Network.load(path, exact=True), hop_seconds=hop_seconds).hop_samples
         self._stock = Stock(path, threads)
         self.contract = self._stock.contract
-        self.hop_samples = max(1, round(hop_seconds * self.contract.sample_rate))
         self._sound = Loop(self.contract.sample_rate)
         self._stock.push(self._sound.take(self.contract.window_samples))
 

@@ -14,6 +14,7 @@ from benchmarks.pipelines import OurPipeline
 from benchmarks.sound import speech_like
 from benchmarks.turns import in_turns, silently
 from edge_runtime.capture.resample import Resampler
+from edge_runtime.model.contract import COLUMN_FRAMES
 from edge_runtime.model.frontend import FilterBank
 from edge_runtime.model.inputs import Inputs
 from edge_runtime.model.network import INPUTS, Network
@@ -22,6 +23,8 @@ MICROPHONE_RATE = 48_000
 """Hz: what most sound cards give, whatever they are asked for."""
 RESAMPLE, BANK, FIRST, BLOCKS, GRU, REST = "resample", "filter bank", "first block", "blocks", "GRU and head", "rest"
 NETWORK = (FIRST, BLOCKS, GRU)
+_REACH_FRAMES = 2
+"""Beyond a column's own frames, on which it depends as well: what `edge_runtime.model.inputs` keeps to itself."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,16 @@ def stages(pipeline: OurPipeline, rounds: int, threads: int, progress: Callable[
 
 
 def first_block_frames(network: Network, hop_samples: int) -> int:
-    """Feature frames that the first block takes at each hop: the new ones, with what they need of the old."""
+    """Feature frames that the first block takes at each hop: the new ones, with what they need of the old.
+
+    What `Inputs` does, written down a second time, because the count is wanted without doing it; a test has `Inputs`
+    do it and compares.
+    """
     contract = network.contract
     new, held = hop_samples // contract.pool, contract.frames
-    # As `Inputs` does: it goes back to the last column that silence behind it had a part in, and one more.
-    settled = max(0, (held - 2) // 3)
-    return new + held - 3 * max(0, settled - 1)
+    # It goes back to the last column that silence behind it had a part in, and one more.
+    settled = max(0, (held - _REACH_FRAMES) // COLUMN_FRAMES)
+    return new + held - COLUMN_FRAMES * max(0, settled - 1)
 
 
 def front_end_calls(pipeline: OurPipeline) -> dict[str, Callable[[], object]]:
@@ -84,7 +91,7 @@ def front_end_calls(pipeline: OurPipeline) -> dict[str, Callable[[], object]]:
     if contract.form == "shared":
         features = FilterBank(contract.filters, contract.pool).whole(sound)[None]
         new = np.ascontiguousarray(features[..., : first_block_frames(network, hop)])
-        beginning = np.ascontiguousarray(features[..., :6])  # the window's first column, computed apart
+        beginning = np.ascontiguousarray(features[..., : 2 * COLUMN_FRAMES])  # for the first column, computed apart
 
         def first_block() -> None:
             network.first_block(new)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from benchmarks.accuracy import Judged
-from benchmarks.comparison import Comparison, compare, compare_scores, comparison_table, describe
+from benchmarks.comparison import Comparison, compare, compare_scores, comparison_table, correlation_text, describe
 from benchmarks.metrics import eer, eer_clustered
 from benchmarks.protocols import Clip
 from edge_runtime.decision.verdict import Thresholds, Verdict, decide
@@ -100,7 +100,11 @@ def test_figures_are_by_their_definitions(pairs: list[tuple[float, float, bool, 
     if label.any() and not label.all():
         rates = [eer(side[label], side[~label])[0] for side in (first, second)]
         assert (result.eer_reference, result.eer_other) == tuple(rates)
-        assert result.eer_delta_points == pytest.approx(100 * (rates[1] - rates[0]))
+        delta = result.eer_delta_points
+        assert delta is not None and delta == pytest.approx(100 * (rates[1] - rates[0]))
+        low, high, upper = result.eer_delta_low_points, result.eer_delta_high_points, result.eer_delta_upper_points
+        if low is not None and high is not None and upper is not None:
+            assert low <= delta <= min(high, upper), "no bound leaves out the difference itself"
     if result.correlation is not None and min(np.std(first), np.std(second)) > 1e-3:
         assert result.correlation == pytest.approx(np.corrcoef(first, second)[0, 1], abs=1e-6)
     again = json.loads(json.dumps(result.as_figures(), allow_nan=False))
@@ -183,6 +187,24 @@ def test_table_says_what_a_figure_lacks(exported: Callable[[str], Path]) -> None
     ):
         assert words in table, table
     assert "1.00000" not in table, "a correlation short of 1 must not read as 1"
+
+
+@given(st.floats(-1, 1))
+def test_a_correlation_is_cut_and_only_1_reads_as_1(value: float) -> None:
+    text = correlation_text(value)
+    assert abs(float(text)) <= abs(value) and float(text) == pytest.approx(value, abs=1.0001e-5)
+    assert len(text.partition(".")[2]) == 5 and (text == "1.00000") == (value == 1)
+
+
+def test_a_correlation_just_short_of_1_is_no_1_in_words_and_figures() -> None:
+    assert [correlation_text(value) for value in (0.9999999999, 1 - 2**-53, 0.29999, 1.0, None)] == [
+        *("0.99999", "0.99999", "0.29999", "1.00000", "undefined")
+    ]
+    score = np.random.default_rng(6).standard_normal(50)
+    assert compare_scores(score, score).correlation == 1
+    nearly = compare_scores(score, score + 1e-5 * np.arange(50) % 3e-5)
+    assert nearly.correlation is not None and round(nearly.correlation, 6) == 1 > nearly.correlation
+    assert nearly.as_figures()["correlation"] == 0.999999
 
 
 CONTRACT = Contract("streaming", "edge", 16000, 16000, 9, np.ones((6, 65), np.float32))

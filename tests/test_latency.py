@@ -12,6 +12,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -154,7 +155,10 @@ def test_json_has_null_where_samples_are_too_few_and_the_table_says_so(measured:
     assert told["record"]["after"] is not None and "warning" in told["record"]
     table = latency_table(measured)
     assert "needs 64 samples" in table and "needs 662 samples" in table
-    assert "None" not in table and "nan" not in table
+    assert "None" not in table and "nan" not in table and "stock pipeline" in table
+    assert "one thread" not in table
+    two = replace(measured, record=replace(measured.record, threads=2))
+    assert "`edge-detect`, which has one thread, and not of 2" in latency_table(two)
     grids = [block.splitlines() for block in table.split("\n\n") if block.startswith("|")]
     assert len(grids) == 4 and all(len({line.count("|") for line in grid}) == 1 for grid in grids), table
 
@@ -183,6 +187,7 @@ def test_refusals_come_before_any_timing(exported: Callable[[str], Path], tmp_pa
         (UsageError, [model, "--sweep", "0"]),
         (UsageError, [model, "--threads", str(cores + 1)]),
         (UsageError, [model, "--hop", "-1"]),
+        (UsageError, [str(exported("waveform")), "--hop", "nan"]),
         (ModelError, [model, str(broken)]),
         (ModelError, [model, str(tmp_path / "absent.onnx")]),
     ]

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from benchmarks.metrics import (
     BAYES_THRESHOLD,
     act_dcf,
     cllr,
     det_curve,
+    drawn_over,
     eer,
     eer_clustered,
     measures,
@@ -72,6 +74,45 @@ def test_interval_covers_the_value_and_widens_when_sources_disagree() -> None:
         assert estimate.low <= estimate.value <= estimate.high
         assert (estimate.bonafide, estimate.spoof) == (200, 200)
     assert differing.high - differing.low > alike.high - alike.low
+
+
+@given(
+    st.lists(st.tuples(st.floats(-3, 3), st.booleans(), st.sampled_from("abcdefghij")), min_size=2, max_size=30),
+    st.integers(0, 9),
+)
+def test_no_interval_leaves_out_its_own_value(clips: list[tuple[float, bool, str]], seed: int) -> None:
+    score, label, source = (list(column) for column in zip(*clips, strict=True))
+    assume(0 < sum(label) < len(label))
+    estimate = eer_clustered(score, label, source, rounds=5, seed=seed)
+    assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from("abcdefgh")), min_size=1, max_size=60))
+def test_sources_are_drawn_only_where_each_label_has_five(clips: list[tuple[bool, str]]) -> None:
+    label, source = [human for human, _ in clips], [name for _, name in clips]
+    many = all(len({name for human, name in clips if human is side}) >= 5 for side in (True, False))
+    assert drawn_over(label, source) == ("sources" if many else "clips")
+
+
+def flat(rng: np.random.Generator, human_clips: int) -> tuple[NDArray[np.float64], NDArray[np.bool_], list[str]]:
+    """Folders `bonafide/*.wav` and `spoof/SYSTEM/*.wav`: all human clips of one source, each of six systems its own."""
+    human = np.arange(7 * human_clips) < human_clips
+    system = np.arange(7 * human_clips) % 6
+    level = np.where(human, 1.0, np.linspace(-1.2, -0.8, 6)[system])
+    names = ["unknown" if label else f"system {number}" for label, number in zip(human, system, strict=True)]
+    return level + rng.standard_normal(7 * human_clips), human, names
+
+
+def test_interval_covers_the_true_eer_where_all_human_clips_are_of_one_source() -> None:
+    score, human, _ = flat(np.random.default_rng(0), 30_000)
+    truth, trials = eer(score[human], score[~human])[0], 60
+    covered = 0
+    for trial in range(trials):
+        estimate = eer_clustered(*flat(np.random.default_rng(1 + trial), 40), rounds=150)
+        assert estimate.over == "clips", "six sources, but one of them has all that is human"
+        covered += estimate.low <= truth <= estimate.high
+    # Of 60 at 95 %, 50 or fewer happen once in a thousand times. Drawing sources here covers about half.
+    assert covered >= 50, f"{covered} of {trials} intervals cover {truth:.2%}"
 
 
 def test_a_rate_without_one_of_the_labels_is_refused() -> None:

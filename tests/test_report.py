@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import html.parser
+import itertools
+import json
 import re
 from pathlib import Path
 
@@ -12,15 +14,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.gate import parse_all
+from benchmarks.comparison import compare_scores
+from benchmarks.gate import UNMATCHED, measures, parse_all
+from benchmarks.markdown import table
 from benchmarks.metrics import det_curve
 from benchmarks.report.changes import changes
 from benchmarks.report.changes import markdown as changes_markdown
 from benchmarks.report.html import html as html_page
 from benchmarks.report.markdown import markdown
-from benchmarks.report.measures import MEASURES, failures, measured
+from benchmarks.report.measures import ACCURACY, LOST, MEASURES, failures, measured
 from benchmarks.report.page import Against, Condition, Group, Interval, Model, Page, Rates, Timing, read
-from benchmarks.report.plots import decimated
+from benchmarks.report.plots import decimated, plots
+from benchmarks.report.words import correlation
 from edge_runtime.errors import InputError, UsageError
 
 NASTY = '<script>alert("x")</script> | `pipe`'
@@ -37,7 +42,7 @@ def rates(shift: float = 0.0) -> Rates:
         eer=eer,
         eer_over="sources",
         eer_within=eer,
-        eer_macro=None,
+        eer_macro=0.15,
         min_dcf=0.4,
         act_dcf=0.5,
         cllr_bits=0.6,
@@ -51,6 +56,7 @@ def rates(shift: float = 0.0) -> Rates:
         systems=[Group(f"system {n}", 200, 40 - n, eer if n < 30 else None) for n in range(40)],
         det=decimated(alarms, misses),
         unscored=["lost.wav: silent"],
+        by_condition=[Group("codec C1", 100, 150, eer), Group("codec C2", 100, 150, None)],
     )
 
 
@@ -67,7 +73,7 @@ def timing(p50: float = 10.0) -> Timing:
         between_processes_ms=(0.9 * p50, 1.1 * p50),
         speedup=Interval(10 / p50, 9 / p50, 11 / p50),
         cpu_ms_per_second=2 * p50,
-        energy_mj=None,
+        energy_mj=12.5,
         peak_mb=90.0,
         steady_mb=88.0,
         ready_s=0.2,
@@ -79,7 +85,7 @@ def timing(p50: float = 10.0) -> Timing:
 
 
 def against() -> Against:
-    return Against(500, 2, 0.999, 0.2, 0.1, 0.01, 0.0, 0.4, -0.1, 0.8, 0.7, 0.5, False, 5, 3, 0.7)
+    return Against(499, 2, 0.999, 0.2, 0.1, 0.01, 0.0, 0.4, -0.1, 0.8, 0.7, 0.5, False, 5, 3, 0.7)
 
 
 PAGE = Page(
@@ -151,6 +157,7 @@ def test_markdown_has_whole_tables_and_every_model() -> None:
     assert "nan" not in text and "None" not in text
     for words in ("the machine was busy", "absent.wav", "lost.wav", "min t-DCF, legacy", "0.0900", "for a Pi", "DEV"):
         assert words in text, words
+    assert "## Per condition of the list" in text and "| codec C2 | 100 | 150 |" in text
 
 
 def test_html_stands_alone_is_whole_and_escapes_names() -> None:
@@ -171,15 +178,25 @@ def test_html_of_a_page_without_data_or_without_timing() -> None:
         assert parser.open == [] and "None" not in markdown(page, "t")
 
 
+def whole() -> Page:
+    """A page on which every clip is there and has a score from both models."""
+    models = [
+        dataclasses.replace(model, rates=dataclasses.replace(model.rates, unscored=[])) if model.rates else model
+        for model in PAGE.models[:2]
+    ]
+    models[1] = dataclasses.replace(models[1], against=dataclasses.replace(against(), clips=500, unmatched=0))
+    return dataclasses.replace(PAGE, models=models, missing=[])
+
+
 def test_requirements_are_judged_for_every_quantized_model() -> None:
     assert failures(PAGE, parse_all(["latency_p90_ms<=12, eer_delta<=0.5"], MEASURES)) == [
-        "small: 2 clips have a score from one of the two models only",
-        "for a Pi: 2 clips have a score from one of the two models only",
+        "clips of the list that are missing: 1 (missing<=N would allow that)",
+        "small: clips without a score by it or by the float model: 2 (unscored<=N would allow that)",
+        "for a Pi: clips without a score by it or by the float model: 2 (unscored<=N would allow that)",
         "for a Pi: latency_p90_ms could not be measured, required is latency_p90_ms <= 12: it needs the timing, "
         "on a processor that the file is for, and enough samples for the percentile",
     ]
-    whole = dataclasses.replace(against(), unmatched=0)
-    page = dataclasses.replace(PAGE, models=[PAGE.models[0], dataclasses.replace(PAGE.models[1], against=whole)])
+    page = whole()
     assert failures(page, parse_all(["eer<=20,speedup>=0.9", "size_ratio>=4"], MEASURES)) == []
     (late,) = failures(page, parse_all(["latency_p99_ms<=1000"], MEASURES))
     assert "could not be measured" in late, "a percentile that the count cannot carry opens no gate"
@@ -187,8 +204,44 @@ def test_requirements_are_judged_for_every_quantized_model() -> None:
         parse_all(["speed>=2"], MEASURES)
 
 
+LAX = {"<=": "1e9", ">=": "-1e9"}
+
+
+@given(measure=st.sampled_from(sorted(MEASURES)), sign=st.sampled_from(sorted(LAX)), lost=st.integers(1, 200))
+def test_a_figure_of_accuracy_opens_no_gate_while_clips_are_left_out(measure: str, sign: str, lost: int) -> None:
+    """However lax the requirement: what a model is judged on is the whole list, or what the user says."""
+    page = whole()
+    text = f"{measure}{sign}{LAX[sign]}"
+    if measure != "latency_p99_ms":
+        assert failures(page, parse_all([text], MEASURES)) == []
+    small = page.models[1]
+    assert small.against and page.models[0].rates
+    fewer = dataclasses.replace(small.against, clips=500 - lost, unmatched=lost)
+    unscored = dataclasses.replace(page, models=[page.models[0], dataclasses.replace(small, against=fewer)])
+    missing = dataclasses.replace(page, missing=[f"{n}.wav" for n in range(lost)])
+    for short, name in ((unscored, "unscored"), (missing, "missing")):
+        told = [line for line in failures(short, parse_all([text], MEASURES)) if f": {lost} (" in line]
+        assert len(told) == (measure in ACCURACY), "size and speed do not depend on clips"
+        allowed, refused = (parse_all([f"{text},{name}<={n}"], MEASURES) for n in (lost, lost - 1))
+        assert not [line for line in failures(short, allowed) if "clips" in line or name in line]
+        assert any(f"{name} is {lost}, required" in line for line in failures(short, refused))
+
+
+def test_a_model_whose_clips_could_not_be_compared_opens_no_gate() -> None:
+    page = whole()
+    bare = dataclasses.replace(page.models[1], rates=None, against=None)
+    page = dataclasses.replace(page, models=[page.models[0], bare])
+    for name in (*ACCURACY, "unscored"):
+        (line,) = failures(page, parse_all([f"{name}<=1e9"], MEASURES))
+        assert "could not be measured" in line
+    timed = dataclasses.replace(page, models=[dataclasses.replace(model, rates=None) for model in page.models])
+    for name in LOST:
+        assert "could not be measured" in failures(timed, parse_all([f"{name}<=1e9"], MEASURES))[0]
+
+
 def test_every_measure_has_a_value_when_all_was_measured() -> None:
-    known = measured(PAGE.models[1])
+    known = measured(PAGE.models[1], PAGE)
+    assert known.keys() == MEASURES.keys()
     assert {name for name in MEASURES if known[name] is None} == {"latency_p99_ms"}
 
 
@@ -204,6 +257,62 @@ def test_changes_say_what_is_certain_and_what_else_differs() -> None:
     assert any("small" in line for line in found.differences)
     text = changes_markdown(found, "a.json", "b.json")
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ({"governor": None}, {"governor": "performance"}, "governor: not known -> performance"),
+        ({"board": "A board"}, {}, "board: A board -> not known"),
+        ({"rounds": 230}, {"rounds": None}, "rounds: 230 -> not known"),
+        ({"clock": 1.5}, {"clock": 1.8}, "clock: 1.5 -> 1.8"),
+        ({"cache": {"L2": 1}}, {"cache": {"L2": 2, "L3": None}}, "cache.L2: 1 -> 2"),
+    ],
+)
+def test_changes_name_whatever_differs_between_machines(
+    old: dict[str, object], new: dict[str, object], line: str
+) -> None:
+    moment = [{"load": n, "waited": n / 9, "before": {"highest_mhz": n}, "after": None} for n in (0.1, 0.2)]
+    pages = [
+        dataclasses.replace(PAGE, warnings=[], machine={"processor": "A", **side, **state})
+        for side, state in zip((old, new), moment, strict=True)
+    ]
+    assert changes(*pages).differences == [line]
+    assert changes(pages[0], pages[0]).differences == []
+
+
+@given(value=st.floats(-1, 1))
+def test_what_is_short_of_1_does_not_read_as_1(value: float) -> None:
+    assert (float(correlation(value)) == 1) == (value == 1)
+    assert abs(float(correlation(value)) - value) < 1.1e-5
+    assert correlation(None) == "-"
+
+
+def test_json_keeps_what_tells_a_correlation_from_1() -> None:
+    close = dataclasses.replace(PAGE.models[1], against=dataclasses.replace(against(), correlation=0.99999999))
+    page = dataclasses.replace(PAGE, models=[PAGE.models[0], close])
+    assert json.loads(page.as_json())["models"][1]["against"]["correlation"] == 0.99999999
+
+
+def test_an_interval_that_excludes_its_value_is_drawn_all_the_same() -> None:
+    """As a bootstrap over few sources may give it."""
+    for low, high in itertools.permutations((0.1, 0.3, 0.5), 2):
+        odd = dataclasses.replace(rates(), eer=Interval(0.3, low, high))
+        page = dataclasses.replace(PAGE, models=[dataclasses.replace(PAGE.models[0], rates=odd)])
+        assert len(plots(page)) == 3
+
+
+@given(st.lists(st.lists(st.text(max_size=12), min_size=3, max_size=3), max_size=4))
+def test_no_name_breaks_a_table(rows: list[list[str]]) -> None:
+    lines = table(["a", "b", "c"], rows)
+    assert len(lines) == len(rows) + 2
+    for line in lines:
+        assert len(re.findall(r"(?<!\\)\|", line)) == 4 and len(line.splitlines()) == 1
+
+
+def test_the_gate_of_two_models_counts_what_only_one_scored() -> None:
+    compared = compare_scores([1.0, -1.0], [1.0, -1.0], [True, False], unmatched=3)
+    assert measures(compared, 2, 1)[UNMATCHED] == 3
 
 
 @given(count=st.integers(1, 3000), most=st.integers(1, 500))

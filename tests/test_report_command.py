@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +17,7 @@ import pytest
 import soundfile
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
+from benchmarks.__main__ import main
 from benchmarks.report.page import read
 from edge_runtime.model.contract import Contract
 from edge_runtime.model.processor import judge_target, this_processor
@@ -112,6 +115,51 @@ def test_a_gate_shuts_with_its_code_and_the_page_is_there(
     assert read(tmp_path / "report.json").models
 
 
+def test_another_hop_or_model_has_a_store_of_its_own(
+    exported: Callable[[str], Path], stock: Path, clips: Path, tmp_path: Path
+) -> None:
+    arguments = ("report", exported("streaming"), "--data", clips, "--no-latency", "-o", tmp_path)
+    assert run(*arguments).returncode == 0
+    first = {path.name: path.read_bytes() for path in (tmp_path / "scores").iterdir()}
+    rebuilt = tmp_path / exported("streaming").name
+    model = onnx.load(str(exported("streaming")))
+    model.producer_version = "another"
+    onnx.save(model, str(rebuilt))
+    for words in ((*arguments, "--hop", "0.25"), ("report", rebuilt, *arguments[2:])):
+        done = run(*words)
+        assert done.returncode == 0, done.stderr
+    after = {path.name: path.read_bytes() for path in (tmp_path / "scores").iterdir()}
+    assert len(first) == 1 and len(after) == 3 and after.items() >= first.items()
+    assert "rounds:" not in (tmp_path / "report.md").read_text(), "nothing was timed"
+
+
+def test_a_model_that_scores_one_label_only_costs_no_other_its_figures(
+    exported: Callable[[str], Path], stock: Path, clips: Path, tmp_path: Path
+) -> None:
+    arguments = ("report", exported("streaming"), stock, "--data", clips, "--no-latency", "-o", tmp_path)
+    assert run(*arguments).returncode == 0
+    whole = read(tmp_path / "report.json").models[0]
+    (store,) = (tmp_path / "scores").glob("stock-dynamic-*.sqlite")
+    with sqlite3.connect(store) as connection:  # as if it had found no spoofed clip fit to be scored
+        spoofs = ",".join(f"'{path.stem}'" for path in (clips / "spoof").rglob("*.wav"))
+        lost = "UPDATE outcome SET score = NULL, verdict = 'unsure', kind = 'unsure', reason = 'unsure' WHERE clip IN"
+        assert connection.execute(f"{lost} ({spoofs})").rowcount == 4
+    connection.close()
+    done = run(*arguments, "--require", "flipped<=100")
+    assert done.returncode == 11 and "stock-dynamic: flipped could not be measured" in done.stderr
+    again, other = read(tmp_path / "report.json").models
+    assert again.rates == whole.rates and other.rates is None and other.against is None
+    assert sum("4 bona fide and 0 spoofed" in note for note in other.notes) == 2, other.notes
+
+
+def test_what_was_measured_is_written_first(exported: Callable[[str], Path], tmp_path: Path) -> None:
+    (tmp_path / "report.md").mkdir()
+    done = run("report", exported("waveform"), *QUICK, "-o", tmp_path)
+    assert done.returncode == 5 and "Traceback" not in done.stderr
+    (model,) = read(tmp_path / "report.json").models
+    assert model.timing and any("stock pipeline" in note for note in model.notes)
+
+
 def test_compare_of_two_pages(made: Path, tmp_path: Path) -> None:
     page = read(made / "report.json")
     other = tmp_path / "other.json"
@@ -127,11 +175,16 @@ def test_compare_of_two_pages(made: Path, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_is_refused_in_one_line(
-    exported: Callable[[str], Path], foreign: Path, clips: Path, tmp_path: Path
+    exported: Callable[[str], Path], foreign: Path, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, folder = exported("streaming"), tmp_path / "page"
     taken = tmp_path / "taken"
     taken.write_text("a file")
+    human = tmp_path / "human"
+    shutil.copytree(clips / "bonafide", human / "bonafide")
+    (human / "spoof").mkdir()
+    asv = tmp_path / "asv.txt"
+    asv.write_text("- target 1.0\n- nontarget 0.0\n")
     cases: list[tuple[int, list[str | Path]]] = [
         (4, ["report", tmp_path / "absent.onnx", "--data", clips, "-o", folder]),
         (4, ["report", foreign, model, "--data", clips, "-o", folder]),
@@ -139,13 +192,20 @@ def test_what_cannot_be_is_refused_in_one_line(
         (2, ["report", model, "--no-latency", "-o", folder]),
         (2, ["report", model, "--robustness", "-o", folder]),
         (2, ["report", model, "--data", clips, "--rounds", "0", "-o", folder]),
+        (2, ["report", model, "--data", clips, "--margin", "nan", "-o", folder]),
+        (2, ["report", model, "--data", clips, "--margin", "-3", "-o", folder]),
+        (2, ["report", model, "--data", clips, "--jobs", "-2", "-o", folder]),
+        (2, ["report", model, "--data", clips, "--limit", "0", "-o", folder]),
+        (2, ["report", model, "--data", clips, "--sweep", "1,many", "-o", folder]),
+        (2, ["report", model, "--data", clips, "--no-latency", "--hop", "9", "-o", folder]),
+        (3, ["report", model, "--data", human, "-o", folder]),
+        (3, ["report", model, "--data", clips, "--asv-scores", asv, "-o", folder]),
         (2, ["report", model, "--data", clips, "--require", "speed>2", "-o", folder]),
         (5, ["report", model, "--data", clips, "-o", taken]),
         (2, ["compare", model, foreign]),
         (3, ["compare", tmp_path / "a.json", tmp_path / "b.json"]),
     ]
     for code, arguments in cases:
-        done = run(*arguments)
-        errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-        assert (done.returncode, len(errors)) == (code, 1), (arguments, done.stderr)
-        assert "Traceback" not in done.stderr
+        given, told = main([str(word) for word in arguments]), capsys.readouterr().err
+        errors = [line for line in told.splitlines() if line.startswith("error: ")]
+        assert (given, len(errors)) == (code, 1), (arguments, told)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.__main__ import main
 from benchmarks.bound import Bound, Machine, Reading, bound, cache_bytes
 from benchmarks.cut import part, read, recurrent_input
 from benchmarks.machine import BUSY_LOAD, record
@@ -204,6 +205,16 @@ def test_a_soak_hears_all_its_hours(exported: Callable[[str], Path]) -> None:
         soak(exported("streaming"), hours=0)
 
 
+@pytest.mark.parametrize("hop_seconds", [float("nan"), float("inf"), -1, 0, 9])
+def test_a_hop_that_cannot_be_is_refused_for_every_form(hop_seconds: float, exported: Callable[[str], Path]) -> None:
+    told = set()
+    for form in ("waveform", "streaming", "shared"):
+        with pytest.raises(UsageError) as error:
+            open_pipeline(exported(form), hop_seconds, 1)
+        told.add(str(error.value))
+    assert len(told) == 1, "in the same words"
+
+
 def test_files_that_do_not_belong_together_are_refused(exported: Callable[[str], Path], int8: Path) -> None:
     with pytest.raises(ModelError, match="--form waveform"):
         open_all([exported("streaming"), int8], HOP_SECONDS, 1)
@@ -222,11 +233,13 @@ def test_the_command_prints_every_figure(exported: Callable[[str], Path], int8: 
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1, table
     assert all(word not in report.read_text() for word in ("nan", "None"))
+    assert report.read_text().count("needs 64 samples") == 3, "three rounds carry no p90"
 
     page = json.loads(run("streaming", *files, *few, "--json").stdout)
     stock, ours, small = page["rows"]
     assert [row["kind"] for row in page["rows"]] == ["stock", "ours", "ours"]
     assert stock["speedup"]["median"] == 1 and ours["hop_samples"] % TINY.pool == 0
+    assert all(row["latency_p90_ms"] is None for row in page["rows"])
     for row in (ours, small):
         assert row["live"]["peak_mb"] >= row["live"]["steady_mb"] > 10 and row["file_peak_mb"] > 10
         assert 0 < row["ready_s"] < row["first_window_s"]
@@ -234,19 +247,21 @@ def test_the_command_prints_every_figure(exported: Callable[[str], Path], int8: 
         assert sum(stage["parts"].values()) == pytest.approx(stage["whole_ms"])
 
 
-def test_the_command_refuses_in_one_line(exported: Callable[[str], Path], tmp_path: Path) -> None:
+def test_the_command_refuses_in_one_line(
+    exported: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     waveform, streaming = exported("waveform"), exported("streaming")
     cases: list[tuple[int, list[str | Path]]] = [
         (4, ["streaming", streaming, waveform]),
         (4, ["streaming", waveform, tmp_path / "absent.onnx"]),
         (2, ["streaming", waveform, streaming, "--rounds", "0"]),
         (2, ["streaming", waveform, streaming, "--hop", "9"]),
+        (2, ["streaming", waveform, waveform, "--hop", "nan"]),
         (2, ["soak", streaming, "--hours", "0"]),
         (4, ["soak", tmp_path / "absent.onnx"]),
         (5, ["soak", streaming, "--hours", "0.01", "-o", tmp_path / "absent" / "page.md"]),
     ]
     for code, arguments in cases:
-        done = run(*arguments)
-        errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-        assert (done.returncode, len(errors)) == (code, 1), (arguments, done.stderr)
-        assert "Traceback" not in done.stderr
+        given, told = main([str(word) for word in arguments]), capsys.readouterr().err
+        errors = [line for line in told.splitlines() if line.startswith("error: ")]
+        assert (given, len(errors)) == (code, 1), (arguments, told)

@@ -9,27 +9,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from benchmarks.accuracy import Accuracy, Judged, accuracy
+from benchmarks.accuracy import Judged
 from benchmarks.comparison import Row as Facts
-from benchmarks.comparison import describe, matched
-from benchmarks.latency import LatencyRun, Row
+from benchmarks.comparison import describe
 from benchmarks.machine import Record
-from benchmarks.metrics import Estimate, det_curve, measures
-from benchmarks.paired import paired
+from benchmarks.paired import MARGIN_POINTS
 from benchmarks.protocols import ClipList
-from benchmarks.report.page import Against, Condition, Group, Interval, Model, Page, Rates, Timing
-from benchmarks.report.plots import decimated
-from benchmarks.robustness import Robustness
+from benchmarks.report.figures import against_of, rates_of
+from benchmarks.report.page import Condition, Model, Page, Timing
 from benchmarks.scoring import score
-from benchmarks.tdcf import FORMS, AsvScores, min_tdcf
+from benchmarks.tdcf import FORMS, AsvScores, weights
 from benchmarks.turns import silently
+from edge_runtime.detector import Detector
 from edge_runtime.errors import InputError, ModelError
 from edge_runtime.model.network import Network
 
-_MOST_SAMPLES = 400
-"""Latencies that a page keeps, evenly of all that were sorted."""
+STOCK_NOTE = (
+    "A file of the waveform form: its times are those of the stock pipeline, which gives ONNX Runtime the whole window "
+    "at each hop; its scores are the runtime's"
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Data:
     stores: Path | None = None  # folder in which scores are kept, so that a run that was killed goes on
     jobs: int | None = None
     cluster: str | None = None
-    margin_points: float = 0.5
+    margin_points: float = MARGIN_POINTS
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,21 @@ class File:
     network: Network
     refusal: str | None
     facts: Facts
+
+
+def check_data(data: Data) -> None:
+    """Raises InputError for what would end a run after its long steps: clips of one label, unusable ASV scores."""
+    clips = data.clips.clips
+    human = sum(clip.is_bonafide for clip in clips)
+    if not 0 < human < len(clips):
+        gone = f"; {len(data.clips.missing)} clips of the list are missing" if data.clips.missing else ""
+        raise InputError(
+            f"{data.name} has {human} bona fide and {len(clips) - human} spoofed clips: error rates need both{gone}"
+        )
+    if data.asv:
+        rates = data.asv.rates()
+        for form in FORMS:
+            weights(rates, form)
 
 
 def open_files(paths: Sequence[Path]) -> list[File]:
@@ -82,7 +95,11 @@ def build(
 ) -> Page:
     """The page of files, the float one first. `timings` has one for each, None where it was not timed.
 
-    Raises InputError when the float model gives no clip a score or the clips have one label only, and as `score` does.
+    Scores are kept in a store for each model, named after the file, its content and the hop: what an earlier run found
+    with another of them stays beside.
+
+    Raises InputError when the float model gives no clip a score or those of one label only, and as `score` does. What
+    makes figures of another model impossible is a note on it: the others' are not lost.
     """
     reference: list[Judged] = []
     models = []
@@ -91,22 +108,28 @@ def build(
         notes = list(file.network.notes)
         if file.refusal:
             notes.append(f"{file.refusal}. Its accuracy was measured with exact sums, its speed was not")
+        if timing and file.network.contract.form == "waveform":
+            notes.append(STOCK_NOTE)
         rates = against = None
         if data:
             shown = partial(_labelled, progress, f"scoring, {name}")
-            store = data.stores / f"{name}.sqlite" if data.stores else None
+            store = data.stores / _store_name(file, hop_seconds) if data.stores else None
             judged, unscored = score(
                 path, data.clips.clips, store, hop_seconds, data.jobs, data.cluster, shown, anywhere=True
             )
-            if judged:
-                rates = rates_of(judged, unscored, data.asv)
-            elif not reference:
-                raise InputError(f"{path} gave no clip of {data.name} a score")
+            if not reference:
+                if not judged:
+                    raise InputError(f"{path} gave no clip of {data.name} a score")
+                rates, reference = rates_of(judged, unscored, data.asv), judged
             else:
-                notes.append("it gave no clip a score")
-            if judged and reference:
-                against = against_of(reference, judged, data.margin_points)
-            reference = reference or judged
+                try:
+                    rates = rates_of(judged, unscored, data.asv)
+                except InputError as reason:
+                    notes.append(_lost("It has no error rates", reason, judged, unscored))
+                try:
+                    against = against_of(reference, judged, data.margin_points)
+                except InputError as reason:
+                    notes.append(_lost("It is not held against the float model", reason, judged, unscored))
         models.append(
             Model(
                 name=name,
@@ -129,10 +152,24 @@ def build(
         hop_seconds=hop_seconds,
         machine=about.as_json(),
         machine_lines=lines,
-        warnings=[about.warning] if about.warning else [],
+        warnings=[about.warning] if about.warning and any(timings) else [],  # it is about times
         models=models,
         conditions=list(conditions),
         missing=data.clips.missing if data else [],
+    )
+
+
+def _store_name(file: File, hop_seconds: float) -> str:
+    """Raises UsageError for a hop that cannot be."""
+    hop_samples = Detector(file.network, hop_seconds=hop_seconds).hop_samples
+    return f"{file.name}-{file.network.sha256[:12]}-{hop_samples}.sqlite"
+
+
+def _lost(what: str, reason: InputError, judged: Sequence[Judged], unscored: Sequence[str]) -> str:
+    human = sum(item.clip.is_bonafide for item in judged)
+    return (
+        f"{what}: {reason} (it scored {human} bona fide and {len(judged) - human} spoofed clips, "
+        f"and gave {len(unscored)} no score)"
     )
 
 
@@ -159,116 +196,3 @@ def _unique_names(paths: Sequence[Path]) -> list[str]:
         for path, stem in zip(paths, stems, strict=True)
     ]
     return [name if names.count(name) == 1 else f"{name}-{index}" for index, name in enumerate(names, start=1)]
-
-
-def rates_of(judged: Sequence[Judged], unscored: Sequence[str], asv: AsvScores | None) -> Rates:
-    """All rates and costs of scored clips. Raises InputError unless both labels are there."""
-    found: Accuracy = accuracy(judged, unscored)
-    scores = np.array([item.score for item in judged])
-    human = np.array([item.clip.is_bonafide for item in judged], bool)
-    costs = measures(scores, human)
-    misses, alarms, _ = det_curve(scores[human], scores[~human])
-    return Rates(
-        bonafide=found.pooled.bonafide,
-        spoof=found.pooled.spoof,
-        eer=_interval(found.pooled),
-        eer_over=found.pooled.over,
-        eer_within=_some(found.within),
-        eer_macro=found.macro,
-        min_dcf=costs.min_dcf,
-        act_dcf=costs.act_dcf,
-        cllr_bits=costs.cllr_bits,
-        min_cllr_bits=costs.min_cllr_bits,
-        min_tdcf={form: min_tdcf(scores[human], scores[~human], asv.rates(), form)[0] for form in FORMS} if asv else {},
-        human_called_spoof=found.human_called_spoof,
-        human_unsure=found.human_unsure,
-        spoof_found=found.spoof_found,
-        spoof_unsure=found.spoof_unsure,
-        sources=[Group(row.name, row.bonafide, row.spoof, _some(row.eer)) for row in found.sources],
-        systems=[Group(row.name, row.bonafide, row.spoof, _some(row.eer)) for row in found.systems],
-        det=decimated(alarms, misses),
-        unscored=list(unscored),
-    )
-
-
-def against_of(reference: Sequence[Judged], other: Sequence[Judged], margin_points: float) -> Against:
-    """A model against the float one on the clips that both scored. Raises InputError when there is no such clip."""
-    pairs, unmatched = matched(reference, other)
-    found = paired(
-        [one.score for one, _ in pairs],
-        [two.score for _, two in pairs],
-        [one.clip.is_bonafide for one, _ in pairs],
-        [one.clip.source for one, _ in pairs],
-        margin_points,
-        verdicts=([one.verdict for one, _ in pairs], [two.verdict for _, two in pairs]),
-        unmatched=unmatched,
-    )
-    compared = found.comparison
-    return Against(
-        clips=compared.clips,
-        unmatched=compared.unmatched,
-        correlation=compared.correlation,
-        largest_difference=compared.largest_difference,
-        p99_difference=found.p99_difference,
-        flipped=compared.flipped or 0.0,
-        flipped_hard=compared.flipped_hard or 0.0,
-        eer_delta_points=compared.eer_delta_points,
-        eer_delta_low_points=compared.eer_delta_low_points,
-        eer_delta_high_points=compared.eer_delta_high_points,
-        eer_delta_upper_points=compared.eer_delta_upper_points,
-        margin_points=margin_points,
-        non_inferior=found.not_inferior,
-        mcnemar_worse=found.mcnemar.only_reference,
-        mcnemar_better=found.mcnemar.only_other,
-        mcnemar_p=found.mcnemar.p_mid,
-    )
-
-
-def timing_of(row: Row, run: LatencyRun) -> Timing:
-    """What `benchmarks.latency` found for one model, as a page has it."""
-    samples = row.samples_ms
-    step = -(-len(samples) // _MOST_SAMPLES)
-    return Timing(
-        threads=run.record.threads,
-        count=row.hop.samples,
-        processes=run.processes,
-        p50_ms=row.hop.p50_ms,
-        p90_ms=row.hop.p90_ms,
-        p95_ms=row.hop.p95_ms,
-        p99_ms=row.hop.p99_ms,
-        between_processes_ms=(min(row.process_medians_ms), max(row.process_medians_ms)),
-        speedup=Interval(row.ratio.median, row.ratio.low, row.ratio.high),
-        cpu_ms_per_second=row.cpu_ms_per_audio_second,
-        energy_mj=row.energy.window_mj if row.energy else None,
-        peak_mb=row.live.peak_mb if row.live else None,
-        steady_mb=row.live.steady_mb if row.live else None,
-        ready_s=row.ready_s,
-        first_window_s=row.first_window_s,
-        stages_ms={stage.name: stage.cpu_ms for stage in row.stages},
-        sweep_p50_ms={str(item.threads): item.hop.p50_ms for item in row.sweep},
-        samples_ms=sorted(samples)[step // 2 :: step],
-    )
-
-
-def conditions_of(found: Robustness, names: Sequence[str]) -> list[Condition]:
-    """What `benchmarks.robustness` found, as a page has it; `names` are those of the models on it."""
-    return [
-        Condition(
-            line.axis,
-            line.condition,
-            {name: _some(cell.eer) for name, cell in zip(names, line.cells, strict=True)},
-            {
-                name: cell.difference.eer_delta_points if cell.difference else None
-                for name, cell in zip(names, line.cells, strict=True)
-            },
-        )
-        for line in found.lines
-    ]
-
-
-def _interval(value: Estimate) -> Interval:
-    return Interval(value.value, value.low, value.high)
-
-
-def _some(value: Estimate | None) -> Interval | None:
-    return None if value is None else _interval(value)

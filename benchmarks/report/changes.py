@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
+from benchmarks.markdown import table
 from benchmarks.report.measures import MEASURES, measured
 from benchmarks.report.page import Interval, Model, Page
 from benchmarks.report.words import NOT_KNOWN
 
 _SETTINGS = ("data", "hop_seconds")
+_OF_THE_MOMENT = ("load", "waited", "before", "after", "warning")
+"""Keys of the machine's record that differ from run to run: load, frequencies, temperatures. Warnings stand apart."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ def changes(before: Page, after: Page) -> Changes:
         Change(name, measure, old, new, _certain(measure, model, second[name]))
         for name, model in first.items()
         if name in second
-        for measure, old, new in _pairs(model, second[name])
+        for measure, old, new in _pairs(measured(model, before), measured(second[name], after))
     ]
     return Changes(
         differences=_differences(before, after, [(first[name], second[name]) for name in first if name in second]),
@@ -59,8 +63,9 @@ def changes(before: Page, after: Page) -> Changes:
     )
 
 
-def _pairs(before: Model, after: Model) -> list[tuple[str, float | None, float | None]]:
-    old, new = measured(before), measured(after)
+def _pairs(
+    old: Mapping[str, float | None], new: Mapping[str, float | None]
+) -> list[tuple[str, float | None, float | None]]:
     return [(name, old[name], new[name]) for name in MEASURES if old[name] is not None or new[name] is not None]
 
 
@@ -70,14 +75,26 @@ def _differences(before: Page, after: Page, models: Sequence[tuple[Model, Model]
         for name in _SETTINGS
         if getattr(before, name) != getattr(after, name)
     ]
-    keys = [key for key in before.machine if key in after.machine]
-    found += [
-        f"{key}: {before.machine[key]} -> {after.machine[key]}"
-        for key in keys
-        if isinstance(before.machine[key], str | int) and before.machine[key] != after.machine[key]
-    ]
+    old_machine, new_machine = (_scalars(page.machine) for page in (before, after))
+    for key in dict.fromkeys([*old_machine, *new_machine]):
+        sides = [machine.get(key) for machine in (old_machine, new_machine)]
+        if key not in _SETTINGS and sides[0] != sides[1]:
+            found.append(f"{key}: {' -> '.join('not known' if side is None else str(side) for side in sides)}")
     found += [f"{old.name}: another file of this name" for old, new in models if old.sha256 != new.sha256]
     return found + [f"{side}: {line}" for side, page in (("A", before), ("B", after)) for line in page.warnings]
+
+
+def _scalars(machine: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record says of its machine that stays from one run to the next; `a.b` is what `a` says of b."""
+    found: dict[str, Any] = {}
+    for key, value in machine.items():
+        if key in _OF_THE_MOMENT:
+            continue
+        if isinstance(value, dict):
+            found |= {f"{key}.{inner}": part for inner, part in _scalars(value).items()}
+        else:
+            found[key] = value
+    return found
 
 
 def _certain(measure: str, before: Model, after: Model) -> bool | None:
@@ -111,15 +128,15 @@ def markdown(found: Changes, before: str, after: str) -> str:
         "A change is certain where the intervals of both sides (EER: 95 %; median latency: its range over processes;",
         "speedup: quartiles) do not overlap; where no interval is known there is a dash.",
         "",
-        "| model | measure | A | B | B / A | certain |",
-        "|---|---|---|---|---|---|",
     ]
+    rows = []
     for row in found.rows:
         unit = MEASURES[row.measure].unit
-        sides = " | ".join(NOT_KNOWN if side is None else f"{side:.4g}{unit}" for side in (row.before, row.after))
+        sides = [NOT_KNOWN if side is None else f"{side:.4g}{unit}" for side in (row.before, row.after)]
         ratio = NOT_KNOWN if row.ratio is None else f"{row.ratio:.3f}"
         certain = NOT_KNOWN if row.certain is None else "yes" if row.certain else "no"
-        lines.append(f"| {row.model} | {row.measure} | {sides} | {ratio} | {certain} |")
+        rows.append([row.model, row.measure, *sides, ratio, certain])
+    lines += table(["model", "measure", "A", "B", "B / A", "certain"], rows)
     for side, names in (("A", found.only_before), ("B", found.only_after)):
         if names:
             lines += ["", f"Only in {side}: {', '.join(names)}."]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from benchmarks.markdown import table
 from benchmarks.report.page import Page
-from benchmarks.report.tables import Table, tables
+from benchmarks.report.tables import tables
 
 
 def markdown(page: Page, title: str) -> str:
@@ -13,8 +14,9 @@ def markdown(page: Page, title: str) -> str:
     lines = [f"# {title}", "", *page.machine_lines, f"Data: {page.data}. Made {page.made} by", "", "```sh"]
     lines += [page.command, "```", ""]
     lines += [f"**Warning: {warning}.**\n" for warning in page.warnings]
-    for table in tables(page):
-        lines += [f"## {table.title}", "", *([table.text, ""] if table.text else []), *_rows(table), ""]
+    for shown in tables(page):
+        rows = [[cell.text for cell in row] for row in shown.rows]
+        lines += [f"## {shown.title}", "", *([shown.text, ""] if shown.text else []), *table(shown.heads, rows), ""]
     for name, found in (("Missing clips", page.missing), *_unscored(page)):
         if found:
             lines += [f"## {name}", "", *(f"- {line}" for line in found), ""]
@@ -23,8 +25,3 @@ def markdown(page: Page, title: str) -> str:
 
 def _unscored(page: Page) -> list[tuple[str, Sequence[str]]]:
     return [(f"No score by {model.name}", model.rates.unscored) for model in page.models if model.rates]
-
-
-def _rows(table: Table) -> list[str]:
-    rows = [table.heads, ["---"] * len(table.heads), *([cell.text for cell in row] for row in table.rows)]
-    return ["| " + " | ".join(text.replace("|", "\\|") for text in cells) + " |" for cells in rows]

@@ -58,6 +58,7 @@ class Rates:
     systems: list[Group]
     det: list[tuple[float, float]]  # false alarms of spoof and misses of bona fide, a curve's points
     unscored: list[str]
+    by_condition: list[Group] = field(default_factory=list)  # codecs and the like that the list names; often none
 
 
 @dataclass(frozen=True)
@@ -176,11 +177,11 @@ def read(path: Path) -> Page:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers rounded to six digits, which is more than they are worth; what is no number becomes null."""
+    """Numbers rounded to nine digits, which is more than they are worth; what is no number becomes null."""
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
     if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
+        return float(f"{value:.9g}") if math.isfinite(value) else None
     return value

@@ -120,7 +120,7 @@ def _trade(axes: Any, page: Page) -> None:
             timing.p50_ms,
             100 * eer.value,
             xerr=[[max(0, timing.p50_ms - low)], [max(0, high - timing.p50_ms)]],
-            yerr=[[100 * (eer.value - eer.low)], [100 * (eer.high - eer.value)]],
+            yerr=[[100 * max(0, eer.value - eer.low)], [100 * max(0, eer.high - eer.value)]],
             color=_colour(index),
             linewidth=0.8,
             capsize=2,

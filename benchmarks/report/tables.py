@@ -26,6 +26,7 @@ _ABOVE_TIMING = """\
 From a window's last samples to its score, all models in turns, in fresh processes. A percentile that the number of
 samples cannot carry (MLPerf's early stopping: 64, 130 and 662 for p90, p95 and p99) has a dash. Median by process:
 its smallest and largest. Energy where the machine exposes it."""
+_ONE_THREAD = " The memory is that of `edge-detect`, which has one thread."
 _ABOVE_CONDITIONS = """\
 EER when the sound of both labels is changed alike; behind it the rise to the float model in percentage points."""
 
@@ -57,7 +58,9 @@ def tables(page: Page) -> list[Table]:
     made = [_summary(page)]
     rated = [(model, model.rates) for model in page.models if model.rates]
     if rated:
-        made += [_accuracy(rated), *_against(page), _groups(rated, "sources"), _groups(rated, "systems")]
+        made += [_accuracy(rated), *_against(page), _groups(rated, "source"), _groups(rated, "system")]
+        if any(rates.by_condition for _, rates in rated):
+            made.append(_groups(rated, "condition of the list"))
     if page.conditions:
         made.append(_conditions(page))
     if any(model.timing for model in page.models):
@@ -153,10 +156,10 @@ def _against(page: Page) -> list[Table]:
 
 
 def _groups(rated: Sequence[tuple[Model, Rates]], kind: str) -> Table:
-    """A row a source or system, a column a model; the largest groups first."""
+    """A row a group of that kind, a column a model; the largest groups first."""
 
     def groups(rates: Rates) -> list[Group]:
-        return rates.sources if kind == "sources" else rates.systems
+        return {"source": rates.sources, "system": rates.systems}.get(kind, rates.by_condition)
 
     by_model = [{group.name: group for group in groups(rates)} for _, rates in rated]
     first = groups(rated[0][1])
@@ -167,10 +170,11 @@ def _groups(rated: Sequence[tuple[Model, Rates]], kind: str) -> Table:
             eer = known[group.name].eer if group.name in known else None
             row.append(_heat(eer))
         rows.append(row)
-    what = "its spoofed against its own human clips" if kind == "sources" else "its clips against all human ones"
-    text = f"EER of each ({what}), 95 % interval over its clips; a dash where there are too few clips of a label."
-    heads = [kind.removesuffix("s"), "bona fide", "spoof", *(model.name for model, _ in rated)]
-    return Table(f"Per {kind.removesuffix('s')}", text, heads, rows)
+    what = "its clips against all human ones" if kind == "system" else "its spoofed against its own human clips"
+    over = "sources, or its clips where these are few" if kind.startswith("condition") else "clips"
+    text = f"EER of each ({what}), 95 % interval over its {over}; a dash where there are too few clips of a label."
+    heads = [kind.split()[0], "bona fide", "spoof", *(model.name for model, _ in rated)]
+    return Table(f"Per {kind}", text, heads, rows)
 
 
 def _heat(eer: Interval | None, behind: str = "") -> Cell:
@@ -219,7 +223,8 @@ def _timing(page: Page) -> Table:
         *("model", "threads", "samples in processes", "p50", "p50 by process", "p90", "p95", "p99", "speed"),
         *("CPU per second of sound", "energy per window", "memory peak / steady", "ready / first window"),
     ]
-    return Table("Latency", _ABOVE_TIMING, heads, rows)
+    several = any(model.timing and model.timing.threads > 1 for model in page.models)
+    return Table("Latency", _ABOVE_TIMING + (_ONE_THREAD if several else ""), heads, rows)
 
 
 def _stages(page: Page) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchmarks.comparison import correlation_text
 from benchmarks.report.page import Against, Interval, Model, Timing
 
 NOT_KNOWN = "-"
@@ -33,10 +34,8 @@ def size(model: Model) -> str:
 
 
 def correlation(value: float | None) -> str:
-    """Enough digits that what is short of 1 does not read as 1."""
-    if value is None:
-        return NOT_KNOWN
-    return f"{value:.5f}" if value == 1 or float(f"{value:.5f}") < 1 else f"{value:.8f}"
+    """Cut and not rounded, so that what is short of 1 does not read as 1."""
+    return NOT_KNOWN if value is None else correlation_text(value)
 
 
 def delta(found: Against) -> str:

@@ -14,13 +14,13 @@ from tqdm import tqdm
 from benchmarks.accuracy import accuracy, judge, markdown
 from benchmarks.protocols import read_clips
 from benchmarks.scorefiles import check_names, write_scores
-from benchmarks.tasks.common import add_data, add_hop, add_report, write_text
+from benchmarks.tasks.common import add_data, add_hop, add_report, check_target, write_text
 from edge_runtime.detector import Detector
 
 
 def declare(tasks: Any) -> None:
     """Adds the command."""
-    task = tasks.add_parser("accuracy", help="EER pooled, within sources, per source and per system")
+    task = tasks.add_parser("accuracy", help="EER pooled, within sources, per source, system and condition")
     task.add_argument("model", help="an ONNX file of `python -m export`")
     add_data(task)
     add_hop(task)
@@ -34,6 +34,9 @@ def declare(tasks: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> str:
     """The report, and the files asked for beside it."""
+    for target in (arguments.scores, arguments.figures, arguments.output):
+        if target is not None:
+            check_target(target, may_be_device=True)
     detector = Detector(arguments.model, hop_seconds=arguments.hop)
     clips = read_clips(arguments.data, arguments.audio)
     if arguments.scores:

@@ -41,6 +41,18 @@ def add_report(task: argparse.ArgumentParser) -> None:
     task.add_argument("-o", "--output", type=Path, help="file for the report (default: standard output)")
 
 
+def check_target(target: Path, *, may_be_device: bool = False) -> None:
+    """Raises OutputError now for what would else be found out after days.
+
+    A file that appears whole takes the place of what is there, so it must not be a device; one that is written into
+    may be, such as /dev/stdout.
+    """
+    if target.is_dir() or (target.exists() and not target.is_file() and not may_be_device):
+        raise OutputError(f"cannot write {target}: it is a folder or a device, not a file")
+    if not target.parent.is_dir():
+        raise OutputError(f"cannot write {target}: no such folder: {target.parent}")
+
+
 def write_text(target: Path, text: str) -> None:
     """Raises OutputError when the file cannot be written."""
     try:

@@ -15,35 +15,52 @@ from benchmarks.machine import warn
 from benchmarks.tasks.common import add_hop, add_report
 from edge_runtime.errors import UsageError
 
+STOCK = (
+    "A file of the waveform form is timed in the stock pipeline, which gives ONNX Runtime the whole window at each "
+    "hop; any other in the runtime."
+)
+"""For the help of what times files."""
+
 
 def declare(tasks: Any) -> None:
     """Adds the command."""
     task = tasks.add_parser(
-        "latency", help="a window's time in detail: percentiles, stages, threads, start, memory, energy (needs onnx)"
+        "latency",
+        help="a window's time in detail: percentiles, stages, threads, start, memory, energy (needs onnx)",
+        epilog=STOCK,
     )
     task.add_argument("models", metavar="MODEL", type=Path, nargs="+", help="files; the first, the float one, is 1")
     add_hop(task)
-    task.add_argument("--threads", type=int, default=1, help="threads while timing (default: %(default)s)")
-    task.add_argument("--sweep", default="", metavar="1,2", help="numbers of threads to time as well (default: none)")
-    task.add_argument("--rounds", type=int, default=230, help="rounds of timing in each process (default: %(default)s)")
-    task.add_argument("--processes", type=int, default=3, help="fresh processes (default: %(default)s)")
+    add_times(task)
     add_report(task)
     task.set_defaults(run=run)
 
 
+def add_times(task: Any) -> None:
+    """How times are taken, here and by `report`; `task` is a parser or a group of one."""
+    task.add_argument("--rounds", type=int, default=230, help="rounds of timing in each process (default: %(default)s)")
+    task.add_argument("--processes", type=int, default=3, help="fresh processes (default: %(default)s)")
+    task.add_argument("--threads", type=int, default=1, help="threads while timing (default: %(default)s)")
+    task.add_argument("--sweep", default="", metavar="1,2", help="numbers of threads to time as well (default: none)")
+
+
+def sweep_of(text: str) -> list[int]:
+    """The numbers of threads of `--sweep`. Raises UsageError for what is none."""
+    try:
+        return [int(number) for number in text.split(",") if number.strip()]
+    except ValueError:
+        raise UsageError(f"--sweep takes numbers of threads, as in 1,2,4, not {text}") from None
+
+
 def run(arguments: argparse.Namespace) -> str:
     """The report."""
-    try:
-        sweep = [int(number) for number in arguments.sweep.split(",") if number.strip()]
-    except ValueError:
-        raise UsageError(f"--sweep takes numbers of threads, as in 1,2,4, not {arguments.sweep}") from None
     found = latency(
         arguments.models,
         arguments.hop,
         arguments.threads,
         arguments.rounds,
         arguments.processes,
-        sweep,
+        sweep_of(arguments.sweep),
         tqdm,
     )
     warn(found.record)

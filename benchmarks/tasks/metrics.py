@@ -13,17 +13,18 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.breakdown import Part, by_condition, by_system, macro
+from benchmarks.accuracy import within_sources
+from benchmarks.breakdown import FEWEST, Part, by_condition, by_source, by_system, macro
+from benchmarks.comparison import correlation_text
 from benchmarks.extras import demand
-from benchmarks.metrics import BAYES_THRESHOLD, Estimate, Measures, eer_clustered, measures
-from benchmarks.paired import FEWEST_FOR_P99, Paired, paired
+from benchmarks.metrics import BAYES_THRESHOLD, Estimate, Floats, Measures, eer_clustered, measures
+from benchmarks.paired import MARGIN_POINTS, Paired, paired
+from benchmarks.percentiles import needed
 from benchmarks.protocols import read_list
 from benchmarks.scorefiles import Matched, first_of, match, read_scores
 from benchmarks.tasks.common import add_report
-from benchmarks.tdcf import FORM_NAMES, FORMS, Form, min_tdcf, read_asv
+from benchmarks.tdcf import FORM_NAMES, FORMS, AsvRates, Form, min_tdcf, read_asv
 from edge_runtime.errors import InputError, UsageError
-
-MARGIN_POINTS = 0.5
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,14 @@ class Report:
 
     measures: Measures
     eer: Estimate
-    min_tdcf: dict[Form, float] | None  # None without ASV scores
+    eer_within: (
+        Estimate | None
+    )  # within sources; None where there is one only, or none with enough clips of both labels
+    min_tdcf: dict[Form, float | None] | None  # None without ASV scores; of a form, where it is not defined
+    min_tdcf_lacks: list[str]  # why one is not
     systems: list[Part]
     conditions: list[Part]
+    sources: list[Part]
     paired: Paired | None
     missing: list[str]  # trials of the key without a score
     unknown: list[str]  # trials with a score that the key does not have
@@ -72,11 +78,11 @@ def run(arguments: argparse.Namespace) -> str:
         raise UsageError("--rounds must be at least 1")
     if arguments.margin is not None and not 0 <= arguments.margin < np.inf:
         raise UsageError("--margin must be a number of points, 0 or more")
-    for needed, option, name in (
+    for other, option, name in (
         (arguments.against, arguments.margin, "--margin needs --against"),
         (arguments.asv_scores, arguments.asv_key, "--asv-key needs --asv-scores"),
     ):
-        if option is not None and needed is None:
+        if option is not None and other is None:
             raise UsageError(name)
     report = evaluate(arguments)
     for names, what in ((report.missing, "of the key have no score"), (report.unknown, "are not in the key")):
@@ -99,21 +105,37 @@ def evaluate(arguments: argparse.Namespace) -> Report:
     human = np.array([clip.is_bonafide for clip in found.clips], bool)
     if not human.any() or human.all():
         raise InputError("measures need scores of both bona fide and spoofed clips")
-    tandem = None
-    if asv is not None:
-        rates = asv.rates()
-        tandem = {form: min_tdcf(found.scores[human], found.scores[~human], rates, form)[0] for form in FORMS}
+    tandem, lacks = (None, []) if asv is None else _tandem(found.scores[human], found.scores[~human], asv.rates())
     alike = [getattr(clip, arguments.over) for clip in found.clips]
+    sources = by_source(found.clips, found.scores)
+    within = None
+    if sources:
+        within = within_sources(found.scores, human, found.clips, alike, arguments.rounds, tqdm)
     return Report(
         measures=measures(found.scores, human),
         eer=eer_clustered(found.scores, human, alike, arguments.rounds, progress=tqdm),
+        eer_within=within,
         min_tdcf=tandem,
+        min_tdcf_lacks=lacks,
         systems=by_system(found.clips, found.scores, asv),
         conditions=by_condition(found.clips, found.scores, asv),
+        sources=sources,
         paired=None if other is None else _paired(found, other, arguments),
         missing=found.missing,
         unknown=found.unknown,
     )
+
+
+def _tandem(bonafide: Floats, spoof: Floats, rates: AsvRates) -> tuple[dict[Form, float | None], list[str]]:
+    """The minimum t-DCF of each form, and why there is none: the other measures must not be lost with it."""
+    found: dict[Form, float | None] = dict.fromkeys(FORMS)
+    lacks = []
+    for form in FORMS:
+        try:
+            found[form] = min_tdcf(bonafide, spoof, rates, form)[0]
+        except InputError as reason:
+            lacks.append(str(reason))
+    return found, list(dict.fromkeys(lacks))
 
 
 def _paired(reference: Matched, other: Matched, arguments: argparse.Namespace) -> Paired:
@@ -141,9 +163,8 @@ def _paired(reference: Matched, other: Matched, arguments: argparse.Namespace) -
 
 def _as_json(report: Report) -> dict[str, Any]:
     values = asdict(report)
-    values["macro_systems"], values["macro_conditions"] = asdict(macro(report.systems)), None
-    if report.conditions:
-        values["macro_conditions"] = asdict(macro(report.conditions))
+    parts = {"systems": report.systems, "conditions": report.conditions, "sources": report.sources}
+    values |= {f"macro_{name}": asdict(macro(found)) if found else None for name, found in parts.items()}
     if report.paired:
         values["paired"]["comparison"] = report.paired.comparison.as_figures()
     return values
@@ -152,9 +173,12 @@ def _as_json(report: Report) -> dict[str, Any]:
 def markdown(report: Report, scores: Path, key: Path, over: str) -> str:
     """The report as Markdown."""
     found = report.measures
-    drawn = f"{over}s" if report.eer.over == "sources" else f"clips, as there are too few {over}s"
-    rows = [
-        ("EER, pooled", f"{report.eer.value:.2%} [{report.eer.low:.2%}, {report.eer.high:.2%}]"),
+    drawn = f"{over}s" if report.eer.over == "sources" else f"clips, as a label has too few {over}s"
+    rows = [("EER, pooled", _interval(report.eer))]
+    if report.sources:
+        rows.append(("EER within sources (each centred on its own mean)", _interval(report.eer_within)))
+        rows.append((f"EER, macro over sources with {FEWEST} clips of each label", _rate(macro(report.sources).eer)))
+    rows += [
         ("threshold of the EER", f"{found.eer_threshold:.4f}"),
         ("min DCF (ASVspoof 5)", f"{found.min_dcf:.4f}"),
         (f"act DCF (ASVspoof 5), at the LLR {BAYES_THRESHOLD:.3f}", f"{found.act_dcf:.4f}"),
@@ -162,7 +186,7 @@ def markdown(report: Report, scores: Path, key: Path, over: str) -> str:
         ("min Cllr", f"{found.min_cllr_bits:.4f} bit"),
     ]
     if report.min_tdcf:
-        rows += [(f"min t-DCF ({FORM_NAMES[form]})", f"{report.min_tdcf[form]:.4f}") for form in FORMS]
+        rows += [(f"min t-DCF ({FORM_NAMES[form]})", _plain(report.min_tdcf[form]) or "none") for form in FORMS]
     rows += [
         ("trials of the key without a score", _counted(report.missing)),
         ("scored trials that are not in the key", _counted(report.unknown)),
@@ -176,8 +200,10 @@ def markdown(report: Report, scores: Path, key: Path, over: str) -> str:
         "| measure | value |",
         "|---|---|",
         *(f"| {name} | {value} |" for name, value in rows),
+        *(line for reason in report.min_tdcf_lacks for line in ("", f"No min t-DCF: {reason}.")),
         *_table("Per system, against all bona fide trials", "system", report.systems, report.min_tdcf is not None),
         *_table("Per condition", "condition", report.conditions, report.min_tdcf is not None),
+        *_table("Per source", "source", report.sources, False),
     ]
     if report.paired:
         lines += ["", "## Against the other scores", "", *_verdict(report.paired, over)]
@@ -207,6 +233,14 @@ def _table(title: str, first: str, parts: Sequence[Part], tandem: bool) -> list[
     return lines
 
 
+def _rate(figure: float | None) -> str:
+    return "too few clips" if figure is None else f"{figure:.2%}"
+
+
+def _interval(found: Estimate | None) -> str:
+    return "too few clips" if found is None else f"{found.value:.2%} [{found.low:.2%}, {found.high:.2%}]"
+
+
 def _plain(figure: float | None) -> str:
     return "" if figure is None else f"{figure:.4f}"
 
@@ -219,8 +253,7 @@ def _verdict(result: Paired, over: str) -> list[str]:
     upper = "unknown" if found.eer_delta_upper_points is None else f"{found.eer_delta_upper_points:+.2f}"
     answer = {True: "not inferior", False: "not shown to be as good", None: "unknown"}[result.not_inferior]
     drawn = f"{over}s" if found.over == "sources" else "clips"
-    p99 = f"fewer than {FEWEST_FOR_P99} clips" if result.p99_difference is None else f"{result.p99_difference:.3f}"
-    correlation = "undefined" if found.correlation is None else f"{np.trunc(found.correlation * 1e5) / 1e5:.5f}"
+    p99 = f"fewer than {needed(99)} clips" if result.p99_difference is None else f"{result.p99_difference:.3f}"
     rows = [
         ("trials scored by both", str(found.clips)),
         ("EER, these scores and the other ones", f"{found.eer_reference:.2%}, {found.eer_other:.2%}"),
@@ -232,7 +265,7 @@ def _verdict(result: Paired, over: str) -> list[str]:
             f"{test.only_reference}, {test.only_other}",
         ),
         ("McNemar, exact and mid-p", f"{test.p_exact:.4f}, {test.p_mid:.4f}"),
-        ("correlation of the scores", correlation),
+        ("correlation of the scores", correlation_text(found.correlation)),
         ("difference of scores: 99th percentile, largest", f"{p99}, {found.largest_difference:.3f}"),
     ]
     return [

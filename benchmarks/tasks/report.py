@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ from tqdm import tqdm
 from benchmarks.gate import RequirementFailed, parse_all
 from benchmarks.latency import LatencyRun, latency
 from benchmarks.machine import record, warn
+from benchmarks.paired import MARGIN_POINTS
 from benchmarks.protocols import read_list
-from benchmarks.report.build import Data, File, build, conditions_of, open_files, timing_of
+from benchmarks.report.build import Data, File, build, check_data, open_files
+from benchmarks.report.figures import conditions_of, timing_of
 from benchmarks.report.markdown import markdown
 from benchmarks.report.measures import MEASURES, failures
 from benchmarks.report.page import Condition, Page, Timing
 from benchmarks.robustness import robustness, subset
 from benchmarks.tasks.common import add_hop, add_workers, write_text
+from benchmarks.tasks.latency import STOCK, add_times, sweep_of
 from benchmarks.tdcf import read_asv
 from edge_runtime.errors import OutputError, UsageError
 
@@ -34,7 +38,9 @@ def declare(tasks: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="requirements (--require), with <=, >=, < or >:\n"
         + "\n".join(f"  {name:20}{measure.meaning}" for name, measure in MEASURES.items())
-        + "\n\nexit code 11: a model was measured and does not meet a requirement; the page is written all the same",
+        + "\na requirement on accuracy is not met either while clips are missing or unscored, unless they are allowed"
+        + "\n\nexit code 11: a model was measured and does not meet a requirement; the page is written all the same"
+        + f"\n\n{textwrap.fill(STOCK)}",
     )
     task.add_argument("float_model", metavar="FLOAT", type=Path, help="the ONNX file that the others are held against")
     task.add_argument("models", metavar="MODEL", type=Path, nargs="*", help="files quantized from it, by any tool")
@@ -48,17 +54,18 @@ def declare(tasks: Any) -> None:
     data.add_argument("--asv-scores", type=Path, metavar="FILE", help="of speaker verification, for the min t-DCF")
     data.add_argument("--asv-key", type=Path, metavar="FILE", help="labels of the ASV scores, where they have none")
     data.add_argument(
-        "--margin", type=float, default=0.5, metavar="POINTS", help="that the EER may rise by (default: %(default)s)"
+        "--margin",
+        type=float,
+        default=MARGIN_POINTS,
+        metavar="POINTS",
+        help="that the EER may rise by (default: %(default)s)",
     )
     data.add_argument("--robustness", action="store_true", help="with noise, codecs, rooms, lengths and levels too")
     data.add_argument("--limit", type=int, default=None, metavar="N", help="clips for --robustness (default: all)")
     add_workers(task)
     times = task.add_argument_group("times")
     times.add_argument("--no-latency", action="store_true", help="do not time the models")
-    times.add_argument("--rounds", type=int, default=230, help="in each process (default: %(default)s)")
-    times.add_argument("--processes", type=int, default=3, help="fresh processes (default: %(default)s)")
-    times.add_argument("--threads", type=int, default=1, help="while timing (default: %(default)s)")
-    times.add_argument("--sweep", default="", metavar="1,2", help="numbers of threads to time as well (default: none)")
+    add_times(times)
     add_hop(task)
     task.add_argument("--title", default="Levels against the float model", help="heading (default: %(default)s)")
     task.add_argument(
@@ -68,27 +75,30 @@ def declare(tasks: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> str:
-    """Writes the three files and gives the summary. All is opened before the first long step."""
+    """Writes the three files and gives the summary. All is opened and checked before the first long step."""
     requirements = parse_all(arguments.require, MEASURES)
     if arguments.data is None and arguments.no_latency:
         raise UsageError("nothing to measure: name clips (--data), or leave --no-latency out")
     if arguments.data is None and (arguments.robustness or arguments.asv_scores):
         raise UsageError("--robustness and --asv-scores need labelled clips: name them with --data")
+    _check_numbers(arguments)
+    sweep = sweep_of(arguments.sweep)
     paths = [arguments.float_model, *arguments.models]
     files = open_files(paths)
     data = _data(arguments)
     _make(arguments.folder)
-    about = record(arguments.threads, arguments.hop, arguments.rounds)
+    about = record(arguments.threads, arguments.hop)
     timings: list[Timing | None] = [None] * len(paths)
     if not arguments.no_latency:
-        found = _timed([file.path for file in files if not file.refusal], arguments)
+        found = _timed([file.path for file in files if not file.refusal], sweep, arguments)
         about, rows = found.record, iter(found.rows)
         timings = [None if file.refusal else timing_of(next(rows), found) for file in files]
     conditions = _conditions(files, data, arguments) if data and arguments.robustness else []
     command = shlex.join(["python", "-m", "benchmarks", *_without_folders(sys.argv[1:])])
     page = build(files, data, timings, conditions, about, command, arguments.hop, tqdm)
     _write(page, arguments.folder, arguments.title)
-    warn(about)
+    if not arguments.no_latency:
+        warn(about)
     for line in page.missing:
         print(f"missing: {line}", file=sys.stderr)
     missed = failures(page, requirements)
@@ -103,7 +113,7 @@ def _data(arguments: argparse.Namespace) -> Data | None:
         return None
     clips = read_list(arguments.data, arguments.audio, arguments.subset)
     asv = read_asv(arguments.asv_scores, arguments.asv_key, arguments.subset) if arguments.asv_scores else None
-    return Data(
+    data = Data(
         name=arguments.data.name if arguments.data.name != "clips.csv" else arguments.data.parent.name,
         clips=clips,
         asv=asv,
@@ -112,6 +122,18 @@ def _data(arguments: argparse.Namespace) -> Data | None:
         cluster=arguments.cluster,
         margin_points=arguments.margin,
     )
+    check_data(data)
+    return data
+
+
+def _check_numbers(arguments: argparse.Namespace) -> None:
+    """Raises UsageError for what no run can mean."""
+    if not 0 <= arguments.margin <= 100:  # which NaN is not
+        raise UsageError(f"--margin is in percentage points, from 0 to 100, not {arguments.margin:g}")
+    if arguments.jobs is not None and arguments.jobs < 1:
+        raise UsageError(f"at least one job is needed (--jobs), not {arguments.jobs}")
+    if arguments.limit is not None and arguments.limit < 2:
+        raise UsageError(f"at least 2 clips are needed (--limit), one of each label, not {arguments.limit}")
 
 
 def _conditions(files: list[File], data: Data, arguments: argparse.Namespace) -> list[Condition]:
@@ -129,11 +151,7 @@ def _conditions(files: list[File], data: Data, arguments: argparse.Namespace) ->
     return conditions_of(found, [file.name for file in files])
 
 
-def _timed(paths: list[Path], arguments: argparse.Namespace) -> LatencyRun:
-    try:
-        sweep = [int(number) for number in arguments.sweep.split(",") if number.strip()]
-    except ValueError:
-        raise UsageError(f"--sweep takes numbers of threads, as in 1,2,4, not {arguments.sweep}") from None
+def _timed(paths: list[Path], sweep: list[int], arguments: argparse.Namespace) -> LatencyRun:
     return latency(paths, arguments.hop, arguments.threads, arguments.rounds, arguments.processes, sweep, tqdm)
 
 
@@ -145,10 +163,12 @@ def _make(folder: Path) -> None:
 
 
 def _write(page: Page, folder: Path, title: str) -> None:
+    # First what was measured: no fault of the words or the plots may lose it.
+    write_text(folder / "report.json", page.as_json())
+    write_text(folder / "report.md", markdown(page, title))
     from benchmarks.report.html import html  # the plots' library takes a second to import
 
-    for name, text in zip(FILES, (markdown(page, title), html(page, title), page.as_json()), strict=True):
-        write_text(folder / name, text)
+    write_text(folder / "report.html", html(page, title))
 
 
 def _without_folders(words: list[str]) -> list[str]:

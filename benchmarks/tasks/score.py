@@ -16,7 +16,7 @@ from benchmarks.accuracy import Judged
 from benchmarks.protocols import read_list
 from benchmarks.scorefiles import SCORE_FORMS, ScoreForm, check_names, write_scores
 from benchmarks.scoring import KINDS, Scored, score_clips
-from benchmarks.tasks.common import add_data, add_hop, add_report, add_workers
+from benchmarks.tasks.common import add_data, add_hop, add_report, add_workers, check_target
 from edge_runtime.errors import InputError, OutputError
 
 _NAMED = 20
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> str:
     target: Path = arguments.scores
     store = arguments.store or target.with_name(target.name + ".sqlite")
     check_names(clips.clips)
-    _check(target)
+    check_target(target)
     scored = score_clips(
         arguments.model,
         clips.clips,
@@ -73,14 +73,6 @@ def run(arguments: argparse.Namespace) -> str:
     if arguments.json:
         return json.dumps(_as_json(scored, target, store), indent=1, allow_nan=False) + "\n"
     return _markdown(scored, target, store)
-
-
-def _check(target: Path) -> None:
-    """Raises OutputError now for what would else be found out after days."""
-    if target.exists() and not target.is_file():
-        raise OutputError(f"cannot write {target}: it is a folder or a device, not a file")
-    if not target.parent.is_dir():
-        raise OutputError(f"cannot write {target}: no such folder: {target.parent}")
 
 
 def _write(target: Path, judged: Sequence[Judged], form: ScoreForm) -> None:

@@ -20,6 +20,7 @@ def declare(tasks: Any) -> None:
     task.add_argument("stock", metavar="STOCK", type=Path, help="a float file of the waveform form")
     task.add_argument("models", metavar="MODEL", type=Path, nargs="+", help="files to hold against it, of any form")
     add_timing(task)
+    task.set_defaults(rounds=70)  # a p90 takes 64
     add_hop(task)
     task.add_argument("--starts", type=int, default=5, help="fresh processes for a start (default: %(default)s)")
     task.add_argument("--file-seconds", type=float, default=120, help="of the long WAV (default: %(default)s)")

@@ -20,7 +20,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper
 
-from benchmarks.comparison import compare_scores
+from benchmarks.comparison import compare_scores, correlation_text
 from benchmarks.protocols import Clip, read_clips
 from edge_runtime.errors import EdgeDetectError, ModelError, UsageError
 from edge_runtime.model.contract import Contract
@@ -127,7 +127,7 @@ def _evaluated(layers: Sequence[Layer], head: Head, stack: Stack, data: Cut) -> 
 
     wanted, found = means(scores(layers, head, data.inputs)), means(scores(stack.layers, stack.head, data.inputs))
     result = compare_scores(wanted, found, [clip.is_bonafide for clip in clips], [clip.source for clip in clips])
-    correlation = "-" if result.correlation is None else f"{result.correlation:.6f}"
+    correlation = correlation_text(result.correlation)
     if result.eer_delta_points is None or result.eer_delta_upper_points is None:
         return correlation, "-"
     return correlation, f"{result.eer_delta_points:+.2f} [{result.eer_delta_upper_points:+.2f}]"
@@ -149,7 +149,7 @@ def table(rows: Sequence[Row]) -> str:
             f"{row.bits:.2f}",
             f"{row.product_error:.2%}",
             f"{row.score_error:.3%}",
-            f"{row.correlation:.6f}",
+            correlation_text(row.correlation),
             f"{row.seconds:.0f}",
             *row.evaluated,
         ]
