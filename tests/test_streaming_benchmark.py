@@ -18,6 +18,7 @@ from benchmarks.__main__ import main
 from benchmarks.bound import Bound, Machine, Reading, bound, cache_bytes
 from benchmarks.cut import part, read, recurrent_input
 from benchmarks.machine import BUSY_LOAD, record
+from benchmarks.options import CHANGES, session_options
 from benchmarks.pipelines import Loop, OurPipeline, open_all, open_pipeline
 from benchmarks.soak import soak
 from benchmarks.stages import first_block_frames
@@ -213,6 +214,14 @@ def test_a_hop_that_cannot_be_is_refused_for_every_form(hop_seconds: float, expo
             open_pipeline(exported(form), hop_seconds, 1)
         told.add(str(error.value))
     assert len(told) == 1, "in the same words"
+
+
+def test_session_options_are_held_against_the_runtimes_own(exported: Callable[[str], Path]) -> None:
+    first, *others = session_options(exported("shared"), rounds=2)
+    assert first.speedup == Spread(1, 1, 1) and len(others) == len(CHANGES) - 1
+    assert all(choice.speedup.median > 0 for choice in others)
+    with pytest.raises(ModelError):
+        session_options(Path("absent.onnx"))
 
 
 def test_files_that_do_not_belong_together_are_refused(exported: Callable[[str], Path], int8: Path) -> None:

@@ -240,7 +240,7 @@ def _stages(page: Page) -> Table:
         )
         for model, timing in timed
     ]
-    text = "CPU time of a hop by stage, medians, each timed alone; the rest holds their error."
+    text = "CPU time of a hop by stage, medians, each timed alone."
     return Table("Where a hop's time goes", text, ["model", *names, "together"], rows)
 
 

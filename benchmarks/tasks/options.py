@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.machine import record, warn
-from benchmarks.options import session_options, table
+from benchmarks.options import page, session_options
 from benchmarks.tasks.common import add_report
 
 
@@ -31,6 +31,6 @@ def run(arguments: argparse.Namespace) -> str:
     about = about.finished()
     warn(about)
     if not arguments.json:
-        return table(arguments.model, choices, about.lines())
+        return page(arguments.model, choices, about.lines())
     told = {"record": about.as_json(), "options": [asdict(choice) for choice in choices]}
     return json.dumps(told, indent=1, allow_nan=False) + "\n"
