@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,8 @@ from benchmarks.comparison import Row as Facts
 from benchmarks.comparison import describe
 from benchmarks.machine import Record
 from benchmarks.paired import MARGIN_POINTS
-from benchmarks.protocols import ClipList
+from benchmarks.parcels import versions
+from benchmarks.protocols import Clip, ClipList
 from benchmarks.report.figures import against_of, rates_of
 from benchmarks.report.page import Condition, Model, Page, Timing
 from benchmarks.scoring import score
@@ -113,7 +115,7 @@ def build(
         rates = against = None
         if data:
             shown = partial(_labelled, progress, f"scoring, {name}")
-            store = data.stores / _store_name(file, hop_seconds) if data.stores else None
+            store = data.stores / _store_name(file, hop_seconds, data.clips.clips) if data.stores else None
             judged, unscored = score(
                 path, data.clips.clips, store, hop_seconds, data.jobs, data.cluster, shown, anywhere=True
             )
@@ -159,10 +161,14 @@ def build(
     )
 
 
-def _store_name(file: File, hop_seconds: float) -> str:
-    """Raises UsageError for a hop that cannot be."""
+def _store_name(file: File, hop_seconds: float, clips: Sequence[Clip]) -> str:
+    """Another for all that scores depend on, so that a rebuilt model or another list begins anew and the old one stays.
+
+    Raises UsageError for a hop that cannot be.
+    """
     hop_samples = Detector(file.network, hop_seconds=hop_seconds).hop_samples
-    return f"{file.name}-{file.network.sha256[:12]}-{hop_samples}.sqlite"
+    parts = [file.network.sha256, str(hop_samples), versions(), *(str(clip.path) for clip in clips)]
+    return f"{file.name}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:12]}.sqlite"
 
 
 def _lost(what: str, reason: InputError, judged: Sequence[Judged], unscored: Sequence[str]) -> str:
