@@ -49,7 +49,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     for label in ("bonafide", "spoof"):
         for number in range(12):
-            path = folder / label / f"source{number % 2}" / f"{number}.flac"
+            path = folder / label / f"source{number % 2}" / f"{label}-{number}.flac"
             path.parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(path, clip(label, number + 100 * (label == "spoof")), RATE)
     return folder
