@@ -14,7 +14,7 @@ from typing import Any
 from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
 from edge_runtime.model.contract import FORMS
 
-VARIANTS = ("asvspoof2021", "asvspoof5", "eurecom2019", "lanceaking", "edge")
+VARIANTS = ("asvspoof2021", "asvspoof5", "eurecom2019", "lanceaking", "edge", "hybrid")
 _EXITS = """exit codes:
   0  done
   2  wrong usage, or a variant that must be named

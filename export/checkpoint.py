@@ -22,7 +22,7 @@ from torch import Tensor
 from edge_runtime.errors import ModelError, UsageError
 from export import layout
 from export.atomic import whole_file
-from export.rawnet2 import VARIANTS, Config, RawNet2
+from export.rawnet2 import LONGEST_FRAMES, VARIANTS, Config, RawNet2
 
 LARGEST_BYTES = 1 << 30
 """Beyond this a file is refused unread; the largest public RawNet2 has 102 MB."""
@@ -82,14 +82,14 @@ def load(
         if kernel not in (None, config.kernel):
             raise UsageError(f"the checkpoint's filters have {config.kernel} taps: leave out --sinc-kernel")
         found = f"{config.variant}, as its own metadata says"
-        if vars(layout.widths(state)).items() - asdict(config).items():
+        if layout.widths(state).items() - asdict(config).items():
             raise ModelError("the checkpoint's metadata and its weights disagree on the network's widths")
     else:
         chosen = layout.detect(state, variant)
         found = f"{chosen}, {layout.evidence(state, chosen)}"
         config = VARIANTS[chosen]
         state = layout.rename(state, layout.style(state), config.live_bn1)
-        config = replace(config, **vars(layout.widths(state)))
+        config = replace(config, **layout.widths(state))
         config = config if kernel is None else replace(config, kernel=kernel + 1 - kernel % 2)
     config = config if window_samples is None else replace(config, window_samples=window_samples)
     check_window(config)
@@ -137,10 +137,13 @@ def save(
 
 
 def check_window(config: Config) -> None:
-    """Raises UsageError when a window is too short to leave the GRU one step."""
-    shortest = config.pool * 3 ** len(config.channels) + config.kernel - 1
-    if config.window_samples < shortest:
-        raise UsageError(f"a window of {config.window_samples} samples is too short: the network needs {shortest}")
+    """Raises UsageError when a window is shorter or longer than the network can take."""
+    window, shortest = config.window_samples, config.pool * config.shortest_frames + config.kernel - 1
+    if window < shortest:
+        raise UsageError(f"a window of {window} samples is too short: the network needs {shortest}")
+    longest = (LONGEST_FRAMES + 1) * config.pool + config.kernel - 2
+    if config.has_encoder and window > longest:
+        raise UsageError(f"a window of {window} samples is too long: the network takes at most {longest}")
 
 
 def _read(path: Path) -> bytes:
@@ -232,18 +235,24 @@ def _config(text: str) -> Config:
         config = Config(**{**values, "channels": tuple(values["channels"])})
     except (KeyError, TypeError):
         raise ModelError("the checkpoint's config lacks a field or is damaged") from None
+    may_be_zero = {"extra_mel_points", "encoder_width"}
+    may_be_zero |= {"gru_nodes", "gru_layers"} if config.encoder_width else {"encoder_heads", "encoder_layers"}
     for name, kind in kinds.items():
         value = getattr(config, name)
         if kind == "int":
-            good = type(value) is int and (name == "extra_mel_points" or value > 0) and 0 <= value <= 1 << 22
+            good = type(value) is int and (name in may_be_zero or value > 0) and 0 <= value <= 1 << 22
         elif kind == "tuple[int, ...]":
-            good = len(value) > 0 and all(type(width) is int and width > 0 for width in value)
+            blocks = not config.encoder_width  # an encoder stands in their place
+            good = bool(value) == blocks and all(type(width) is int and width > 0 for width in value)
         else:
             good = type(value).__name__ == kind
         if not good:
             raise ModelError(f"the checkpoint's config says {name} = {value!r}, which cannot be")
     if config.compression not in ("none", "log") or config.filters * config.kernel > 1 << 24:
         raise ModelError("the checkpoint's config describes a network that this release cannot build")
+    width, heads = config.encoder_width, config.encoder_heads
+    if config.has_encoder and (width < 4 or width % 2 or width % heads):
+        raise ModelError(f"the checkpoint's config says encoder_width = {width} with {heads} heads, which cannot be")
     return config
 
 

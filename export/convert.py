@@ -19,11 +19,12 @@ def contract_of(checkpoint: Checkpoint, form: str | None = None) -> Contract:
     """The contract of an fp32 file made from `checkpoint`, with what the checkpoint says of itself.
 
     Without a `form` it is the one with which overlapping windows share the most: `shared`, or `streaming` where the
-    network relates its features to the window's mean level before the first block.
+    network relates its features to the window's mean level before the first block, or has no blocks.
     """
     config = checkpoint.model.config
+    shares = config.compression == "none" and not config.has_encoder
     contract = Contract(
-        form=form or ("shared" if config.compression == "none" else "streaming"),
+        form=form or ("shared" if shares else "streaming"),
         variant=config.variant,
         sample_rate=config.sample_rate,
         window_samples=config.window_samples,

@@ -9,6 +9,8 @@ What is folded, and why each is exact:
 - only the GRU's last step is read, so its final state is taken and no sequence leaves the last layer;
 - behind the filter bank time is the last of four axes, [batch, channels, 1, time]: ONNX Runtime has its fast blocked
   convolutions (NCHWc) for four axes only;
+- a speech encoder (`export.encoder_graph`) has frames in rows, [batch, frames, bands]; the affine map of its BatchNorm
+  stays, as zeros are padded behind it;
 - the log-softmax of some published variants is left out: the file gives logits.
 Folding is computed in float64 and rounded once.
 """
@@ -28,6 +30,7 @@ from torch.nn import functional
 from edge_runtime.errors import ModelError
 from edge_runtime.model.contract import FORMS, Contract
 from edge_runtime.model.network import INPUTS
+from export.encoder_graph import Dense, FoldedEncoder, gelu
 from export.rawnet2 import LEVEL_FLOOR, RELATIVE_FLOOR, Block, Config, RawNet2
 from export.sharing import split
 
@@ -69,16 +72,16 @@ def _convolution(source: nn.Conv1d, scale: Tensor | None = None, shift: Tensor |
 
 
 class _Affine(nn.Module):
-    """s*x + t per channel of [B, C, 1, T]: a BatchNorm that no convolution can take in."""
+    """s*x + t per channel: a BatchNorm that no convolution can take in. `inner` axes follow that of the channels."""
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, norm: nn.BatchNorm1d) -> None:
+    def __init__(self, norm: nn.BatchNorm1d, inner: int = 2) -> None:
         super().__init__()
         scale, shift = _affine(norm)
-        self.register_buffer("scale", scale.float()[:, None, None])
-        self.register_buffer("shift", shift.float()[:, None, None])
+        self.register_buffer("scale", scale.float().reshape(-1, *[1] * inner))
+        self.register_buffer("shift", shift.float().reshape(-1, *[1] * inner))
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.scale + self.shift
@@ -148,6 +151,11 @@ class Folded(nn.Module):
         self.config, self.form = model.config, form
         if form == "waveform":
             self.register_buffer("filters", model.filters.unsqueeze(1))
+        if self.config.has_encoder:
+            self.first_bn, self.encoder = _Affine(model.first_bn, inner=0), FoldedEncoder(model.encoder)
+            self.hidden, self.logits = Dense.of(model.fc1), Dense.of(model.fc2)
+            self.eval()
+            return
         self.first_bn, self.bn_before_gru = _Affine(model.first_bn), _Affine(model.bn_before_gru)
         self.blocks = nn.ModuleList(_FoldedBlock(block) for block in model.blocks)  # type: ignore[arg-type]
         self.gru = _LastState(model.gru)
@@ -161,9 +169,12 @@ class Folded(nn.Module):
         if self.form == "waveform":
             x = functional.conv1d(x.unsqueeze(1), self.filters)
             x = _max_pool(x.abs(), self.config.pool)
-        x = x.unsqueeze(2)
+        x = x.transpose(1, 2) if self.config.has_encoder else x.unsqueeze(2)
         if self.config.compression == "log":
-            x = torch.log(x / (x.mean(dim=(1, 2, 3), keepdim=True) + LEVEL_FLOOR) + RELATIVE_FLOOR)
+            every = tuple(range(1, x.ndim))
+            x = torch.log(x / (x.mean(dim=every, keepdim=True) + LEVEL_FLOOR) + RELATIVE_FLOOR)
+        if self.config.has_encoder:
+            return self.logits(gelu(self.hidden(self.encoder(self.first_bn(x)))))
         x = functional.selu(self.first_bn(x))
         for block in self.blocks:
             x = block(x)
@@ -171,8 +182,8 @@ class Folded(nn.Module):
 
 
 def shortest_input(config: Config, form: str) -> int:
-    """The fewest samples (`waveform`) or frames (`streaming`) that leave the GRU one step."""
-    frames = 3 ** len(config.channels)
+    """The fewest samples (`waveform`) or frames (`streaming`) that the network can take."""
+    frames = config.shortest_frames
     return frames if form == "streaming" else frames * config.pool + config.kernel - 1
 
 
@@ -185,6 +196,8 @@ def build(model: RawNet2, contract: Contract) -> onnx.ModelProto:
     """
     if contract.form not in FORMS:
         raise ModelError(f"there is no form {contract.form!r}; known are {', '.join(FORMS)}")
+    if contract.form == "shared" and model.config.has_encoder:
+        raise ModelError("windows cannot share the first block of a network with an encoder: take the form streaming")
     config, form = model.config, "waveform" if contract.form == "waveform" else "streaming"
     length = config.window_samples if form == "waveform" else config.frames
     example = torch.zeros((2, length) if form == "waveform" else (2, config.filters, length))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -33,17 +33,7 @@ _HEAD = re.compile(r"^fc([12])_gru\.")
 _COUNTERS = re.compile(r"(^|\.)(num_batches_tracked|n_averaged)$")
 _DEAD_BN1 = re.compile(r"^blocks\.\d+\.bn1\.")
 _ANCHOR = "first_bn.weight"  # the one name that every variant has
-
-
-@dataclass(frozen=True)
-class Widths:
-    """The sizes of a network that its weights' shapes tell."""
-
-    filters: int
-    channels: tuple[int, ...]
-    gru_nodes: int
-    gru_layers: int
-    fc_nodes: int
+_ENCODER_ANCHOR = "encoder.stem1.weight"  # and one that every network with an encoder has
 
 
 def strip(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -66,6 +56,7 @@ def style(state: Mapping[str, Tensor]) -> str:
         (ORIGINAL, "block0.0.conv1.weight"),
         (FORK, "block0.conv1.weight"),
         (OWN, "blocks.0.conv1.weight"),
+        (OWN, _ENCODER_ANCHOR),
     ):
         if key in state:
             return name
@@ -137,8 +128,11 @@ def rename(state: Mapping[str, Tensor], naming: str, live_bn1: bool) -> dict[str
     return renamed
 
 
-def widths(state: Mapping[str, Tensor]) -> Widths:
-    """The sizes of a renamed state dict. Raises ModelError when a weight that tells one is missing or flat."""
+def widths(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The fields of a Config that the shapes of a renamed state dict tell.
+
+    Raises ModelError when a weight that tells one is missing or flat.
+    """
 
     def size(key: str, axis: int = 0) -> int:
         if key not in state:
@@ -147,12 +141,24 @@ def widths(state: Mapping[str, Tensor]) -> Widths:
             raise ModelError(f"the checkpoint's {key} has the shape {list(state[key].shape)}: it is damaged")
         return int(state[key].shape[axis])
 
-    blocks = 1 + max((int(match[1]) for key in state if (match := re.match(r"blocks\.(\d{1,2})\.", key))), default=0)
-    layers = 1 + max((int(match[1]) for key in state if (match := re.match(r"gru\.\w+_l(\d{1,2})$", key))), default=0)
-    return Widths(
-        filters=size(_ANCHOR),
-        channels=tuple(size(f"blocks.{index}.conv1.weight") for index in range(blocks)),
-        gru_nodes=size("gru.weight_hh_l0", 1),
-        gru_layers=layers,
-        fc_nodes=size("fc1.weight"),
-    )
+    def count(pattern: str) -> int:
+        return 1 + max((int(match[1]) for key in state if (match := re.match(pattern, key))), default=0)
+
+    if _ENCODER_ANCHOR in state:
+        return {
+            "filters": size(_ANCHOR),
+            "channels": (),
+            "gru_nodes": 0,
+            "gru_layers": 0,
+            "fc_nodes": size("fc1.weight"),
+            "encoder_width": size(_ENCODER_ANCHOR),
+            "encoder_layers": count(r"encoder\.layers\.(\d{1,2})\."),
+        }
+    return {
+        "filters": size(_ANCHOR),
+        "channels": tuple(size(f"blocks.{index}.conv1.weight") for index in range(count(r"blocks\.(\d{1,2})\."))),
+        "gru_nodes": size("gru.weight_hh_l0", 1),
+        "gru_layers": count(r"gru\.\w+_l(\d{1,2})$"),
+        "fc_nodes": size("fc1.weight"),
+        "encoder_width": 0,
+    }

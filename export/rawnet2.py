@@ -4,7 +4,8 @@ The architecture is that of Tak et al., "End-to-end anti-spoofing with RawNet2",
 "Improved RawNet with feature map scaling", Interspeech 2020. `VARIANTS` says what differs between the public
 implementations; `edge` is ours: it takes the logarithm of the bank's envelopes relative to the window's mean
 level, which makes scores independent of the microphone's gain, and has wider, fewer and earlier channels, which
-two CPU cores train several times faster.
+two CPU cores train several times faster. `hybrid` is ours too: RawNet2's raw front end and its dense ending, with a
+pretrained speech encoder (`export.encoder`) in the place of the residual blocks and the GRU.
 """
 
 from __future__ import annotations
@@ -18,10 +19,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from export.encoder import Encoder
+
 LEVEL_FLOOR = 1e-5
 """Mean envelope below which a window counts as empty; keeps the logarithm finite on digital silence."""
 RELATIVE_FLOOR = 1e-3
 """Envelope relative to the window's mean below which nothing is told apart (-60 dB)."""
+
+LONGEST_FRAMES = 6000
+"""Feature frames that the encoder can tell the places of: a minute at its 100 frames a second."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +46,23 @@ class Config:
     pool: int = 3
     extra_mel_points: int = 0  # mel points beyond filters + 1 that are laid out and not used
     mel_scale: bool = True  # band edges equally spaced in mel, else in Hz
+    slaney: bool = False  # the mel of Slaney's Auditory Toolbox, edges halfway between its triangles' peaks
     live_bn1: bool = False  # bn1 + LeakyReLU before conv1, from the second block on
     compression: str = "none"  # none | log: logarithm relative to the window's mean level
     log_softmax: bool = False  # the published code ends in log-softmax; the exported file never does
+    encoder_width: int = 0  # 0: residual blocks and a GRU; else a speech encoder, and `channels` is empty
+    encoder_heads: int = 6
+    encoder_layers: int = 3
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether a speech encoder stands in the place of the residual blocks and the GRU."""
+        return self.encoder_width > 0
+
+    @property
+    def shortest_frames(self) -> int:
+        """The fewest feature frames that the network can take: for one step of the GRU, or two of the encoder."""
+        return 4 if self.has_encoder else 3 ** len(self.channels)
 
     @property
     def frames(self) -> int:
@@ -62,6 +82,9 @@ VARIANTS: dict[str, Config] = {
         "edge", 64000, 513, 48, (32, 64, 96, 128, 128), 256, 2, 128, pool=16, mel_scale=False, live_bn1=True,
         compression="log",
     ),
+    "hybrid": Config(
+        "hybrid", 64000, 401, 80, (), 0, 0, 128, pool=160, slaney=True, compression="log", encoder_width=384
+    ),
 }  # fmt: skip
 
 
@@ -73,7 +96,12 @@ def sinc_filters(config: Config) -> NDArray[np.float32]:
     """
     nyquist = config.sample_rate / 2
     points = config.filters + 1 + config.extra_mel_points
-    if config.mel_scale:
+    if config.slaney:
+        # Linear up to 1 kHz, 200/3 Hz a mel, then logarithmic, 27 mel to a factor of 6.4; as librosa and Whisper.
+        top = 15 + 27 * np.log(nyquist / 1000) / np.log(6.4)
+        mel = (np.arange(points) + 0.5) * top / (config.filters + 1)
+        edges_hz = np.where(mel < 15, mel * 200 / 3, 1000 * 6.4 ** ((mel - 15) / 27))
+    elif config.mel_scale:
         mel = np.linspace(0.0, 2595 * np.log10(1 + nyquist / 700), points)
         edges_hz = 700 * (10 ** (mel / 2595) - 1)
     else:
@@ -82,6 +110,28 @@ def sinc_filters(config: Config) -> NDArray[np.float32]:
     relative = 2 * edges_hz[: config.filters + 1, None] / config.sample_rate
     low_pass = relative * np.sinc(relative * taps[None, :])
     return ((low_pass[1:] - low_pass[:-1]) * np.hamming(config.kernel)).astype(np.float32)
+
+
+@torch.no_grad()
+def envelopes_fft(waveform: Tensor, filters: Tensor, pool: int, size: int = 4096) -> Tensor:
+    """Waveforms [batch, samples] to the bank's absolute values, max-pooled: [batch, filters, frames].
+
+    By overlap-save FFTs of `size` points: blocks that fit the cache make it three times faster than one FFT over the
+    window.
+    """
+    taps = filters.shape[1]
+    frames = (waveform.shape[1] - taps + 1) // pool
+    step = (size - taps + 1) // pool * pool
+    blocks = -(-frames * pool // step)
+    padded = functional.pad(waveform, (0, max(0, (blocks - 1) * step + size - waveform.shape[1])))
+    spectra = torch.fft.rfft(padded.unfold(1, size, step)[:, :blocks])
+    response = torch.fft.rfft(filters, size).conj()
+    clips = []
+    for spectrum in spectra:
+        bands = torch.fft.irfft(spectrum.unsqueeze(1) * response, size)[..., :step].abs()
+        pooled = bands.unflatten(-1, (step // pool, pool)).amax(-1)
+        clips.append(pooled.transpose(0, 1).flatten(1)[:, :frames])
+    return torch.stack(clips)
 
 
 class Block(nn.Module):
@@ -115,6 +165,12 @@ class RawNet2(nn.Module):
         self.config = config
         self.register_buffer("filters", torch.from_numpy(sinc_filters(config)), persistent=False)
         self.first_bn = nn.BatchNorm1d(config.filters)
+        if config.has_encoder:
+            width, layers, summary = config.encoder_width, config.encoder_layers, config.fc_nodes
+            self.encoder = Encoder(config.filters, width, config.encoder_heads, layers, summary, LONGEST_FRAMES // 2)
+            self.fc1 = nn.Linear(2 * summary, summary)
+            self.fc2 = nn.Linear(summary, 2)
+            return
         widths = (config.filters, *config.channels)
         self.blocks = nn.ModuleList(
             Block(inputs, outputs, config.live_bn1 and index > 0)
@@ -130,32 +186,22 @@ class RawNet2(nn.Module):
         bands = functional.conv1d(waveform.unsqueeze(1), self.filters.unsqueeze(1))
         return functional.max_pool1d(bands.abs(), self.config.pool)
 
-    @torch.no_grad()
-    def features_fft(self, waveform: Tensor, size: int = 4096) -> Tensor:
-        """The same front end by overlap-save FFTs of `size` points: what training uses, as the bank is not trained.
+    def features_fft(self, waveform: Tensor) -> Tensor:
+        """The same front end by FFTs: what training uses, as the bank is not trained."""
+        return envelopes_fft(waveform, self.filters, self.config.pool)
 
-        Blocks that fit the cache make it three times faster than one FFT over the window.
-        """
-        pool, taps = self.config.pool, self.filters.shape[1]
-        frames = (waveform.shape[1] - taps + 1) // pool
-        step = (size - taps + 1) // pool * pool
-        blocks = -(-frames * pool // step)
-        padded = functional.pad(waveform, (0, max(0, (blocks - 1) * step + size - waveform.shape[1])))
-        spectra = torch.fft.rfft(padded.unfold(1, size, step)[:, :blocks])
-        response = torch.fft.rfft(self.filters, size).conj()
-        clips = []
-        for spectrum in spectra:
-            bands = torch.fft.irfft(spectrum.unsqueeze(1) * response, size)[..., :step].abs()
-            pooled = bands.unflatten(-1, (step // pool, pool)).amax(-1)
-            clips.append(pooled.transpose(0, 1).flatten(1)[:, :frames])
-        return torch.stack(clips)
+    def relate(self, features: Tensor) -> Tensor:
+        """Features of the same shape, compressed as the variant has it."""
+        if self.config.compression != "log":
+            return features
+        level = features.mean(dim=(1, 2), keepdim=True) + LEVEL_FLOOR
+        return torch.log(features / level + RELATIVE_FLOOR)
 
     def classify(self, features: Tensor) -> Tensor:
         """Front-end features [batch, filters, frames] to logits [batch, 2]."""
-        x = features
-        if self.config.compression == "log":
-            level = x.mean(dim=(1, 2), keepdim=True) + LEVEL_FLOOR
-            x = torch.log(x / level + RELATIVE_FLOOR)
+        x = self.relate(features)
+        if self.config.has_encoder:
+            return self.fc2(functional.gelu(self.fc1(self.encoder(self.first_bn(x)))))
         x = functional.selu(self.first_bn(x))
         for block in self.blocks:
             x = block(x)

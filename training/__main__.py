@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from edge_runtime.errors import EdgeDetectError, OutputError
-from export.checkpoint import check_window
+from export.checkpoint import check_window, load
 from export.rawnet2 import VARIANTS, Config
 from training.batches import read_library
 from training.fit import Recipe, Trainer
@@ -29,6 +29,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--dev", type=Path, help="folder, CSV or protocol to choose the best weights on")
     command.add_argument("--audio", type=Path, help="folder of the clips that a protocol names")
     command.add_argument("-o", "--output", type=Path, required=True, help="folder for checkpoints and the plot")
+    command.add_argument("--start", type=Path, help="checkpoint whose weights begin the run; its network is taken too")
+    command.add_argument("--teacher", type=Path, help="checkpoint whose scores are learnt too (see --distillation)")
     command.add_argument("--variant", choices=sorted(VARIANTS), default="edge")
     command.add_argument("--filters", type=int, help="bands of the filter bank")
     command.add_argument("--kernel", type=int, help="taps of the filter bank")
@@ -65,13 +67,20 @@ def configure(arguments: argparse.Namespace) -> Config:
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
+    given = sys.argv[1:] if argv is None else argv
+    if given[:1] == ["adapt"]:
+        from training import adapt
+
+        return adapt.main(given[1:])
     arguments = parser().parse_args(argv)
     import torch
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     try:
-        config = configure(arguments)
+        start = load(arguments.start).model if arguments.start else None
+        teacher = load(arguments.teacher).model if arguments.teacher else None
+        config = start.config if start is not None else configure(arguments)
         check_window(config)
         recipe = Recipe(**{setting.name: getattr(arguments, setting.name) for setting in fields(Recipe)})
         try:
@@ -80,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
             raise OutputError(f"cannot make the folder {arguments.output}: {reason}") from None
         train = read_library(arguments.data, arguments.audio, config.sample_rate, "training")
         dev = read_library([arguments.dev], arguments.audio, config.sample_rate, "dev") if arguments.dev else None
-        trainer = Trainer(config, recipe, train, dev, arguments.output)
+        trainer = Trainer(config, recipe, train, dev, arguments.output, start, teacher)
         if trainer.resume():
             print(f"going on from step {trainer.run.step}")
             for line in trainer.changed:

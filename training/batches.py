@@ -19,8 +19,10 @@ from tqdm import tqdm
 from benchmarks.protocols import Clip, read_clips
 from edge_runtime.errors import EdgeDetectError, InputError
 from training.augment import augment
+from training.splice import own_cut, partial_spoof
 
 SHORTEST_SECONDS = 0.7
+MINED = 8
 
 
 def load(path: Path, sample_rate: int) -> NDArray[np.float32]:
@@ -68,6 +70,8 @@ class Library:
         place = {clip.path.resolve(): index for index, clip in enumerate(self.clips)}
         self.original = np.array([place.get(c.original.resolve(), -1) if c.original else -1 for c in self.clips])
         """Index of the human clip that a copy was made from; -1 where there is none."""
+        self.hardness = torch.zeros(len(self.clips)).share_memory_()
+        """Running mean of the loss of each clip, float32 [clips]; loading processes read it, the trainer writes it."""
 
     def hours(self, label: str) -> float:
         total = sum(len(s) for c, s in zip(self.clips, self.samples, strict=True) if c.label == label)
@@ -90,16 +94,19 @@ class Strengths:
     augmentation: float = 1.0  # scales the probability of every augmentation
     ramp: int = 1000
     matched: float = 0.8  # probability that a copy brings its original along, else a clip a human one of its source
+    partial: float = 0.0  # probability that a copy is but a stretch in its original; human clips get as many cuts
+    mining: float = 0.0  # probability that a human clip is the hardest of `MINED` draws
 
 
-class Crops(IterableDataset[tuple[Tensor, Tensor]]):
-    """Yields batches forever: waveforms float32 [batch, crop_samples] and labels int64 [batch] (1 = bona fide).
+class Crops(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
+    """Yields batches forever: waveforms float32 [batch, crop_samples], labels int64 [batch] (1 = bona fide), and the
+    clips that they are from, int64 [batch].
 
     A batch is made of pairs of a spoofed and a human crop. Where the spoofed clip is a copy of a human one, the
     pair may be the two of them, cut and augmented alike: then nothing but the trace of synthesis tells them apart.
     Else the human one may come from the same source: the same page, room and level.
     Give it to a DataLoader with batch_size=None. Batch `n` depends on `seed` and `n` alone, whatever the number
-    of workers, so a resumed run goes on where it stopped.
+    of workers, so a resumed run goes on where it stopped; with `mining` it depends on the losses so far as well.
     """
 
     def __init__(
@@ -121,9 +128,14 @@ class Crops(IterableDataset[tuple[Tensor, Tensor]]):
 
     def make(self, number: int) -> tuple[Tensor, Tensor]:
         """Batch `number`."""
+        return self.make_indexed(number)[:2]
+
+    def make_indexed(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Batch `number` and the clips, int64 [batch], that its crops were cut from."""
         rng = np.random.default_rng((self.seed, number))
         waveforms = np.empty((self.batch, self.crop_samples), np.float32)
         labels = np.arange(self.batch) % 2
+        clips = np.zeros(self.batch, np.int64)
         strength = self.strengths.augmentation * min(1.0, 0.3 + 0.7 * number / max(1, self.strengths.ramp))
         for row in range(0, self.batch, 2):
             spoof = _draw(self.spoof, rng)
@@ -131,38 +143,52 @@ class Crops(IterableDataset[tuple[Tensor, Tensor]]):
             matched = original >= 0 and rng.random() < self.strengths.matched
             human = self.by_source[self.library.clips[spoof].source]
             near = human[-1] > 0 and rng.random() < self.strengths.matched
-            bonafide = original if matched else _draw(human if near else self.bonafide, rng)
+            bonafide = original if matched else self._human(human if near else self.bonafide, rng)
             seeds = rng.integers(0, 1 << 32, 2)
             lengths = [len(self.library.samples[index]) for index in (spoof, bonafide)]
             shared = min(lengths) if matched else 0
-            waveforms[row] = self._crop(spoof, np.random.default_rng(seeds[0]), strength, shared)
+            samples = [self._samples(index) for index in (spoof, bonafide)]
+            if rng.random() < self.strengths.partial and original >= 0:
+                samples[0] = partial_spoof(self._samples(original), samples[0], rng, self.library.sample_rate)
+                samples[1] = own_cut(samples[1], rng, self.library.sample_rate)
+            clips[row : row + 2] = spoof, bonafide
+            waveforms[row] = self._crop(samples[0], np.random.default_rng(seeds[0]), strength, shared)
             if row + 1 < self.batch:
                 rng_bonafide = np.random.default_rng(seeds[0 if matched else 1])
-                waveforms[row + 1] = self._crop(bonafide, rng_bonafide, strength, shared)
-        return torch.from_numpy(waveforms), torch.from_numpy(labels)
+                waveforms[row + 1] = self._crop(samples[1], rng_bonafide, strength, shared)
+        return torch.from_numpy(waveforms), torch.from_numpy(labels), torch.from_numpy(clips)
 
-    def _crop(self, index: int, rng: np.random.Generator, strength: float, until: int) -> NDArray[np.float32]:
+    def _human(self, cumulative: NDArray[np.float64], rng: np.random.Generator) -> int:
+        """A human clip; with the probability `mining` the one of several draws that the network does worst on."""
+        draws = [_draw(cumulative, rng) for _ in range(MINED if rng.random() < self.strengths.mining else 1)]
+        return max(draws, key=lambda index: float(self.library.hardness[index]))
+
+    def _samples(self, index: int) -> NDArray[np.float32]:
+        return self.library.samples[index].astype(np.float32) / np.float32(32768)
+
+    def _crop(
+        self, clip: NDArray[np.float32], rng: np.random.Generator, strength: float, until: int
+    ) -> NDArray[np.float32]:
         """A random stretch, at times a short one, augmented and repeated up to the crop's length.
 
         It is taken from the clip's first `until` samples, unless that is 0.
 
         Short stretches come from both labels alike, so that repetition is no sign of either.
         """
-        clip, rate = self.library.samples[index][: until or None], self.library.sample_rate
+        clip, rate = clip[: until or None], self.library.sample_rate
         length = int(self.crop_samples * 1.12)  # speed shortens by up to 10 %
         if rng.random() < 0.25:
             length = int(rng.uniform(SHORTEST_SECONDS * rate, length))
         start = rng.integers(0, max(1, len(clip) - length + 1))
-        samples = clip[start : start + length].astype(np.float32) / np.float32(32768)
-        samples = augment(samples, rng, rate, strength)
+        samples = augment(clip[start : start + length], rng, rate, strength)
         return repeat_to(samples[: self.crop_samples], self.crop_samples)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         worker = torch.utils.data.get_worker_info()
         step, offset = (worker.num_workers, worker.id) if worker else (1, 0)
         number = self.first + offset
         while True:
-            yield self.make(number)
+            yield self.make_indexed(number)
             number += step
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,14 @@ from tqdm import tqdm
 from benchmarks.metrics import eer
 from edge_runtime.errors import EdgeDetectError, ModelError, OutputError, UsageError
 from export.checkpoint import save
-from export.rawnet2 import Config, RawNet2
+from export.rawnet2 import Config, RawNet2, envelopes_fft
 from training.batches import Crops, Library, Strengths
 from training.scoring import score_clips
+
+PRETRAINED = ("encoder.stem", "encoder.layers")
+"""Names of the parts that may begin with weights learnt elsewhere."""
+TEMPERATURE = 2.0
+"""Softens a teacher's scores, so that how sure it is counts and not only what it says."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,12 @@ class Recipe:
     label_smoothing: float = 0.05
     average: float = 0.998  # decay of the exponential moving average of the weights
     matched: float = 0.8  # probability that a copy brings its original along, else a clip a human one of its source
+    partial: float = 0.0  # probability that a copy is but a stretch in its original
+    mining: float = 0.0  # probability that a human clip is the hardest of several
+    margin: float = 0.0  # how far beyond the boundary a logit difference must lie before its loss falls
+    masking: float = 0.0  # probability that bands and frames of a crop's features are blanked out
+    encoder_rate: float = 0.2  # the encoder's learning rate, relative to that of what begins at random
+    distillation: float = 0.0  # weight of a teacher's scores in the loss, against the labels
     augmentation: float = 1.0  # scales the probability of every augmentation
     ramp: int = 1000  # steps over which augmentation rises from 30 % to that
     evaluate_every: int = 400
@@ -48,10 +60,11 @@ class Recipe:
     seed: int = 1
     workers: int = 2
     compile: bool = True
+    bfloat16: bool = False  # compute the network in half precision: twice as fast where the processor has it
 
     def check(self, config: Config) -> None:
         """Raises UsageError when a setting is out of its range."""
-        shortest = (config.pool * 3 ** len(config.channels) + config.kernel - 1) / config.sample_rate
+        shortest = (config.pool * config.shortest_frames + config.kernel - 1) / config.sample_rate
         ranges = (
             (self.steps >= 1, "--steps must be 1 or more"),
             (self.batch >= 2 and self.batch % 2 == 0, "--batch must be even: it is made of pairs"),
@@ -61,6 +74,11 @@ class Recipe:
             (0 <= self.long_share <= 1 and 0 <= self.matched <= 1, "--long-share and --matched lie between 0 and 1"),
             (0 <= self.average < 1 and 0 <= self.label_smoothing < 1, "--average and --label-smoothing: 0 to below 1"),
             (self.augmentation >= 0 and self.workers >= 0, "--augmentation and --workers cannot be negative"),
+            (self.margin >= 0 and self.encoder_rate >= 0, "--margin and --encoder-rate cannot be negative"),
+            (
+                all(0 <= share <= 1 for share in (self.partial, self.mining, self.masking, self.distillation)),
+                "--partial, --mining, --masking and --distillation lie between 0 and 1",
+            ),
         )
         for good, complaint in ranges:
             if not good:
@@ -79,27 +97,52 @@ class Run:
 
 
 class Trainer:
-    """Trains a RawNet2. `dev` may be None: then the last weights are the best ones."""
+    """Trains a RawNet2. `dev` may be None: then the last weights are the best ones.
 
-    def __init__(self, config: Config, recipe: Recipe, train: Library, dev: Library | None, folder: Path) -> None:
+    `start` holds weights to begin with, `teacher` a network whose scores the trained one learns beside the labels.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        recipe: Recipe,
+        train: Library,
+        dev: Library | None,
+        folder: Path,
+        start: RawNet2 | None = None,
+        teacher: RawNet2 | None = None,
+    ) -> None:
         recipe.check(config)
         torch.manual_seed(recipe.seed)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.config, self.recipe, self.train, self.dev, self.folder = config, recipe, train, dev, folder
         self.model = RawNet2(config).to(self.device)
+        if start is not None:
+            self.model.load_state_dict(start.state_dict())
+        self.teacher = None if teacher is None else teacher.to(self.device).eval()
         self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
-        # Norms and biases are not decayed: that only slows them.
-        decayed = [p for p in self.model.parameters() if p.ndim > 1]
-        free = [p for p in self.model.parameters() if p.ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}],
-            lr=recipe.learning_rate,
-        )
+        self.optimizer = torch.optim.AdamW(self._groups())
         self.run = Run(recipes=[{"from_step": 0, **asdict(recipe)}])
         self.changed: list[str] = []
         """What a resumed run sets otherwise than before, a line each."""
         compiles = recipe.compile and any(shutil.which(name) for name in ("c++", "g++", "clang++"))
         self.classify = torch.compile(self.model.classify) if compiles else self.model.classify
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Parameters by learning rate and decay: norms and biases are not decayed, that only slows them."""
+        groups: list[dict[str, Any]] = []
+        for pretrained in (False, True):
+            for matrix in (True, False):
+                chosen = [
+                    parameter
+                    for name, parameter in self.model.named_parameters()
+                    if (parameter.ndim > 1) == matrix and name.startswith(PRETRAINED) == pretrained
+                ]
+                decay = self.recipe.weight_decay if matrix else 0.0
+                share = self.recipe.encoder_rate if pretrained else 1.0
+                if chosen:
+                    groups.append({"params": chosen, "weight_decay": decay, "share": share})
+        return groups
 
     @property
     def network(self) -> RawNet2:
@@ -116,21 +159,46 @@ class Trainer:
         share = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
         return float(recipe.learning_rate * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * min(1.0, share)))))
 
-    def step(self, waveforms: Tensor, labels: Tensor) -> float:
-        """One step of descent; returns the loss."""
+    def step(self, waveforms: Tensor, labels: Tensor, clips: Tensor | None = None) -> float:
+        """One step of descent; returns the loss. `clips`, int64 [batch], are those that the crops are from.
+
+        In the place of waveforms [batch, samples] their features [batch, bands, frames] will do, without a teacher.
+        """
         self.model.train()
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(self.run.step)
-        features = self.model.features_fft(waveforms.to(self.device))
-        logits = self.classify(features)
-        loss = functional.cross_entropy(logits, labels.to(self.device), label_smoothing=self.recipe.label_smoothing)
+            group["lr"] = self.learning_rate(self.run.step) * group["share"]
+        waveforms, labels = waveforms.to(self.device), labels.to(self.device)
+        features = self.model.features_fft(waveforms) if waveforms.ndim == 2 else waveforms
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
+            logits = self.classify(mask(features, self.recipe.masking) if self.recipe.masking else features)
+        losses = self.losses(logits.float(), labels)
+        loss = losses.mean()
+        if self.teacher is not None:
+            loss = (1 - self.recipe.distillation) * loss + self.recipe.distillation * self.distance(waveforms, logits)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
         self.optimizer.step()
         self.averaged.update_parameters(self.model)
         self.run.step += 1
+        if clips is not None:
+            hardness = self.train.hardness
+            hardness[clips] = 0.7 * hardness[clips] + 0.3 * losses.detach().cpu()
         return float(loss.detach())
+
+    def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy of each crop, float32 [batch], of logits [batch, 2] of which the right one gives `margin`."""
+        if self.recipe.margin:
+            logits = logits - self.recipe.margin * functional.one_hot(labels, 2)
+        return functional.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing, reduction="none")
+
+    def distance(self, waveforms: Tensor, logits: Tensor) -> Tensor:
+        """How far the scores are from the teacher's: cross-entropy of softened ones (Hinton et al. 2015)."""
+        assert self.teacher is not None
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
+            taught = self.teacher.classify(self.teacher.features_fft(waveforms)).float()
+        soft = functional.cross_entropy(logits.float() / TEMPERATURE, (taught / TEMPERATURE).softmax(1))
+        return soft * TEMPERATURE
 
     def fit(self) -> Run:
         """Runs to the end of the schedule or until dev stops improving; safe to stop at any moment."""
@@ -140,8 +208,8 @@ class Trainer:
         while run.step < recipe.steps:
             long = run.step >= long_from
             until = recipe.steps if long else long_from
-            for waveforms, labels in self._batches(long):
-                loss = self.step(waveforms, labels)
+            for waveforms, labels, clips in self._batches(long):
+                loss = self.step(waveforms, labels, clips)
                 bar.update()
                 run.history.append({"step": run.step, "loss": loss, "clips": len(labels), "time": time.time()})
                 last = run.step >= recipe.steps
@@ -156,23 +224,26 @@ class Trainer:
         bar.close()
         return run
 
-    def _batches(self, long: bool) -> DataLoader[tuple[Tensor, Tensor]]:
+    def _batches(self, long: bool) -> DataLoader[tuple[Tensor, Tensor, Tensor]]:
         recipe = self.recipe
         seconds = recipe.long_crop_seconds if long else recipe.crop_seconds
         batch = max(2, round(recipe.batch * recipe.crop_seconds / seconds))
-        strengths = Strengths(recipe.augmentation, recipe.ramp, recipe.matched)
+        strengths = Strengths(recipe.augmentation, recipe.ramp, recipe.matched, recipe.partial, recipe.mining)
         samples = int(seconds * self.config.sample_rate)
         crops = Crops(self.train, batch, samples, recipe.seed, self.run.step, strengths)
+        # The filter bank is not trained: the loading processes compute it, as the network's own time is the scarce one.
+        bank = partial(_front_end, self.model.filters.cpu(), self.config.pool)
         return DataLoader(
             crops, batch_size=None, num_workers=recipe.workers, prefetch_factor=4 if recipe.workers else None,
-            worker_init_fn=_quiet_worker,
+            worker_init_fn=_quiet_worker, collate_fn=None if self.teacher else bank,
         )  # fmt: skip
 
     def evaluate(self) -> None:
         """EER on dev with the averaged weights; keeps the best checkpoint and the one to resume from."""
         run = self.run
         if self.dev is not None:
-            scores = score_clips(self.network, self.dev.samples, hop_seconds=4.0)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
+                scores = score_clips(self.network, self.dev.samples, hop_seconds=4.0)
             bonafide = np.array([clip.is_bonafide for clip in self.dev.clips])
             value, _ = eer(scores[bonafide], scores[~bonafide])
             run.history[-1]["dev_eer"] = value
@@ -240,6 +311,27 @@ class Trainer:
         except Exception as reason:
             raise ModelError(f"cannot resume from {source}: {reason}; move it away to begin anew") from None
         return True
+
+
+def mask(features: Tensor, probability: float) -> Tensor:
+    """Features [batch, bands, frames] with some bands and a stretch of frames blanked out in some of the crops.
+
+    After SpecAugment (Park et al. 2019), but on the filter bank's envelopes: zero is silence there.
+    """
+    batch, bands, frames = features.shape
+    kept = torch.ones_like(features)
+    for row in range(batch):
+        if torch.rand(()) < probability:
+            for axis, size, most in ((0, bands, 0.2), (1, frames, 0.15)):
+                width = int(torch.rand(()) * most * size)
+                first = int(torch.rand(()) * (size - width))
+                kept[row].narrow(axis, first, width).zero_()
+    return features * kept
+
+
+def _front_end(filters: Tensor, pool: int, batch: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    waveforms, labels, clips = batch
+    return envelopes_fft(waveforms, filters, pool), labels, clips
 
 
 def _quiet_worker(_: int) -> None:

@@ -16,6 +16,7 @@ from training.synthesize.dsp import Spectrum, Wave, hann, mel_filters, resample,
 from training.synthesize.engine import CopyEngine, EngineFailed, Generator, Need, load
 
 RATE = 22_050
+WORN = 12
 SIZE, HOP, PAD, BANDS, HIGH = 1024, 256, 384, 80, 8000.0
 
 NEED = Need(
@@ -37,6 +38,34 @@ def vocoder() -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+
+
+@cache
+def worn_vocoder(number: int) -> Any:
+    """The vocoder with weights moved at random, by up to a twelfth of each one's size: another generator's faults.
+
+    One vocoder leaves one trace; a detector trained on it knows no other. There are `WORN` of these.
+    """
+    onnx, numpy_helper, onnxruntime = load("onnx"), load("onnx.numpy_helper"), load("onnxruntime")
+    generator = np.random.default_rng((7, number))
+    model = onnx.load(vocoder()._model_path)
+    size = generator.uniform(0.01, 0.08)
+    for item in model.graph.initializer:
+        values = numpy_helper.to_array(item)
+        if values.ndim > 1 and values.dtype == np.float32:
+            noise = generator.standard_normal(values.shape).astype(np.float32)
+            item.CopyFrom(numpy_helper.from_array(values * (1 + size * noise), item.name))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def render_worn(wave: Wave, rate: int, generator: Generator) -> Wave:
+    """Copy of `wave` by a worn vocoder, run at another speed than it was trained for: its trace moves in frequency."""
+    speed = int(RATE * generator.uniform(0.75, 1.3))
+    mel = log_mel(resample(wave, rate, speed))
+    audio = worn_vocoder(int(generator.integers(WORN))).run(None, {"mel": mel.T[None].astype(np.float32)})[0]
+    return resample(np.asarray(audio, dtype=np.float64).ravel(), speed, rate)
 
 
 def log_mel(wave: Wave) -> Spectrum:
@@ -81,6 +110,13 @@ def render(wave: Wave, rate: int, generator: Generator, change: Any, convert: bo
 
 ENGINES = [
     CopyEngine("hifigan", LICENCE, 1.0, NEED, partial(render, change=kept, convert=False)),
+    CopyEngine(
+        "hifigan-worn",
+        LICENCE,
+        0.6,
+        Need(f"{NEED.install}; pip install onnx", (*NEED.modules, "onnx")),
+        render_worn,
+    ),
     CopyEngine("hifigan-smooth", LICENCE, 0.12, NEED, partial(render, change=smoothed, convert=False)),
     CopyEngine("hifigan-warp", LICENCE, 0.1, NEED, partial(render, change=warped, convert=False)),
     CopyEngine(

@@ -1,0 +1,75 @@
+"""A speech encoder in the place of RawNet2's residual blocks: two convolutions and a few transformer layers.
+
+Its shape is that of Whisper's encoder (Radford et al., "Robust speech recognition via large-scale weak
+supervision", 2022), so that weights pretrained on much more speech than a detector has can begin it. All layers'
+outputs are read, since traces of synthesis lie in the lower ones, and a window is summed up by the mean and the
+standard deviation over time.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+VARIANCE_FLOOR = 1e-4
+"""Keeps the slope of the standard deviation finite where a channel does not move."""
+
+
+def rates(width: int) -> Tensor:
+    """How fast each sine and cosine of `positions` turns, float32 [width // 2], in radians a frame."""
+    return torch.exp(-math.log(10000) / (width // 2 - 1) * torch.arange(width // 2)).float()
+
+
+def positions(frames: int, width: int) -> Tensor:
+    """Whisper's fixed encoding of time, float32 [frames, width]: sines, then cosines, of falling frequency."""
+    angles = torch.arange(frames)[:, None] * rates(width)[None, :]
+    return torch.cat((angles.sin(), angles.cos()), 1)
+
+
+class Layer(nn.Module):
+    """A transformer layer, norms first: [B, T, width] -> [B, T, width]."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention_in = nn.Linear(width, 3 * width)  # queries, keys, values
+        self.attention_out = nn.Linear(width, width)
+        self.dense_norm = nn.LayerNorm(width)
+        self.dense_in = nn.Linear(width, 4 * width)
+        self.dense_out = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = self.attention_in(self.attention_norm(x)).chunk(3, dim=2)
+        queries, keys, values = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts)
+        mixed = functional.scaled_dot_product_attention(queries, keys, values)
+        x = x + self.attention_out(mixed.transpose(1, 2).flatten(2))
+        return x + self.dense_out(functional.gelu(self.dense_in(self.dense_norm(x))))
+
+
+class Encoder(nn.Module):
+    """Normalised features [B, bands, frames] to a summary of the window [B, 2 * summary]."""
+
+    position: Tensor
+
+    def __init__(self, bands: int, width: int, heads: int, layers: int, summary: int, longest: int) -> None:
+        super().__init__()
+        self.stem1 = nn.Conv1d(bands, width, 3, padding=1)
+        self.stem2 = nn.Conv1d(width, width, 3, padding=1, stride=2)
+        self.layers = nn.ModuleList(Layer(width, heads) for _ in range(layers))
+        self.read = nn.Linear((layers + 1) * width, summary)
+        self.register_buffer("position", positions(longest, width), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.gelu(self.stem2(functional.gelu(self.stem1(x)))).transpose(1, 2)
+        x = x + self.position[: x.shape[1]]
+        outputs = [x]
+        for layer in self.layers:
+            outputs.append(layer(outputs[-1]))
+        read = functional.gelu(self.read(torch.cat(outputs, 2)))
+        mean = read.mean(dim=1)
+        variance = (read - mean.unsqueeze(1)).square().mean(dim=1)
+        return torch.cat((mean, torch.sqrt(variance + VARIANCE_FLOOR)), 1)

@@ -1,0 +1,200 @@
+"""What a hybrid network's training stands on: pretrained weights, partial spoofs, masks, hard clips, a teacher."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.protocols import Clip
+from edge_runtime.errors import ModelError
+from export.checkpoint import load, save
+from export.rawnet2 import VARIANTS, RawNet2
+from training import pretrained
+from training.batches import Crops, Library, Strengths
+from training.fit import Recipe, Trainer, mask
+from training.splice import insert, own_cut, partial_spoof
+
+RATE = 16000
+SMALL = replace(VARIANTS["hybrid"], filters=12, kernel=101, encoder_width=24, encoder_heads=3, encoder_layers=2)
+SMALL = replace(SMALL, fc_nodes=8)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    """Six human clips of noise and a copy of each, which buzzes."""
+    folder = tmp_path_factory.mktemp("clips")
+    clips = []
+    for number in range(6):
+        rng = np.random.default_rng(number)
+        human = 0.1 * rng.standard_normal(2 * RATE) * (1 + np.sin(np.arange(2 * RATE) / 3000))
+        copy = human * 0.3 + 0.1 * np.sign(np.sin(np.arange(2 * RATE) * rng.uniform(0.04, 0.1)))
+        paths = [folder / f"{label}{number}.flac" for label in ("bonafide", "spoof")]
+        for path, sound in zip(paths, (human, copy), strict=True):
+            soundfile.write(path, sound, RATE)
+        clips.append(Clip(paths[0], "bonafide", source="page"))
+        clips.append(Clip(paths[1], "spoof", system="copy-buzz", source="page", original=paths[0]))
+    return Library(clips, RATE)
+
+
+def recipe(**changes: object) -> Recipe:
+    base = Recipe(steps=30, batch=8, crop_seconds=1, warmup=5, average=0.5, workers=0, compile=False, augmentation=0)
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(RATE, 4 * RATE))
+@settings(max_examples=30, deadline=None)
+def test_a_partial_spoof_is_the_human_clip_but_for_one_stretch_of_the_copy(seed: int, length: int) -> None:
+    human, copy = np.zeros(length, np.float32), np.ones(length, np.float32)
+    made = partial_spoof(human, copy, np.random.default_rng(seed), RATE)
+    inside = np.flatnonzero(made)
+    assert len(made) == length and np.all(np.diff(inside) == 1)
+    if length >= 2 * 0.6 * RATE:
+        assert 0.55 * RATE <= len(inside) <= 0.8 * length + 1
+    else:
+        assert np.array_equal(made, copy)
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_a_cut_of_a_clips_own_sound_brings_in_nothing_foreign(seed: int) -> None:
+    clip = np.random.default_rng(seed).uniform(-0.5, 0.5, 3 * RATE).astype(np.float32)
+    made = own_cut(clip, np.random.default_rng(seed), RATE)
+    kept = np.mean(np.isin(made, clip))
+    assert made.shape == clip.shape and kept > 0.98  # all but the two crossfades
+
+
+def test_an_insertion_leaves_its_host_alone() -> None:
+    host, guest = np.zeros(100, np.float32), np.ones(40, np.float32)
+    made = insert(host, guest, 30)
+    assert not host.any() and not made[:30].any() and not made[70:].any() and made[50] == 1
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_a_mask_blanks_out_and_changes_nothing_else(seed: int) -> None:
+    torch.manual_seed(seed)
+    features = torch.rand(4, 20, 50) + 0.1
+    masked = mask(features, 1.0)
+    assert torch.all((masked == features) | (masked == 0)) and torch.equal(mask(features, 0.0), features)
+    assert float((masked == 0).float().mean()) < 0.4
+
+
+def test_training_begins_with_the_weights_of_a_checkpoint_and_learns(library: Library, tmp_path: Path) -> None:
+    start = RawNet2(SMALL).eval()
+    trainer = Trainer(SMALL, recipe(partial=0.3, masking=0.3), library, library, tmp_path, start)
+    for name, weight in start.state_dict().items():
+        assert torch.equal(weight, trainer.model.state_dict()[name])
+    run = trainer.fit()
+    assert run.history[-1]["dev_eer"] < 0.4
+    assert load(tmp_path / "best.safetensors").model.config == SMALL
+
+
+def test_a_pretrained_encoder_that_is_held_does_not_move(library: Library, tmp_path: Path) -> None:
+    start = RawNet2(SMALL).eval()
+    trainer = Trainer(SMALL, recipe(steps=3, encoder_rate=0), library, None, tmp_path, start)
+    trainer.fit()
+    after = trainer.model.state_dict()
+    assert torch.equal(after["encoder.layers.0.dense_in.weight"], start.encoder.layers[0].dense_in.weight)  # type: ignore[union-attr, arg-type]
+    assert not torch.equal(after["encoder.read.weight"], start.encoder.read.weight)
+
+
+def test_a_student_comes_nearer_to_its_teacher(library: Library, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    teacher = RawNet2(SMALL).eval()
+    with torch.no_grad():
+        teacher.fc2.weight.mul_(20)
+    student = replace(VARIANTS["edge"], filters=6, kernel=65, channels=(6, 8, 8, 8), gru_nodes=8, gru_layers=1)
+    trainer = Trainer(student, recipe(distillation=1.0), library, None, tmp_path, teacher=teacher)
+    waveforms = Crops(library, 12, RATE, 9, 0, Strengths()).make(0)[0]
+
+    def far() -> float:
+        with torch.no_grad():
+            return float(trainer.distance(waveforms, trainer.model.eval()(waveforms)))
+
+    before = far()
+    trainer.fit()
+    assert far() < before
+
+
+def test_the_clip_that_comes_out_worst_is_drawn_more_often(library: Library) -> None:
+    library.hardness.zero_()
+    worst = 4
+    library.hardness[worst] = 3.0
+    crops = Crops(library, 2, RATE, 0, 0, Strengths(augmentation=0, matched=0, mining=1.0))
+    plain = Crops(library, 2, RATE, 0, 0, Strengths(augmentation=0, matched=0))
+    counts = [sum(int(made.make_indexed(n)[2][1] == worst) for n in range(200)) for made in (crops, plain)]
+    library.hardness.zero_()
+    assert counts[0] > 2 * counts[1] > 0
+
+
+def whisper_file(path: Path, spec: bytes = b"WhisperSpec") -> dict[str, np.ndarray]:
+    """A CTranslate2 `model.bin` with random encoder weights of tiny's sizes, and one weight of a decoder."""
+    rng = np.random.default_rng(0)
+    shapes: dict[str, tuple[int, ...]] = {"conv1/weight": (384, 80, 3), "conv1/bias": (384,)}
+    shapes |= {"conv2/weight": (384, 384, 3), "conv2/bias": (384,)}
+    for layer in range(4):
+        for part, rows, columns in (
+            ("self_attention/linear_0", 1152, 384), ("self_attention/linear_1", 384, 384),
+            ("ffn/linear_0", 1536, 384), ("ffn/linear_1", 384, 1536),
+        ):  # fmt: skip
+            shapes |= {f"layer_{layer}/{part}/weight": (rows, columns), f"layer_{layer}/{part}/bias": (rows,)}
+        for part in ("self_attention", "ffn"):
+            shapes |= {f"layer_{layer}/{part}/layer_norm/{name}": (384,) for name in ("gamma", "beta")}
+    weights = {name: rng.normal(0, 0.05, shape).astype(np.float16) for name, shape in shapes.items()}
+
+    def text(name: bytes) -> bytes:
+        return struct.pack("<H", len(name) + 1) + name + b"\0"
+
+    entries = [(f"encoder/{name}", values) for name, values in weights.items()]
+    entries.append(("decoder/scale", np.ones(3, np.float16)))
+    data = struct.pack("<I", 6) + text(spec) + struct.pack("<II", 3, len(entries))
+    for name, values in entries:
+        data += text(name.encode()) + struct.pack(f"<B{values.ndim}I", values.ndim, *values.shape)
+        data += struct.pack("<BI", 4, values.nbytes) + values.tobytes()
+    path.write_bytes(data + struct.pack("<I", 0))
+    return weights
+
+
+def test_whispers_encoder_begins_a_hybrid_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = whisper_file(tmp_path / "model.bin")
+    start = tmp_path / "start.safetensors"
+    speech = tmp_path / "speech"
+    for label in ("bonafide", "spoof"):
+        (speech / label).mkdir(parents=True)
+    sound, rate = soundfile.read(Path(__file__).parents[1] / "examples" / "human.flac")
+    for number in range(3):
+        soundfile.write(speech / "bonafide" / f"{number}.flac", sound[number * rate :], rate)
+    assert pretrained.main([str(tmp_path / "model.bin"), "--data", str(speech), "-o", str(start)]) == 0
+    assert "explains 9" in capsys.readouterr().out  # of speech, more than 90 % of Whisper's spectrogram
+    encoder = load(start).model.encoder
+    found = encoder.layers[2].dense_out.weight.detach().numpy()  # type: ignore[union-attr, operator]
+    assert np.array_equal(found, weights["layer_2/ffn/linear_1/weight"].astype(np.float32))
+    assert np.array_equal(encoder.stem2.bias.detach().numpy(), weights["conv2/bias"].astype(np.float32))  # type: ignore[union-attr]
+
+
+def test_another_file_than_whispers_weights_is_refused_in_one_line(tmp_path: Path) -> None:
+    whisper_file(tmp_path / "other.bin", b"TransformerSpec")
+    whole = tmp_path / "model.bin"
+    whisper_file(whole)
+    (tmp_path / "short.bin").write_bytes(whole.read_bytes()[:1000])
+    (tmp_path / "text.bin").write_text("no weights at all")
+    for name in ("other", "short", "text"):
+        with pytest.raises(ModelError):
+            pretrained.read_weights(tmp_path / f"{name}.bin")
+
+
+def test_a_network_of_another_width_cannot_take_the_weights(tmp_path: Path) -> None:
+    whisper_file(tmp_path / "model.bin")
+    weights = pretrained.read_weights(tmp_path / "model.bin")
+    with pytest.raises(ModelError, match="tiny"):
+        pretrained.fill(RawNet2(SMALL), weights, torch.zeros(80, 12), torch.zeros(80))
+    save(tmp_path / "kept.safetensors", RawNet2(SMALL))
+    assert load(tmp_path / "kept.safetensors").model.config.has_encoder
