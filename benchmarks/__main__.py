@@ -17,13 +17,28 @@ from benchmarks.tasks import (
     report,
     robustness,
     score,
+    shortcuts,
     soak,
     streaming,
 )
 from benchmarks.tasks.common import write_text
 from edge_runtime.errors import EdgeDetectError, OutputError
 
-TASKS = (report, compare, accuracy, metrics, score, robustness, latency, instructions, streaming, soak, options, gru)
+TASKS = (
+    report,
+    compare,
+    accuracy,
+    metrics,
+    score,
+    robustness,
+    shortcuts,
+    latency,
+    instructions,
+    streaming,
+    soak,
+    options,
+    gru,
+)
 """Each has `declare`, and gives its report as the text that its `run` returns."""
 
 

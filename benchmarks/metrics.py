@@ -54,6 +54,14 @@ def eer(bonafide: ArrayLike, spoof: ArrayLike) -> tuple[float, float]:
     return float((miss_rate[nearest] + alarm_rate[nearest]) / 2), float(thresholds[nearest])
 
 
+def auc(bonafide: ArrayLike, spoof: ArrayLike) -> float:
+    """How likely a bona fide score is above a spoofed one, each drawn by itself; equal scores count half."""
+    target, nontarget = _two_sides(bonafide, spoof)
+    below = np.sort(nontarget)
+    places = np.searchsorted(below, target, "left") + np.searchsorted(below, target, "right")
+    return float(np.mean(places)) / (2 * len(below))
+
+
 def cllr(bonafide: ArrayLike, spoof: ArrayLike) -> float:
     """Cost of log-likelihood ratios in bits (Brümmer and du Preez, 2006); 1 for a system that says nothing."""
     target, nontarget = np.asarray(bonafide, np.float64), np.asarray(spoof, np.float64)

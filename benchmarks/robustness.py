@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import parcels
-from benchmarks.accuracy import summarize
 from benchmarks.comparison import Comparison, compare_scores
-from benchmarks.conditions import CONDITIONS, RATE, Condition, generator, possible
+from benchmarks.conditions import CONDITIONS, Condition
+from benchmarks.hearing import hear
+from benchmarks.markdown import table
 from benchmarks.metrics import Estimate, eer_clustered
 from benchmarks.protocols import Clip
 from benchmarks.turns import silently
-from benchmarks.workers import Pool, spread, workers
-from edge_runtime.capture.file import read_blocks
-from edge_runtime.errors import InputError, UsageError
-
-Job = tuple[int, str]
-"""A clip as it is sent: its number in the list and its path."""
-_BATCH_CLIPS = 1
-"""A clip is scored some hundred times: no need to send several at once."""
-
-
-@dataclass(frozen=True)
-class Heard:
-    """A clip's scores (LLR), [conditions][models], None where nothing can be scored; without them, the reason."""
-
-    number: int
-    scores: tuple[tuple[float | None, ...], ...]
-    trouble: str = ""
+from edge_runtime.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -109,71 +92,25 @@ def robustness(
     progress: Callable[..., Any] = silently,
     rounds: int = 1000,
 ) -> Robustness:
-    """EERs of `models` under `conditions`; all models hear the same sound, which is read and changed once.
+    """EERs of `models` under `conditions`, by `hearing.hear`, which says what is raised.
 
     Intervals and differences are from bootstraps of `rounds` rounds, by `metrics.eer_clustered` and
-    `comparison.compare_scores`. `jobs` and `cluster` are those of `benchmarks.workers.workers`. A file made for another
-    processor is opened with exact sums.
-
-    Raises ModelError for a file that cannot be used, UsageError for one of another sample rate, InputError when no clip
-    can be scored.
+    `comparison.compare_scores`.
     """
-    packed = [parcels.pack(path, hop_seconds, anywhere=True) for path in models]
-    for path, (_, detector) in zip(models, packed, strict=True):
-        if detector.sample_rate != RATE:
-            raise UsageError(f"{path} hears {detector.sample_rate} Hz: conditions are made for {RATE} Hz")
-    able, left_out = possible(conditions)
-    boxes = tuple(parcel for parcel, _ in packed)
-    names = [condition.name for condition in able]
-    function = partial(_hear_batch, [parcel.key for parcel in boxes], names, seed)
-    with workers(jobs, cluster, parcels.unpack, boxes) as pool:
-        work = [(number, str(clip.path)) for number, clip in enumerate(clips)]
-        heard = list(progress(_heard(pool, function, work), total=len(work), desc="conditions", unit="clip"))
-    heard.sort(key=lambda item: item.number)
-    good = [item for item in heard if not item.trouble]
-    unread = tuple(item.trouble for item in heard if item.trouble)
-    if not good:
-        raise InputError(f"no clip can be scored: {unread[0] if unread else 'there is none'}")
-    known = [clips[item.number] for item in good]
-    scores = np.array([item.scores for item in good], np.float64)  # [clips, conditions, models], None is NaN
+    heard = hear(models, clips, conditions, seed, hop_seconds, jobs, cluster, progress)
     stems = tuple(path.stem for path in models)
     return Robustness(
         models=stems,
-        bonafide=sum(clip.is_bonafide for clip in known),
-        spoof=sum(not clip.is_bonafide for clip in known),
-        hop_seconds=packed[0][1].hop_seconds,
+        bonafide=sum(clip.is_bonafide for clip in heard.clips),
+        spoof=sum(not clip.is_bonafide for clip in heard.clips),
+        hop_seconds=heard.hop_seconds,
         seed=seed,
-        lines=tuple(_line(item, known, scores[:, i], stems, rounds) for i, item in enumerate(able)),
-        unread=unread,
-        left_out=tuple(left_out),
+        lines=tuple(
+            _line(item, heard.clips, heard.scores[:, i], stems, rounds) for i, item in enumerate(heard.conditions)
+        ),
+        unread=heard.unread,
+        left_out=heard.left_out,
     )
-
-
-def _heard(pool: Pool, function: Callable[[list[Job]], list[Heard]], work: Sequence[Job]) -> Iterator[Heard]:
-    for batch in spread(pool, function, work, _crashed, _BATCH_CLIPS):
-        yield from batch
-
-
-def _crashed(job: Job) -> Heard:
-    return Heard(job[0], (), f"{job[1]}: the process that scored it died each time")
-
-
-def _hear_batch(keys: Sequence[str], names: Sequence[str], seed: int, batch: list[Job]) -> list[Heard]:
-    """Runs on a worker, which knows the models by `keys` and the conditions by `names`."""
-    return [_hear(keys, names, seed, number, Path(path)) for number, path in batch]
-
-
-def _hear(keys: Sequence[str], names: Sequence[str], seed: int, number: int, path: Path) -> Heard:
-    try:
-        samples = np.concatenate(list(read_blocks(str(path), None, RATE)))
-    except InputError as reason:
-        return Heard(number, (), str(reason))
-    samples = np.clip(np.nan_to_num(samples, nan=0.0), -1, 1)
-    rows = []
-    for name in names:
-        changed = CONDITIONS[name].apply(samples, generator(seed, path.name, name))
-        rows.append(tuple(summarize(parcels.detector(key), [changed]).score for key in keys))
-    return Heard(number, tuple(rows))
 
 
 def _line(
@@ -204,24 +141,40 @@ def markdown(result: Robustness) -> str:
         f"from a bootstrap over {' or '.join(over) or 'nothing'}; of each other model also "
         f"the difference from {first} in percentage points, from a paired one. All models hear the same sound.",
         "",
-        f"| axis | condition | {first} |" + "".join(f" {name} | - {first}, points |" for name in others),
-        "|---|---|---|" + "---|---|" * len(others),
     ]
+    rows = []
     for line in result.lines:
         cells = [line.axis, line.condition]
         for index, cell in enumerate(line.cells):
             cells.append("needs both labels" if cell.eer is None else str(cell.eer))
             if index:
-                cells.append(_points(cell.difference))
-        lines.append("| " + " | ".join(cells) + " |")
+                cells.append(points(cell.difference))
+        rows.append(cells)
+    heads = ["axis", "condition", first, *(head for name in others for head in (name, f"- {first}, points"))]
+    lines += table(heads, rows)
     notes = [
         f"- {line.condition}: {line.unscored} clips were left without a score" for line in result.lines if line.unscored
     ]
+    notes += _times_clean(result)
     notes += [f"- {text}" for text in (*result.left_out, *(f"not used: {text}" for text in result.unread))]
     return "\n".join(lines + (["", *notes] if notes else [])) + "\n"
 
 
-def _points(item: Comparison | None) -> str:
+def _times_clean(result: Robustness) -> list[str]:
+    """How many times the EER of clean sound each model has when it is played and recorded: what a user meets first."""
+    by_name = {line.condition: line for line in result.lines}
+    if not {"clean", "replay"} <= by_name.keys():
+        return []
+    told = [
+        f"{name} {played.eer.value / clean.eer.value:.2f} times"
+        for name, clean, played in zip(result.models, by_name["clean"].cells, by_name["replay"].cells, strict=True)
+        if clean.eer and played.eer and clean.eer.value
+    ]
+    return [f"- replay, EER over that of clean sound: {', '.join(told)}"] if told else []
+
+
+def points(item: Comparison | None) -> str:
+    """A difference of EER with its interval, as cells of tables have it."""
     if item is None or item.eer_delta_points is None:
         return "unknown"
     if item.eer_delta_low_points is None:

@@ -14,19 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.__main__ import main
-from benchmarks.conditions import (
-    CONDITIONS,
+from benchmarks.conditions import CONDITIONS, chosen, generator, possible
+from benchmarks.effects import (
     PEAK,
     RATE,
     Samples,
-    chosen,
     clipped,
-    generator,
     louder,
     noisy,
     padded,
     pink,
-    possible,
     reverberant,
     shortened,
     speech_shaped,
@@ -34,6 +31,7 @@ from benchmarks.conditions import (
     white,
 )
 from benchmarks.protocols import Clip, read_clips
+from benchmarks.replay import T60_S, decay_s, drawn_room, impulse_response
 from benchmarks.robustness import robustness, subset
 from edge_runtime.errors import UsageError
 from tests.conftest import voice
@@ -60,7 +58,7 @@ def test_a_condition_gives_finite_float32_of_the_length_it_says_and_the_same_eac
     assert np.abs(changed).max() <= 1.25, "codecs may overshoot a little, nothing else"
     assert np.array_equal(changed, applied(name, SOUND)), "not the same for the same clip and seed"
     assert np.array_equal(before, SOUND), "the samples were changed in place"
-    drawn = CONDITIONS[name].axis in ("noise", "room")
+    drawn = CONDITIONS[name].axis in ("noise", "room", "replay")
     assert drawn != np.array_equal(changed, applied(name, SOUND, seed=1)), "the seed matters where something is drawn"
 
 
@@ -129,6 +127,47 @@ def test_a_room_decays_by_60_db_in_its_time(rt60_s: float) -> None:
     assert np.sum(response**2) == pytest.approx(0.25, rel=1e-3), "not as loud as before"
 
 
+@settings(max_examples=8)
+@given(
+    t60_s=st.floats(*T60_S),
+    size=st.tuples(st.floats(3, 8), st.floats(2.5, 6), st.floats(2.4, 3.2)),
+    seed=st.integers(0, 99),
+)
+def test_images_make_a_room_of_the_reverberation_asked_for(
+    t60_s: float, size: tuple[float, float, float], seed: int
+) -> None:
+    walls, random = np.array(size), np.random.default_rng(seed)
+    source, microphone = random.uniform(0.5, walls - 0.5, (2, 3))
+    response = impulse_response(walls, source, microphone, t60_s)
+    assert decay_s(response) == pytest.approx(t60_s, rel=0.1)
+    # One mirror for each wall, and nothing before the nearest.
+    mirrored = [
+        source + (2 * np.eye(3)[axis] * (wall - source[axis])) for axis in range(3) for wall in (0, walls[axis])
+    ]
+    paths = np.array([np.linalg.norm(place - microphone) for place in (source, *mirrored)])
+    first = int(np.rint((paths[1:] - paths[0]) / 343 * RATE).min())
+    assert response[0] >= 1 - 1e-9 and response[first] > 0 and not response[1:first].any()
+
+
+def test_replay_takes_bass_and_brings_echo_and_noise() -> None:
+    random = np.random.default_rng(3)
+    burst = np.concatenate([0.1 * random.standard_normal(RATE), np.zeros(RATE)]).astype(np.float32)
+    played = applied("replay", burst)
+    assert db(float(np.mean(played**2))) == pytest.approx(db(float(np.mean(burst**2))), abs=0.5), "as loud as before"
+
+    def band(samples: Samples, low_hz: float, high_hz: float) -> float:
+        power = np.abs(np.fft.rfft(samples[:RATE])) ** 2
+        frequencies = np.fft.rfftfreq(RATE, 1 / RATE)
+        return float(power[(frequencies >= low_hz) & (frequencies < high_hz)].mean())
+
+    assert db(band(played, 5, 40) / band(played, 500, 4000)) < -10, "no loudspeaker of that size has such a bass"
+    after = [db(float(np.mean(played[RATE + start : RATE + start + 800] ** 2))) for start in (0, 4000, 12000)]
+    assert after[0] > after[1] + 3, "the room does not ring"
+    speech = db(float(np.mean(played[:RATE] ** 2)))
+    assert 12 < speech - after[2] < 36, "the noise is not where it should be"
+    assert np.array_equal(drawn_room(np.random.default_rng(1)), drawn_room(np.random.default_rng(1)))
+
+
 @given(seconds=st.floats(0.05, 4.0))
 def test_a_shortened_clip_is_its_loudest_stretch(seconds: float) -> None:
     short = shortened(SOUND, np.random.default_rng(0), seconds)
@@ -166,6 +205,7 @@ def test_noise_depends_on_clip_condition_and_seed_and_on_nothing_else() -> None:
 def test_conditions_are_chosen_by_name_or_axis() -> None:
     assert [item.name for item in chosen(["telephone-band", "silence"])] == [
         "clean", "telephone-band", "trimmed", "padded-1s"]  # fmt: skip
+    assert chosen(["clean,replay"]) == chosen(["clean", "replay"]) == [CONDITIONS["clean"], CONDITIONS["replay"]]
     assert len(chosen(None)) == len(CONDITIONS)
     with pytest.raises(UsageError, match=r"nosuch.*axes: clean, noise"):
         chosen(["nosuch"])
@@ -225,6 +265,8 @@ def test_command_prints_conditions_as_rows_and_models_as_columns(
     lines = [line for line in output.splitlines() if line.startswith("|")]
     assert [line.split(" | ")[1] for line in lines[2:]] == ["clean", "white-10db", "trimmed"]
     assert len({line.count("|") for line in lines}) == 1 and "3 bona fide and 3 spoofed" in output
+    played = told("--conditions", "clean,replay", "--limit", "6")[1]
+    assert [line.split(" | ")[1] for line in played.splitlines() if line.startswith("|")][2:] == ["clean", "replay"]
     page = json.loads(told("--conditions", "trimmed", "--json")[1])
     assert page["models"] == ["streaming", "waveform"]
     assert page["lines"][1]["cells"][1]["difference"]["eer_delta_points"] == 0

@@ -22,7 +22,9 @@ from training.augment import augment
 from training.splice import own_cut, partial_spoof
 
 SHORTEST_SECONDS = 0.7
-MINED = 8
+MINED = {"bonafide": 8, "spoof": 3}
+"""Draws of which the hardest is taken. Some synthesizers are found out at once and teach nothing more; but a spoofed
+clip that stays hard may hold no trace at all."""
 
 
 def load(path: Path, sample_rate: int) -> NDArray[np.float32]:
@@ -95,7 +97,7 @@ class Strengths:
     ramp: int = 1000
     matched: float = 0.8  # probability that a copy brings its original along, else a clip a human one of its source
     partial: float = 0.0  # probability that a copy is but a stretch in its original; human clips get as many cuts
-    mining: float = 0.0  # probability that a human clip is the hardest of `MINED` draws
+    mining: float = 0.0  # probability that a clip is the hardest of several draws
 
 
 class Crops(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
@@ -138,12 +140,12 @@ class Crops(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
         clips = np.zeros(self.batch, np.int64)
         strength = self.strengths.augmentation * min(1.0, 0.3 + 0.7 * number / max(1, self.strengths.ramp))
         for row in range(0, self.batch, 2):
-            spoof = _draw(self.spoof, rng)
+            spoof = self._mined(self.spoof, "spoof", rng)
             original = int(self.library.original[spoof])
             matched = original >= 0 and rng.random() < self.strengths.matched
             human = self.by_source[self.library.clips[spoof].source]
             near = human[-1] > 0 and rng.random() < self.strengths.matched
-            bonafide = original if matched else self._human(human if near else self.bonafide, rng)
+            bonafide = original if matched else self._mined(human if near else self.bonafide, "bonafide", rng)
             seeds = rng.integers(0, 1 << 32, 2)
             lengths = [len(self.library.samples[index]) for index in (spoof, bonafide)]
             shared = min(lengths) if matched else 0
@@ -158,9 +160,9 @@ class Crops(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
                 waveforms[row + 1] = self._crop(samples[1], rng_bonafide, strength, shared)
         return torch.from_numpy(waveforms), torch.from_numpy(labels), torch.from_numpy(clips)
 
-    def _human(self, cumulative: NDArray[np.float64], rng: np.random.Generator) -> int:
-        """A human clip; with the probability `mining` the one of several draws that the network does worst on."""
-        draws = [_draw(cumulative, rng) for _ in range(MINED if rng.random() < self.strengths.mining else 1)]
+    def _mined(self, cumulative: NDArray[np.float64], label: str, rng: np.random.Generator) -> int:
+        """A clip; with the probability `mining` the one of several draws that the network does worst on."""
+        draws = [_draw(cumulative, rng) for _ in range(MINED[label] if rng.random() < self.strengths.mining else 1)]
         return max(draws, key=lambda index: float(self.library.hardness[index]))
 
     def _samples(self, index: int) -> NDArray[np.float32]:

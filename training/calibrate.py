@@ -1,106 +1,222 @@
 """`python -m training.calibrate CHECKPOINT --data DIR`: scores to log-likelihood ratios, and the thresholds.
 
-The raw score becomes a natural-log likelihood ratio by logistic regression with both labels weighted alike
-(Brümmer's linear calibration): `scale * raw + offset`. Below `threshold` lies at most the chosen share of human
-windows; between it and `threshold_bonafide`, the point of equal error, the runtime says unsure. The data must
-not have been trained on. What is printed of them is cross-fitted: each source is judged by a calibration that
-was fitted on the other sources.
+The raw score of a window becomes a natural-log likelihood ratio by logistic regression (Brümmer's linear
+calibration): `scale * raw + offset`. Both labels weigh alike, a clip as much as its windows together, and a source
+as the square root of its clips, so that large ones do not dominate.
+
+Thresholds are for clips, as their verdict is what a user gets (`edge_runtime.decision.verdict`): at most the share
+`--false-alarms` of human clips is called spoof, below `threshold`; at most the share `--misses` of spoofed clips is
+called bona fide, from `threshold_bonafide` on; between the two the verdict is unsure. The data must not have been
+trained on. What is printed of them is cross-fitted: each source is judged by a calibration that was fitted on others.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from benchmarks.metrics import cllr, eer
-from edge_runtime.errors import EdgeDetectError, UsageError
+from benchmarks.metrics import Estimate, cllr, min_cllr
+from edge_runtime.decision.verdict import Reason, Verdict
+from edge_runtime.errors import EdgeDetectError, InputError, UsageError
 from export.checkpoint import Calibration, load, save
 from training.batches import read_library
-from training.scoring import score_windows
+from training.verdicts import SAID, Floats, Heard, Judged, groups, hear, judge, shares
 
-Floats = NDArray[np.float64]
+FOLDS = 8
+WORST = 5
+"""Sources with false alarms that are named."""
+HAIR = 1e-6
+"""Between a threshold and the score that it was taken from: means differ by their rounding."""
 
 
 @dataclass(frozen=True)
-class Scored:
-    """Raw scores of windows, float64 [n], with label and source of the clip that each was cut from."""
+class Limits:
+    """Which share of human clips may be called spoof, and of spoofed clips bona fide; both between 0 and 1."""
 
-    raw: Floats
-    bonafide: NDArray[np.bool_]
-    source: NDArray[np.str_]
+    false_alarms: float = 0.02
+    misses: float = 0.1
 
-    def part(self, chosen: NDArray[np.bool_]) -> Scored:
-        return Scored(self.raw[chosen], self.bonafide[chosen], self.source[chosen])
+    def check(self) -> None:
+        if not (0 < self.false_alarms < 1 and 0 < self.misses < 1):
+            raise UsageError("--false-alarms and --misses must lie between 0 and 1")
 
 
-def fit(scored: Scored, false_alarms: float) -> Calibration:
-    """Calibration and thresholds with at most `false_alarms` (0 to 1) of these human windows called spoof."""
-    spread = float(np.std(scored.raw)) or 1.0
-    weights = np.where(scored.bonafide, 0.5 / scored.bonafide.sum(), 0.5 / (~scored.bonafide).sum())
-    sign = np.where(scored.bonafide, 1.0, -1.0)
+def weights(heard: Sequence[Heard]) -> Floats:
+    """Weight of each clip, float64 [n], which sum to 1 for either label: of a source as the root of its clips."""
+    groups_of = [(item.clip.is_bonafide, item.clip.source) for item in heard]
+    size = Counter(groups_of)
+    raw = np.array([size[group] ** -0.5 for group in groups_of])
+    human = np.array([item.clip.is_bonafide for item in heard], bool)
+    return np.where(human, raw / max(raw[human].sum(), 1e-12), raw / max(raw[~human].sum(), 1e-12))
+
+
+def fit(heard: Sequence[Heard], limits: Limits) -> Calibration:
+    """Calibration and thresholds. Raises InputError unless both labels have a clip with a window fit to be judged."""
+    heard = [item for item in heard if len(item.fit)]
+    if len({item.clip.is_bonafide for item in heard}) < 2:
+        raise InputError("calibration needs clips of both labels with sound that can be judged")
+    human = np.array([item.clip.is_bonafide for item in heard], bool)
+    weight = weights(heard)
+    scale, offset = _line(heard, weight)
+    evidence = scale * np.array([item.spoof_evidence for item in heard]) + offset
+    means = scale * np.array([item.mean for item in heard]) + offset
+    threshold = lower_bound(evidence[human], weight[human], limits.false_alarms)
+    let_by = ~human & (evidence >= threshold)
+    upper = upper_bound(means[let_by], weight[let_by], limits.misses)
+    return Calibration(scale, offset, threshold, max(threshold, upper))
+
+
+def _line(heard: Sequence[Heard], weight: Floats) -> tuple[float, float]:
+    """Scale and offset from raw score to LLR, by the least cost over windows."""
+    raw = np.concatenate([item.fit for item in heard])
+    each = np.concatenate([np.full(len(item.fit), w / len(item.fit)) for item, w in zip(heard, weight, strict=True)])
+    sign = np.concatenate([np.full(len(item.fit), 1.0 if item.clip.is_bonafide else -1.0) for item in heard])
+    spread = float(np.std(raw)) or 1.0
 
     def cost(parameters: Floats) -> float:
-        llr = np.exp(parameters[0]) * scored.raw / spread + parameters[1]
-        return float(np.sum(weights * np.logaddexp(0, -sign * llr)))
+        llr = np.exp(parameters[0]) * raw / spread + parameters[1]
+        return float(np.sum(each * np.logaddexp(0, -sign * llr)))
 
     best = minimize(cost, np.zeros(2), method="Nelder-Mead", options={"maxiter": 2000}).x
-    scale, offset = float(np.exp(best[0]) / spread), float(best[1])
-    llr = scale * scored.raw + offset
-    # "Lower" keeps the share at or below what was asked for: the threshold is one of the scores.
-    threshold = float(np.quantile(llr[scored.bonafide], false_alarms, method="lower"))
-    _, equal = eer(llr[scored.bonafide], llr[~scored.bonafide])
-    return Calibration(scale, offset, threshold, max(threshold, equal))
+    return float(np.exp(best[0]) / spread), float(best[1])
 
 
-def cross_fitted(scored: Scored, false_alarms: float, folds: int = 8, seed: int = 0) -> dict[str, float]:
-    """Figures on sources that the calibration did not see: Cllr, and shares by verdict."""
-    names = np.unique(scored.source)
-    order = np.random.default_rng(seed).permutation(len(names))
-    llr = np.empty(len(scored.raw))
-    spoof, unsure = np.zeros(len(llr), bool), np.zeros(len(llr), bool)
-    for fold in range(min(folds, len(names))):
-        held = np.isin(scored.source, names[order[fold::folds]])
-        rest = scored.part(~held)
-        if held.all() or not rest.bonafide.any() or rest.bonafide.all():
-            rest = scored
-        fitted = fit(rest, false_alarms)
-        llr[held] = fitted.scale * scored.raw[held] + fitted.offset
-        spoof[held] = llr[held] < fitted.threshold
-        unsure[held] = ~spoof[held] & (llr[held] < fitted.threshold_bonafide)
-    human = scored.bonafide
-    return {
-        "cllr_bits": cllr(llr[human], llr[~human]),
-        "human_windows_called_spoof": float(spoof[human].mean()),
-        "human_windows_unsure": float(unsure[human].mean()),
-        "spoofed_windows_called_spoof": float(spoof[~human].mean()),
-        "spoofed_windows_unsure": float(unsure[~human].mean()),
-        "windows": float(len(llr)),
-    }
+def lower_bound(scores: Floats, weight: Floats, share: float) -> float:
+    """The highest of `scores` [n] at or below which at most `share` of the weight lies; the lowest where none does.
+
+    The score at the threshold counts although it is not below it: the next clip to come falls below the lowest of n
+    scores once in n + 1 times, and this is the margin for that.
+    """
+    order = np.argsort(scores, kind="stable")
+    below = int(np.searchsorted(np.cumsum(weight[order]), share + 1e-9, side="right"))
+    return float(scores[order][max(0, below - 1)]) - HAIR
+
+
+def upper_bound(scores: Floats, weight: Floats, share: float) -> float:
+    """The lowest threshold from which on at most `share` of the weight of `scores` [n] lies; minus infinity if all."""
+    order = np.argsort(-scores, kind="stable")
+    kept = int(np.searchsorted(np.cumsum(weight[order]), share + 1e-9, side="right"))
+    return -np.inf if kept == len(scores) else float(scores[order][kept]) + HAIR
+
+
+def cross_fitted(heard: Sequence[Heard], limits: Limits, folds: int = FOLDS, seed: int = 0) -> list[Judged]:
+    """Each clip [n] judged by a calibration that did not see its source (or, where sources are few, the clip)."""
+    group = np.array(groups([item.clip for item in heard]))
+    order = np.random.default_rng(seed).permutation(np.unique(group))
+    judged: dict[int, Judged] = {}
+    for fold in range(min(folds, len(order))):
+        held = np.isin(group, order[fold::folds])
+        rest = [item for item, out in zip(heard, held, strict=True) if not out]
+        # A label of which nothing is left cannot be fitted without; this happens with a handful of clips only.
+        both = len({item.clip.is_bonafide for item in rest if len(item.fit)}) == 2
+        fitted = fit(rest if both else heard, limits)
+        judged |= {place: judge(heard[place], fitted) for place in np.flatnonzero(held).tolist()}
+    return [judged[place] for place in range(len(heard))]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What verdicts and LLRs are worth on clips whose sources the calibration did not see."""
+
+    clips: Mapping[tuple[str, Verdict], Estimate]
+    windows: Mapping[tuple[str, Verdict], Estimate]
+    cllr: Mapping[str, tuple[float, float]]  # by level: Cllr and the least that any scale could give, in bits
+    over: str  # what was left out and drawn: so many sources, or clips
+    alarms: Sequence[tuple[str, int, int]]  # source, its human clips called spoof, all its human clips
+
+    def lines(self) -> list[str]:
+        """The report in Markdown."""
+        some = self.clips["human", Verdict.SPOOF]
+        named = ", ".join(f"{source} {alarms} of {clips}" for source, alarms, clips in self.alarms[:WORST])
+        return [
+            f"Cross-fitted over {self.over}, {some.bonafide} human and {some.spoof} spoofed clips, 95 % intervals:",
+            "",
+            "| | called spoof | unsure | called bona fide |",
+            "|---|---|---|---|",
+            *(
+                f"| {label} {level} | " + " | ".join(str(found[label, verdict]) for verdict in SAID) + " |"
+                for level, found in (("clips", self.clips), ("windows", self.windows))
+                for label in ("human", "spoofed")
+            ),
+            "",
+            *(f"Cllr of {level}: {own:.3f} bit (least: {least:.3f})" for level, (own, least) in self.cllr.items()),
+            f"Human clips called spoof, by source: {named or 'none'}",
+        ]
+
+    def figures(self) -> dict[str, Any]:
+        """The same for a checkpoint's metadata."""
+        found: dict[str, Any] = {"cross_fitted_over": self.over}
+        for level, rates in (("clips", self.clips), ("windows", self.windows)):
+            found |= {f"{label}_{level}_called_{said}": rate.value for (label, said), rate in rates.items()}
+            found |= {f"{label}_{level}_called_{said}_95": [r.low, r.high] for (label, said), r in rates.items()}
+            found[f"cllr_bits_{level}"], found[f"min_cllr_bits_{level}"] = self.cllr[level]
+        return found
+
+
+def report(judged: Sequence[Judged]) -> Report:
+    """Figures of clips that were judged, of both labels."""
+    clips = [item.clip for item in judged]
+    alone = len(set(groups(clips))) == len(clips)
+    human: Counter[str] = Counter(clip.source for clip in clips if clip.is_bonafide)
+    caught = Counter(i.clip.source for i in judged if i.clip.is_bonafide and i.summary.verdict is Verdict.SPOOF)
+    scored = [(i.clip.is_bonafide, i.summary.score) for i in judged if i.summary.score is not None]
+    fit_windows = [(i.clip.is_bonafide, w.score) for i in judged for w in i.windows if w.reason is Reason.NONE]
+    return Report(
+        shares(judged, "clips"),
+        shares(judged, "windows"),
+        {"clips": _cllrs(scored), "windows": _cllrs([(label, s) for label, s in fit_windows if s is not None])},
+        "clips" if alone else f"{len({clip.source for clip in clips})} sources",
+        [(source, count, human[source]) for source, count in caught.most_common()],
+    )
+
+
+def _cllrs(scores: Sequence[tuple[bool, float]]) -> tuple[float, float]:
+    human: NDArray[np.bool_] = np.array([label for label, _ in scores], bool)
+    llr = np.array([score for _, score in scores])
+    return cllr(llr[human], llr[~human]), min_cllr(llr[human], llr[~human])
+
+
+def thresholds_line(calibration: Calibration) -> str:
+    """Scale, offset and thresholds in one line."""
+    return (
+        f"LLR = {calibration.scale:.4f} * raw {calibration.offset:+.4f}; spoof below {calibration.threshold:.3f}, "
+        f"bona fide from {calibration.threshold_bonafide:.3f}"
+    )
 
 
 def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(
         prog="python -m training.calibrate",
         description="Fit calibration and thresholds; write them into a checkpoint.",
+        epilog="Exit codes: 0 done, 2 usage, 3 data, 4 checkpoint, 5 output.",
     )
     command.add_argument("checkpoint", type=Path, help="safetensors of `python -m training`")
     command.add_argument("--data", type=Path, required=True, help="folder, CSV or protocol that was not trained on")
     command.add_argument("--audio", type=Path, help="folder of the clips that a protocol names")
     command.add_argument("-o", "--output", type=Path, required=True, help="the calibrated checkpoint")
-    command.add_argument(
-        "--false-alarms", type=float, default=0.05, help="share of human windows (default: %(default)s)"
-    )
+    add_limits(command)
     command.add_argument("--hop", type=float, default=0.5, help="seconds between windows (default: %(default)s)")
     command.add_argument("--name", default="", help="name of the model")
     command.add_argument("--half", action="store_true", help="store matrices as float16")
     return command
+
+
+def add_limits(command: argparse.ArgumentParser) -> None:
+    """The options of `Limits`."""
+    told = "(default: %(default)s)"
+    asked = Limits()
+    alarms, misses = f"share of human clips called spoof {told}", f"share of spoofed clips called bona fide {told}"
+    command.add_argument("--false-alarms", type=float, default=asked.false_alarms, help=alarms)
+    command.add_argument("--misses", type=float, default=asked.misses, help=misses)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -108,33 +224,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         checkpoint = load(arguments.checkpoint)
-        config = checkpoint.model.config
-        if not (0 < arguments.false_alarms < 1 and 0.01 <= arguments.hop <= 60):
-            raise UsageError("--false-alarms must lie between 0 and 1, --hop between 0.01 and 60 seconds")
-        library = read_library([arguments.data], arguments.audio, config.sample_rate, "calibration")
-        raw, owner = score_windows(checkpoint.model, library.samples, arguments.hop)
-        scored = Scored(
-            raw,
-            np.array([library.clips[index].is_bonafide for index in owner]),
-            np.array([library.clips[index].source for index in owner]),
-        )
-        calibration = fit(scored, arguments.false_alarms)
-        figures = cross_fitted(scored, arguments.false_alarms)
-        kept = {**checkpoint.figures, "calibration": figures}
-        save(
-            arguments.output,
-            checkpoint.model,
-            calibration,
-            kept,
-            arguments.name or checkpoint.name,
-            arguments.half,
-        )
+        limits = Limits(arguments.false_alarms, arguments.misses)
+        limits.check()
+        if not 0.01 <= arguments.hop <= 60:
+            raise UsageError("--hop must lie between 0.01 and 60 seconds")
+        rate = checkpoint.model.config.sample_rate
+        library = read_library([arguments.data], arguments.audio, rate, "calibration")
+        heard = hear(checkpoint.model, library.clips, library.samples, arguments.hop, "calibration data")
+        calibration = fit(heard, limits)
+        found = report(cross_fitted(heard, limits))
+        asked = {"false_alarms_asked_for": limits.false_alarms, "misses_asked_for": limits.misses}
+        kept = {**checkpoint.figures, "calibration": asked | found.figures()}
+        name = arguments.name or checkpoint.name
+        save(arguments.output, checkpoint.model, calibration, kept, name, arguments.half)
     except EdgeDetectError as reason:
         print(f"error: {reason}", file=sys.stderr)
         return reason.exit_code
-    for key, value in (asdict(calibration) | figures).items():
-        print(f"{key:30} {value:.4f}")
-    print(f"wrote {arguments.output}")
+    print("\n".join([*found.lines(), "", thresholds_line(calibration), f"wrote {arguments.output}"]))
     return 0
 
 

@@ -34,7 +34,7 @@ def rates_of(judged: Sequence[Judged], unscored: Sequence[str], asv: AsvScores |
         eer=_interval(found.pooled),
         eer_over=found.pooled.over,
         eer_within=_some(found.within),
-        eer_macro=found.macro,
+        eer_macro=None if found.macro is None else found.macro.value,
         min_dcf=costs.min_dcf,
         act_dcf=costs.act_dcf,
         cllr_bits=costs.cllr_bits,

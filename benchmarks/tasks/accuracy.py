@@ -11,10 +11,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.accuracy import accuracy, judge, markdown
+from benchmarks.accuracy import accuracy, judge
+from benchmarks.accuracy_page import markdown
 from benchmarks.protocols import read_clips
 from benchmarks.scorefiles import check_names, write_scores
 from benchmarks.tasks.common import add_data, add_hop, add_report, check_target, write_text
+from benchmarks.trained import read_trained
 from edge_runtime.detector import Detector
 
 
@@ -23,6 +25,13 @@ def declare(tasks: Any) -> None:
     task = tasks.add_parser("accuracy", help="EER pooled, within sources, per source, system and condition")
     task.add_argument("model", help="an ONNX file of `python -m export`")
     add_data(task)
+    task.add_argument(
+        "--trained-on",
+        type=Path,
+        nargs="+",
+        metavar="CSV",
+        help="clips.csv of the training data: tells figures on systems and sources apart that were trained on",
+    )
     add_hop(task)
     add_report(task)
     task.add_argument("--scores", type=Path, help="file for a line `CLIP LLR` a clip")
@@ -39,10 +48,11 @@ def run(arguments: argparse.Namespace) -> str:
             check_target(target, may_be_device=True)
     detector = Detector(arguments.model, hop_seconds=arguments.hop)
     clips = read_clips(arguments.data, arguments.audio)
+    known = read_trained(arguments.trained_on) if arguments.trained_on else None
     if arguments.scores:
         check_names(clips)
     judged, unscored = judge(detector, clips, tqdm)
-    result = accuracy(judged, unscored)
+    result = accuracy(judged, unscored, known)
     for line in unscored:
         print(f"no score: {line}", file=sys.stderr)
     if arguments.scores:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.accuracy import within_sources
 from benchmarks.breakdown import FEWEST, Part, by_condition, by_source, by_system, macro
 from benchmarks.comparison import correlation_text
 from benchmarks.extras import demand
@@ -24,6 +23,7 @@ from benchmarks.protocols import read_list
 from benchmarks.scorefiles import Matched, first_of, match, read_scores
 from benchmarks.tasks.common import add_report
 from benchmarks.tdcf import FORM_NAMES, FORMS, AsvRates, Form, min_tdcf, read_asv
+from benchmarks.within import within_sources
 from edge_runtime.errors import InputError, UsageError
 
 

@@ -23,7 +23,10 @@ def declare(tasks: Any) -> None:
     task.add_argument("models", metavar="MODEL", type=Path, nargs="*", help="files to hold against it")
     add_data(task)
     task.add_argument(
-        "--conditions", nargs="+", metavar="NAME", help="axes or conditions (default: all; a wrong name lists them)"
+        "--conditions",
+        nargs="+",
+        metavar="NAME",
+        help="axes or conditions, such as clean,replay (default: all; a wrong name lists them)",
     )
     task.add_argument("--limit", type=int, metavar="N", help="draw N clips, half of either label (default: all)")
     task.add_argument("--seed", type=int, default=0, help="of noise, rooms and --limit (default: %(default)s)")

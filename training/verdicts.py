@@ -1,0 +1,174 @@
+"""The verdicts that labelled clips get: windows and rules are the runtime's own, so that thresholds mean what they say.
+
+A calibration may then be tried on scores that are there already, as often as one likes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from benchmarks.metrics import Estimate, drawn_over, draws
+from benchmarks.protocols import Clip
+from edge_runtime.decision.quality import measure, objection
+from edge_runtime.decision.verdict import (
+    SPOOFED_SHARE,
+    Reason,
+    Summarizer,
+    Summary,
+    Thresholds,
+    Verdict,
+    Window,
+    decide,
+)
+from edge_runtime.detector import TAIL_SECONDS
+from export.checkpoint import Calibration
+from export.rawnet2 import RawNet2
+from training.scoring import score_windows
+
+Floats = NDArray[np.float64]
+SAID = (Verdict.SPOOF, Verdict.UNSURE, Verdict.BONAFIDE)
+AT_ONCE = 128
+"""Windows that are held as floats at a time: 32 MB."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A clip and its windows in the order of their time. Their scores are raw ones, their verdicts not yet said."""
+
+    clip: Clip
+    windows: tuple[Window, ...]
+
+    @property
+    def fit(self) -> Floats:
+        """Raw scores, float64 [n], of the windows that are fit to be judged."""
+        return np.array([w.score for w in self.windows if w.score is not None and w.reason is Reason.NONE], np.float64)
+
+    @property
+    def mean(self) -> float:
+        """The raw score that the clip's verdict follows; of `fit` windows there must be one."""
+        return float(self.fit.mean())
+
+    @property
+    def spoof_evidence(self) -> float:
+        """The raw score below which a threshold does not call the clip spoof; of `fit` windows there must be one.
+
+        A clip is spoof when its mean lies below the threshold, or when `SPOOFED_SHARE` of its windows do.
+        """
+        scores = np.sort(self.fit)
+        return min(self.mean, float(scores[math.ceil(SPOOFED_SHARE * len(scores)) - 1]))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the runtime says of a clip and of its windows; scores are log-likelihood ratios."""
+
+    clip: Clip
+    windows: tuple[Window, ...]
+    summary: Summary
+
+
+def hear(
+    model: RawNet2, clips: Sequence[Clip], samples: Sequence[NDArray[np.int16]], hop_seconds: float, what: str
+) -> list[Heard]:
+    """Scores the windows of clips (`samples`: int16 [n] each); silent ones are not scored. `what` names them."""
+    config = model.config
+    rate, hop = config.sample_rate, max(1, round(hop_seconds * config.sample_rate / config.pool)) * config.pool
+    cut: list[list[Window]] = []
+    waiting: list[tuple[int, int, NDArray[np.int16]]] = []  # clip, window of it, sound
+
+    def score() -> None:
+        if waiting:
+            raw, _ = score_windows(model, [sound for _, _, sound in waiting], hop_seconds)
+            for (clip, place, _), value in zip(waiting, raw.tolist(), strict=True):
+                cut[clip][place] = replace(cut[clip][place], score=value)
+            waiting.clear()
+
+    for number, clip in enumerate(tqdm(samples, desc=f"scoring {what}", unit="clip")):
+        cut.append([])
+        for start in starts(len(clip), config.window_samples, hop, config.pool, int(TAIL_SECONDS * rate)):
+            sound = clip[start : start + config.window_samples]
+            window = _unscored(sound, start, rate)
+            if window.verdict is not Verdict.SILENT:
+                waiting.append((number, len(cut[number]), sound))
+            cut[number].append(window)
+        if len(waiting) >= AT_ONCE:
+            score()
+    score()
+    return [Heard(clip, tuple(windows)) for clip, windows in zip(clips, cut, strict=True)]
+
+
+def starts(length: int, window: int, hop: int, multiple: int, tail: int) -> list[int]:
+    """Where windows begin, in samples, in a clip of `length`: as `Detector` takes them.
+
+    One each hop, then one that ends less than `multiple` before the clip does, if that adds more than `tail`.
+    """
+    found = list(range(0, length - window + 1, hop)) or [0]
+    last = max(0, length - window) // multiple * multiple
+    return [*found, last] if last - found[-1] > tail else found
+
+
+def judge(heard: Heard, calibration: Calibration) -> Judged:
+    """The verdicts of a clip under a calibration."""
+    thresholds = Thresholds(calibration.threshold, calibration.threshold_bonafide)
+    summarizer = Summarizer(thresholds)
+    said = []
+    for window in heard.windows:
+        llr = None if window.score is None else calibration.scale * window.score + calibration.offset
+        said.append(replace(window, score=llr, verdict=decide(llr, thresholds, window.reason)))
+        summarizer.add(said[-1])
+    return Judged(heard.clip, tuple(said), summarizer.summary())
+
+
+def groups(clips: Sequence[Clip]) -> list[str]:
+    """What each clip [n] belongs to when some are left out or drawn: its source, or itself where sources are few."""
+    labels, sources = np.array([clip.is_bonafide for clip in clips], bool), [clip.source for clip in clips]
+    few = labels.all() or not labels.any() or drawn_over(labels, sources) == "clips"
+    return [str(number) for number in range(len(clips))] if few else sources
+
+
+def shares(judged: Sequence[Judged], level: str, rounds: int = 1000) -> dict[tuple[str, Verdict], Estimate]:
+    """Which share of each label gets which verdict, with 95 % intervals from a bootstrap over `groups`.
+
+    Where it is none or all of a label, of which a bootstrap knows nothing else, the bound is that of a binomial of as
+    many clips as there are.
+
+    `level` is `clips` or `windows`; what is silent does not count. A label that is not there gets no shares.
+    """
+    of_clip = groups([item.clip for item in judged])
+    rows: list[tuple[bool, Verdict, str]] = []
+    for item, group in zip(judged, of_clip, strict=True):
+        verdicts = [item.summary.verdict] if level == "clips" else [w.verdict for w in item.windows]
+        rows += [(item.clip.is_bonafide, verdict, group) for verdict in verdicts if verdict is not Verdict.SILENT]
+    human = np.array([row[0] for row in rows], bool)
+    said = np.array([[row[1] is verdict for verdict in SAID] for row in rows], np.float64)
+    drawn = [np.arange(len(rows)), *draws(human, [row[2] for row in rows], rounds, seed=0)]
+    found: dict[tuple[str, Verdict], Estimate] = {}
+    for name, side in (("human", human), ("spoofed", ~human)):
+        if not side.any():
+            continue
+        clips = sum(item.clip.is_bonafide == (name == "human") for item in judged)
+        doubt = 1 - 0.025 ** (1 / clips)
+        rates = np.array([said[sample][side[sample]].mean(axis=0) for sample in drawn])
+        low, high = np.percentile(rates[1:], [2.5, 97.5], axis=0) if len(rates) > 1 else np.eye(2)[[0, 0], :].T
+        for place, verdict in enumerate(SAID):
+            value = float(rates[0, place])
+            interval = (
+                min(float(low[place]), value, 1 - doubt if value == 1 else 1),
+                max(float(high[place]), value, doubt if value == 0 else 0),
+            )
+            found[name, verdict] = Estimate(value, *interval, int(human.sum()), int((~human).sum()))
+    return found
+
+
+def _unscored(sound: NDArray[np.int16], start: int, rate: int) -> Window:
+    quality = measure(sound.astype(np.float32) / np.float32(32768))
+    reason = objection(quality, len(sound) / rate)
+    verdict = Verdict.SILENT if quality.silent else Verdict.UNSURE
+    begin, end = start / rate, (start + len(sound)) / rate
+    return Window(begin, end, None, verdict, quality.level_dbfs, quality.peak_dbfs, quality.clipped, 0, reason)
