@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 _EXITS = """levels:
   fp32         the float file itself
   fp16         weights stored in 16 bits, computed in 32
-  int8         GRU and dense weights and products in 8 bits, convolutions in float (stored in 16 bits)
-  int8-static  convolutions in 8 bits too, with ranges from the calibration data
-  int4         GRU and dense weights stored in 4 bits, multiplied in 8; convolutions in float
+  int8         GRU, encoder and dense weights and products in 8 bits, convolutions in float (stored in 16 bits)
+  int8-static  convolutions in 8 bits too; they and an encoder with ranges from the calibration data
+  int4         GRU, encoder and dense weights stored in 4 bits, multiplied in 8; convolutions in float
   auto         each weight in the fewest bits that keep the scores within --margin
 
 targets:

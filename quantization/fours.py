@@ -1,15 +1,16 @@
-"""The 4-bit matrices of a model: its GRU stack fitted as a whole, its other dense weights each by itself."""
+"""The 4-bit matrices of a model: its GRU stack fitted as a whole, its other weights each by itself."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from quantization import sequences
 from quantization.fourbit import Floats, Head, Layer
-from quantization.fourbit.blocks import Quantized
 from quantization.fourbit.gptq import gptq, moments
 from quantization.fourbit.reading import read_stack
 from quantization.fourbit.stack import quantize_stack
@@ -17,6 +18,7 @@ from quantization.gru import is_gru
 from quantization.levels import Weight
 from quantization.running import run
 from quantization.schemes import BLOCK, FourBit
+from quantization.sequences import Seen
 from quantization.surgery import set_constant
 
 
@@ -29,33 +31,41 @@ class Fours:
     method: str
 
 
-def four_bits(model: onnx.ModelProto, found: list[Weight], windows: NDArray[np.float32], method: str = "gptq") -> Fours:
-    """Finds the 4-bit codes of all GRU and dense weights of `found` on calibration windows, float32 [N, …].
+def four_bits(
+    model: onnx.ModelProto,
+    found: list[Weight],
+    windows: NDArray[np.float32],
+    method: str = "gptq",
+    seen: Mapping[str, Seen] | None = None,
+) -> Fours:
+    """Finds the 4-bit codes of all GRU, sequence and dense weights of `found` on calibration windows, float32 [N, …].
 
-    Raises UsageError for an unknown method or too few windows, ModelError for a graph whose GRU is not read by one
-    head (or whose numbers are not finite).
+    `seen` is what `sequences.observe` gives, where there are sequence weights. Raises UsageError for a method that is
+    unknown or not for this network, or too few windows, ModelError for a graph with neither, or whose GRU is not read
+    by one head (or whose numbers are not finite).
     """
-    layers, head = read_stack(model)
-    grus = [node for node in model.graph.node if is_gru(node)]
     dense = {item.name: item for item in found if item.kind == "dense"}
-    readers = [node for node in model.graph.node if node.op_type == "Gemm" and node.input[1] in dense]
-    head_node = readers[-1]  # the one that `read_stack` has read: it makes the logits
-    values = run(model, windows, [grus[0].input[0], *(node.input[0] for node in readers)])
-    stack = quantize_stack(layers, head, np.ascontiguousarray(values[0][:, :, 0]), method)
+    readers = [node for node in model.graph.node if node.op_type in ("Gemm", "MatMul") and node.input[1] in dense]
+    grus = [node for node in model.graph.node if is_gru(node)]
     matrices: dict[str, FourBit] = {}
-    for number, pair in enumerate(stack.quantized):
-        matrices |= {f"gru.{number}.{kind}": _turned(item) for kind, item in zip("WR", pair, strict=True)}
-    for node, inputs in zip(readers, values[1:], strict=True):
+    head_node = None
+    if seen and not grus:
+        method = sequences.without_gru(method)
+        values = run(model, windows, [node.input[0] for node in readers])
+    else:
+        layers, head = read_stack(model)
+        head_node = readers[-1]  # the one that `read_stack` has read: it makes the logits
+        first, *values = run(model, windows, [grus[0].input[0], *(node.input[0] for node in readers)])
+        stack = quantize_stack(layers, head, np.ascontiguousarray(first[:, :, 0]), method)
+        for number, pair in enumerate(stack.quantized):
+            matrices |= {f"gru.{number}.{kind}": sequences.turned(item) for kind, item in zip("WR", pair, strict=True)}
+        model, method = _with(model, grus, head_node, stack.layers, stack.head), stack.method
+    matrices |= sequences.four_bits(found, seen or {}, method)
+    for node, inputs in zip(readers, values, strict=True):
         weight = stack.head.weight if node is head_node else np.ascontiguousarray(dense[node.input[1]].values.T)
-        matrices[node.input[1]] = _turned(gptq(weight, moments(inputs.reshape(len(inputs), 1, -1)), BLOCK))
-    return Fours(matrices, _with(model, grus, head_node, stack.layers, stack.head), stack.method)
-
-
-def _turned(item: Quantized) -> FourBit:
-    """Rows are outputs there and columns here."""
-    zeros = None if item.zero_points is None else np.ascontiguousarray(item.zero_points.T)
-    codes = np.ascontiguousarray(item.codes[:, : item.columns].T)
-    return FourBit(codes, np.ascontiguousarray(item.scales.T), zeros, item.block)
+        rounded = gptq(weight, moments(inputs.reshape(len(inputs), 1, -1)), BLOCK)
+        matrices[node.input[1]] = sequences.turned(rounded)
+    return Fours(matrices, model, method)
 
 
 def _with(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 from edge_runtime.errors import ModelError
 from quantization.gru import rewrite
-from quantization.schemes import Builder, FourBit
+from quantization.schemes import Builder, EightBit, FourBit
 from quantization.surgery import Names, bodies, constants, drop_unused, graphs, replace_node
 from quantization.targets import Target
 
@@ -22,8 +22,11 @@ FP32, FP16, STORED8, STATIC8, INT8, INT4 = "fp32", "fp16", "int8-stored", "int8-
 BITS = {FP32: 32, FP16: 16, STORED8: 8, STATIC8: 8, INT8: 8, INT4: 4}
 DENSE_SCHEMES = (FP32, FP16, INT8, INT4)
 CONV_SCHEMES = (FP32, FP16, STORED8, STATIC8)
+_INTEGER_KINDS = ("recurrent", "input", "sequence")
 FEWEST_VALUES = 256
 """Smaller constants stay as they are: a node to unpack them would cost more than it saves."""
+SMALL_SHARE = 1 / 25
+"""Of all values: matrices of a transformer below it keep 8 bits at `int4`."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,14 @@ class Weight:
     """A matrix of a product, or a convolution's filters, as a plan names it."""
 
     name: str
-    kind: str  # "recurrent", "input" (both of a GRU), "dense" or "conv"
+    kind: str  # "recurrent", "input" (both of a GRU), "sequence" (read once a step), "dense" or "conv"
     values: Floats  # [inputs, outputs]; of a conv [outputs, inputs, taps]
 
     @property
     def schemes(self) -> tuple[str, ...]:
         """What this weight can be stored as."""
+        if self.kind == "sequence":
+            return (*DENSE_SCHEMES, STATIC8)
         return CONV_SCHEMES if self.kind == "conv" else DENSE_SCHEMES
 
 
@@ -51,7 +56,7 @@ def weights(model: onnx.ModelProto) -> list[Weight]:
     rewritten.CopyFrom(model)
     rewrite(rewritten)
     found = []
-    bank = _filter_banks(rewritten.graph)
+    bank, sequences = _filter_banks(rewritten.graph), _sequences(model)
     for node in rewritten.graph.node:
         for graph in [rewritten.graph, *bodies(node)]:
             known = constants(graph)
@@ -62,7 +67,8 @@ def weights(model: onnx.ModelProto) -> list[Weight]:
                 if part.op_type == "Conv":
                     found.append(Weight(name, "conv", known[name]))
                 elif part.op_type == "MatMul" and known[name].ndim == 2:
-                    kind = {"R": "recurrent", "W": "input"}.get(name.rsplit(".", 1)[-1], "dense")
+                    plain = "sequence" if name in sequences else "dense"
+                    kind = {"R": "recurrent", "W": "input"}.get(name.rsplit(".", 1)[-1], plain)
                     found.append(Weight(name, kind, known[name]))
                 elif part.op_type == "Gemm":
                     found.append(Weight(name, "dense", _gemm_matrix(part, known[name])))
@@ -80,6 +86,24 @@ def _filter_banks(graph: onnx.GraphProto) -> set[str]:
     return {node.input[1] for node in graph.node if node.op_type == "Conv" and node.input[0] in sound}
 
 
+def _sequences(model: onnx.ModelProto) -> set[str]:
+    """The matrices that a MatMul of the graph itself applies to every step of a sequence: [batch, steps, inputs].
+
+    They are large, and their products are most of what a transformer computes; those of what sums up a window are not.
+    """
+    known = constants(model.graph)
+    readers = [
+        node
+        for node in model.graph.node
+        if node.op_type == "MatMul" and node.input[1] in known and known[node.input[1]].ndim == 2
+    ]
+    if not readers:
+        return set()
+    values = onnx.shape_inference.infer_shapes(model).graph.value_info
+    ranks = {item.name: len(item.type.tensor_type.shape.dim) for item in values}
+    return {node.input[1] for node in readers if ranks.get(node.input[0], 0) > 2}
+
+
 def _gemm_matrix(node: onnx.NodeProto, value: Floats) -> Floats:
     attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
     if attributes.get("transA", 0) or attributes.get("alpha", 1.0) != 1.0 or attributes.get("beta", 1.0) != 1.0:
@@ -91,13 +115,18 @@ def plan_of(level: str, found: list[Weight]) -> dict[str, str]:
     """The scheme of every weight at a level; below fp32, what is not in whole numbers is stored in 16 bits.
 
     The last dense weight, which makes the two logits, keeps 8 bits at `int4`: it is 0.05 % of the weights, and every
-    other error passes through it.
+    other error passes through it. Where products over a sequence hold most weights, so do the smaller ones and the
+    dense ones: an eighth of the weights, and two fifths of what 4 bits cost the scores (variances, each weight alone).
     """
     dense = {"fp32": FP32, "fp16": FP16, "int8": INT8, "int8-static": INT8, "int4": INT4}[level]
-    conv = {"fp32": FP32, "int8-static": STATIC8}.get(level, FP16)
-    plan = {item.name: conv if item.kind == "conv" else dense for item in found}
-    last = [item.name for item in found if item.kind == "dense"][-1:]
-    return plan | {name: INT8 for name in last if plan[name] == INT4}
+    static = {"fp32": FP32, "int8-static": STATIC8}
+    kinds = {"conv": static.get(level, FP16), "sequence": static.get(level, dense)}
+    plan = {item.name: kinds.get(item.kind, dense) for item in found}
+    kept = [item.name for item in found if item.kind == "dense"][-1:]
+    if any(item.kind == "sequence" for item in found):
+        limit = SMALL_SHARE * sum(item.values.size for item in found)
+        kept += [item.name for item in found if item.values.size < limit]
+    return plan | {name: INT8 for name in kept if plan[name] == INT4}
 
 
 def build(
@@ -106,11 +135,13 @@ def build(
     target: Target,
     fours: Mapping[str, FourBit] | None = None,
     ranges: Any = None,
+    eights: Mapping[str, EightBit] | None = None,
 ) -> onnx.ModelProto:
     """The model that follows from a plan; `model` is a float one with its GRUs, and is left as it is.
 
     `fours` holds the 4-bit matrices of the weights that the plan gives `int4`, `ranges` the table of
-    `convolutions.find_ranges` where it gives any `int8-static`. Weights that the plan does not name are stored in 16
+    `convolutions.find_ranges` where it gives a convolution `int8-static`, `eights` the sequence weights that it gives
+    `int8` or `int8-static`, rounded for the target. Weights that the plan does not name are stored in 16
     bits, as those of `fp16`, unless all of the plan is `fp32`. The metadata are copied. Raises ModelError when a GRU
     cannot be rewritten, KeyError when a matrix is missing.
     """
@@ -118,7 +149,8 @@ def build(
     result.CopyFrom(model)
     if set(plan.values()) <= {FP32}:
         return result
-    static = [name for name, scheme in plan.items() if scheme == STATIC8]
+    eights, sequences = eights or {}, _sequences(result)
+    static = [name for name, scheme in plan.items() if scheme == STATIC8 and name not in sequences]
     if static:
         from quantization.convolutions import quantize  # loads ONNX Runtime's tools, which few levels need
 
@@ -126,13 +158,19 @@ def build(
     if any(plan.get(f"gru.{layer}.{kind}") in (INT8, INT4) for layer in range(len(plan)) for kind in "WR"):
         rewrite(result)
     _halve(result, _filter_banks(result.graph) | {name for name, scheme in plan.items() if scheme != FP16})
-    _apply_integers(result, plan, target, fours or {})
+    _apply_integers(result, plan, target, fours or {}, eights, sequences)
     return result
 
 
-def integer_products(plan: Mapping[str, str]) -> bool:
-    """Whether any product of the plan is computed in integers: convolutions with fixed ranges, or a GRU's products."""
-    return any(scheme == STATIC8 or (scheme in (INT8, INT4) and is_gru_weight(name)) for name, scheme in plan.items())
+def integer_products(plan: Mapping[str, str], found: Iterable[Weight]) -> bool:
+    """Whether any product of the plan is computed in integers.
+
+    Those are convolutions with fixed ranges, a GRU's products and those over a sequence.
+    """
+    return any(
+        plan[item.name] == STATIC8 or (plan[item.name] in (INT8, INT4) and item.kind in _INTEGER_KINDS)
+        for item in found
+    )
 
 
 def is_gru_weight(name: str) -> bool:
@@ -141,37 +179,44 @@ def is_gru_weight(name: str) -> bool:
 
 
 def _apply_integers(
-    model: onnx.ModelProto, plan: Mapping[str, str], target: Target, fours: Mapping[str, FourBit]
+    model: onnx.ModelProto,
+    plan: Mapping[str, str],
+    target: Target,
+    fours: Mapping[str, FourBit],
+    eights: Mapping[str, EightBit],
+    sequences: Container[str],
 ) -> None:
-    """A GRU's products become integer ones; other weights are small, are only stored so, and multiplied as floats."""
+    """Products of a GRU and over a sequence become integer ones.
+
+    Other weights are small, are only stored so, and multiplied as floats.
+    """
     names, states = Names(model.graph), _states(model.graph)
     for graph in graphs(model.graph):
         known = constants(graph)
         for node in list(graph.node):
             name = node.input[1] if len(node.input) > 1 else ""
             scheme = plan.get(name, FP32) if name in known else FP32
-            if scheme not in (STORED8, INT8, INT4) or node.op_type not in ("Conv", "MatMul", "Gemm"):
+            if scheme not in (STORED8, INT8, INT4, STATIC8) or node.op_type not in ("Conv", "MatMul", "Gemm"):
                 continue
             make = Builder(graph, names)
+            source, output = node.input[0], node.output[0]
             if scheme == STORED8:
                 changed = onnx.NodeProto()
                 changed.CopyFrom(node)
                 changed.input[1] = make.stored8(known[name], f"{name}.float")
                 make.nodes.append(changed)
-            else:
+            elif scheme == STATIC8:
+                make.product_static(source, eights[name], name, target, output)
+            elif name not in sequences and not is_gru_weight(name):
                 matrix = _gemm_matrix(node, known[name]) if node.op_type == "Gemm" else known[name]
-                if not is_gru_weight(name):
-                    # With a scale for each output, which are the columns here and stored8's rows.
-                    stored = make.stored4(fours[name], name) if scheme == INT4 else make.turned8(matrix, name)
-                    make.nodes.append(
-                        onnx.helper.make_node(
-                            node.op_type, [node.input[0], stored, *node.input[2:]], node.output, f"{name}.product"
-                        )
-                    )
-                elif scheme == INT8:
-                    make.product8(node.input[0], matrix, name, target, node.output[0], node.input[0] in states)
-                else:
-                    make.product4(node.input[0], fours[name], name, target, node.output[0], node.input[0] in states)
+                # With a scale for each output, which are the columns here and stored8's rows.
+                stored = make.stored4(fours[name], name) if scheme == INT4 else make.turned8(matrix, name)
+                inputs = [source, stored, *node.input[2:]]
+                make.nodes.append(onnx.helper.make_node(node.op_type, inputs, [output], f"{name}.product"))
+            elif scheme == INT8:
+                make.product8(source, eights.get(name, known[name]), name, target, output, source in states)
+            else:
+                make.product4(source, fours[name], name, target, output, source in states)
             replace_node(graph, node, make.nodes)
     drop_unused(model.graph)
 

@@ -42,6 +42,7 @@ class FourBit:
     scales: Floats  # [blocks of inputs, outputs]
     zeros: NDArray[np.uint8] | None = None  # [blocks of inputs, outputs], 0 to 15; None: 8 everywhere
     block: int = BLOCK
+    columns: Floats | None = None  # [outputs], the int8 weights' scales; None: from the largest value of each
 
     def values(self) -> Floats:
         """The weights as float32, [inputs, outputs]."""
@@ -51,11 +52,25 @@ class FourBit:
         return ((self.codes - spread[0]) * spread[1]).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class EightBit:
+    """A matrix [inputs, outputs] in 8 bits, rounded already for a target: codes * scale."""
+
+    codes: NDArray[np.int8]  # [inputs, outputs], within the target's largest
+    scale: Floats  # [outputs]
+    inputs: tuple[float, float] | None = None  # the least and the largest value that a fixed range has room for
+
+
 def int8_weight(weight: Floats, largest: int) -> tuple[NDArray[np.int8], Floats]:
     """Integers [inputs, outputs] within +-largest and a scale a column, so that integers * scale = weight nearly."""
     peak = np.abs(weight).max(0)
     scale = np.where(peak > 0, peak / largest, 1).astype(np.float32)
     return np.rint(weight / scale).astype(np.int8), scale
+
+
+def _stored(codes: NDArray[np.int8], target: Target) -> NDArray[Any]:
+    """Codes as they stand in a file for the target."""
+    return (codes.astype(np.int16) + 128).astype(np.uint8) if target.unsigned else codes
 
 
 _EDGES = (("least", -1), ("most", 1))
@@ -106,27 +121,47 @@ class Builder:
         scaled = self.node("Mul", [signed, steps], f"{name}.scaled")
         return self._flat(scaled, weight, name)
 
-    def product8(self, source: str, weight: Floats, name: str, target: Target, output: str, bounded: bool) -> None:
+    def product8(
+        self, source: str, weight: Floats | EightBit, name: str, target: Target, output: str, bounded: bool
+    ) -> None:
         """output = source @ weight [inputs, outputs]: int8 weights, uint8 activations.
 
         `bounded` says that the source is a GRU's state, which its algebra keeps within +-1: its scale is then fixed.
         Others get a scale for each row, from its largest value, so that the windows of a batch do not touch each other.
         """
-        codes, scale = int8_weight(weight, target.largest)
-        if target.unsigned:
-            raised = (codes.astype(np.int16) + 128).astype(np.uint8)
-            stored = self.constant(f"{name}.int8", raised)
-        else:
-            stored = self.constant(f"{name}.int8", codes)
-        self._integer_product(source, stored, scale, name, target, output, bounded)
+        given = weight if isinstance(weight, EightBit) else EightBit(*int8_weight(weight, target.largest))
+        stored = self.constant(f"{name}.int8", _stored(given.codes, target))
+        self._integer_product(source, stored, given.scale, name, target, output, bounded)
+
+    def product_static(self, source: str, weight: EightBit, name: str, target: Target, output: str) -> None:
+        """output = source @ weight with a fixed range for the uint8 activations (QDQ), which must be in `weight`.
+
+        ONNX Runtime makes one node of the product and its scales.
+        """
+        if weight.inputs is None:
+            raise ValueError(f"{name} has no range for its inputs")
+        least, most = weight.inputs
+        width = max(most - least, 1e-20) / 255
+        step = self.constant(f"{name}.step", np.array(width, np.float32))
+        zero = self.constant(f"{name}.activation_zero", np.array(np.clip(np.rint(-least / width), 0, 255), np.uint8))
+        codes = self.node("QuantizeLinear", [source, step, zero], f"{name}.activations")
+        inputs = self.node("DequantizeLinear", [codes, step, zero], f"{name}.inputs")
+        stored = self.constant(f"{name}.int8", _stored(weight.codes, target))
+        scale = self.constant(f"{name}.scale", weight.scale)
+        middle = np.full(len(weight.scale), 128 if target.unsigned else 0, target.dtype)
+        zeros = self.constant(f"{name}.weight_zero", middle)
+        values = self.node("DequantizeLinear", [stored, scale, zeros], f"{name}.float", axis=1)
+        self.nodes.append(helper.make_node("MatMul", [inputs, values], [output], f"{name}.product"))
 
     def product4(self, source: str, weight: FourBit, name: str, target: Target, output: str, bounded: bool) -> None:
         """output = source @ weight, its codes packed two in a byte and made int8 when the file is loaded.
 
         `bounded` is that of `product8`.
         """
-        peak = np.abs(weight.values()).max(0)
-        scale = np.where(peak > 0, peak / target.largest, 1).astype(np.float32)
+        scale = weight.columns
+        if scale is None:
+            peak = np.abs(weight.values()).max(0)
+            scale = np.where(peak > 0, peak / target.largest, 1).astype(np.float32)
         signed = self._signed(weight, name)
         # In steps of the column's scale, whose 16 bits are more than the int8 weight keeps.
         steps = self.half((weight.scales / scale)[:, None, :], f"{name}.steps")

@@ -24,10 +24,11 @@ from quantization import levels, sensitivity
 from quantization.calibration import CalibrationSet, gather
 from quantization.convolutions import find_ranges
 from quantization.fours import Fours, four_bits
-from quantization.levels import INT4, STATIC8
+from quantization.levels import INT4, INT8, STATIC8
 from quantization.proof import Evaluation, compare_windows
 from quantization.running import Floats64, raw_scores
-from quantization.schemes import FourBit
+from quantization.schemes import EightBit, FourBit
+from quantization.sequences import Seen, eight_bits, observe
 from quantization.surgery import constants, graphs
 from quantization.targets import Target, target_of
 
@@ -75,6 +76,7 @@ class Workshop:
     progress: Callable[..., Any] = lambda items, **_: items
     tell: Callable[[str], None] = lambda line: None  # for what the user should know and nothing stops at
     _decisions: dict[Target, sensitivity.Decision] = field(default_factory=dict)
+    _rounded: dict[int, dict[str, EightBit]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises ModelError unless the file is a float model of this project, whose weights are numbers."""
@@ -105,9 +107,14 @@ class Workshop:
         return find_ranges(self.model, self.windows)
 
     @cached_property
+    def seen(self) -> dict[str, Seen]:
+        """What enters the products over a sequence, by their weights' names."""
+        return observe(self.model, self.weights, self.windows)
+
+    @cached_property
     def fours(self) -> Fours:
-        """The GRU and dense weights in 4 bits, with what the method changed beside them."""
-        return four_bits(self.model, self.weights, self.windows, self.method)
+        """The weights in 4 bits, with what the method changed beside them."""
+        return four_bits(self.model, self.weights, self.windows, self.method, self.seen)
 
     def make(self, level: str, target_name: str) -> Made:
         """The model of a level for a target, proved.
@@ -121,7 +128,7 @@ class Workshop:
             plan, report = decision.plan, decision.table()
         else:
             plan = levels.plan_of(level, self.weights)
-        whole = levels.integer_products(plan)
+        whole = levels.integer_products(plan, self.weights)
         contract = replace(
             self.contract,
             form=self.form,
@@ -148,7 +155,7 @@ class Workshop:
             )
         if decision:
             facts["margin"] = {"asked": self.margin, "measured": round(decision.measured, 5)}
-        if decision or {INT4, STATIC8} & set(plan.values()):
+        if decision or {INT4, STATIC8} & set(plan.values()) or self._eights(plan, target.largest):
             facts["calibration"] = {"data": self.calibration.name, "windows": len(self.windows)}
         if INT4 in plan.values():
             facts["method"] = self.fours.method
@@ -164,7 +171,17 @@ class Workshop:
             fours = self.fours.matrices
             if all(plan.get(item.name) == INT4 for item in self.weights if item.kind in ("recurrent", "input")):
                 model = self.fours.model  # biases and head were trained for all layers in 4 bits
-        return levels.build(model, plan, target, fours, self.ranges if STATIC8 in plan.values() else None)
+        static = [item.kind for item in self.weights if plan.get(item.name) == STATIC8]
+        ranges = self.ranges if "conv" in static else None
+        return levels.build(model, plan, target, fours, ranges, self._eights(plan, target.largest))
+
+    def _eights(self, plan: Mapping[str, str], largest: int) -> Mapping[str, EightBit]:
+        """The sequence weights in integers within +-largest, if the plan has any in 8 bits."""
+        if not any(item.kind == "sequence" and plan.get(item.name) in (INT8, STATIC8) for item in self.weights):
+            return {}
+        if largest not in self._rounded:
+            self._rounded[largest] = eight_bits(self.weights, self.seen, largest)
+        return self._rounded[largest]
 
     def _compare(self, model: onnx.ModelProto, contract: Contract) -> tuple[Comparison, str]:
         exact = contract.int8_bits == 8
