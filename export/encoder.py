@@ -41,13 +41,14 @@ class Layer(nn.Module):
         self.dense_norm = nn.LayerNorm(width)
         self.dense_in = nn.Linear(width, 4 * width)
         self.dense_out = nn.Linear(4 * width, width)
+        self.dropout = nn.Dropout(0.0)  # training sets it
 
     def forward(self, x: Tensor) -> Tensor:
         parts = self.attention_in(self.attention_norm(x)).chunk(3, dim=2)
         queries, keys, values = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts)
         mixed = functional.scaled_dot_product_attention(queries, keys, values)
-        x = x + self.attention_out(mixed.transpose(1, 2).flatten(2))
-        return x + self.dense_out(functional.gelu(self.dense_in(self.dense_norm(x))))
+        x = x + self.dropout(self.attention_out(mixed.transpose(1, 2).flatten(2)))
+        return x + self.dropout(self.dense_out(functional.gelu(self.dense_in(self.dense_norm(x)))))
 
 
 class Encoder(nn.Module):
@@ -61,6 +62,7 @@ class Encoder(nn.Module):
         self.stem2 = nn.Conv1d(width, width, 3, padding=1, stride=2)
         self.layers = nn.ModuleList(Layer(width, heads) for _ in range(layers))
         self.read = nn.Linear((layers + 1) * width, summary)
+        self.dropout = nn.Dropout(0.0)  # training sets it
         self.register_buffer("position", positions(longest, width), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,7 +71,7 @@ class Encoder(nn.Module):
         outputs = [x]
         for layer in self.layers:
             outputs.append(layer(outputs[-1]))
-        read = functional.gelu(self.read(torch.cat(outputs, 2)))
+        read = functional.gelu(self.read(self.dropout(torch.cat(outputs, 2))))
         mean = read.mean(dim=1)
         variance = (read - mean.unsqueeze(1)).square().mean(dim=1)
         return torch.cat((mean, torch.sqrt(variance + VARIANCE_FLOOR)), 1)

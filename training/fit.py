@@ -52,6 +52,7 @@ class Recipe:
     margin: float = 0.0  # how far beyond the boundary a logit difference must lie before its loss falls
     masking: float = 0.0  # probability that bands and frames of a crop's features are blanked out
     encoder_rate: float = 0.2  # the encoder's learning rate, relative to that of what begins at random
+    dropout: float = 0.0  # probability that an output inside the encoder is left out
     distillation: float = 0.0  # weight of a teacher's scores in the loss, against the labels
     augmentation: float = 1.0  # scales the probability of every augmentation
     ramp: int = 1000  # steps over which augmentation rises from 30 % to that
@@ -76,8 +77,11 @@ class Recipe:
             (self.augmentation >= 0 and self.workers >= 0, "--augmentation and --workers cannot be negative"),
             (self.margin >= 0 and self.encoder_rate >= 0, "--margin and --encoder-rate cannot be negative"),
             (
-                all(0 <= share <= 1 for share in (self.partial, self.mining, self.masking, self.distillation)),
-                "--partial, --mining, --masking and --distillation lie between 0 and 1",
+                all(
+                    0 <= share <= 1
+                    for share in (self.partial, self.mining, self.masking, self.dropout, self.distillation)
+                ),
+                "--partial, --mining, --masking, --dropout and --distillation lie between 0 and 1",
             ),
         )
         for good, complaint in ranges:
@@ -119,6 +123,9 @@ class Trainer:
         self.model = RawNet2(config).to(self.device)
         if start is not None:
             self.model.load_state_dict(start.state_dict())
+        for part in self.model.modules():
+            if isinstance(part, nn.Dropout):
+                part.p = recipe.dropout
         self.teacher = None if teacher is None else teacher.to(self.device).eval()
         self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
         self.optimizer = torch.optim.AdamW(self._groups())
