@@ -21,8 +21,9 @@ from training import adapt
 from training.adaptation.recordings import Piece, cut, held_out, units, write_pieces
 from training.adaptation.room import listen, spectra
 from training.adaptation.trial import Trial, keep_share
-from training.adaptation.tune import Settings, between, tune
+from training.adaptation.tune import Settings, tune
 from training.batches import Library
+from training.blend import between
 from training.verdicts import Heard
 
 RATE = 16000

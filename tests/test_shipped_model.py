@@ -20,7 +20,7 @@ from tests.rigs.pulse import PulseMicrophone
 
 ROOT = Path(__file__).parent.parent
 HUMAN, SYNTHETIC = ROOT / "examples" / "human.flac", ROOT / "examples" / "synthetic.flac"
-CHECKPOINT = ROOT / "training" / "edge.safetensors"
+CHECKPOINT = ROOT / "training" / "edge-2.safetensors"
 PROGRAM = [sys.executable, "-m", "edge_runtime"]
 
 
@@ -34,7 +34,7 @@ def test_it_is_small_calibrated_and_tells_its_figures() -> None:
     contract = Network.load().contract
     assert SHIPPED.stat().st_size <= 20e6
     assert CHECKPOINT.stat().st_size <= 45e6
-    assert contract.form == "streaming" and contract.variant == "edge" and contract.calibrated
+    assert contract.form == "streaming" and contract.variant == "hybrid" and contract.calibrated
     assert 0 < contract.figures["accuracy"]["eer_pooled"] < 0.5
     assert contract.figures["accuracy"]["data"]
 

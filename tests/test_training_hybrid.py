@@ -17,7 +17,7 @@ from benchmarks.protocols import Clip
 from edge_runtime.errors import ModelError
 from export.checkpoint import load, save
 from export.rawnet2 import VARIANTS, RawNet2
-from training import pretrained
+from training import blend, pretrained
 from training.batches import Crops, Library, Strengths
 from training.fit import Recipe, Trainer, mask
 from training.splice import insert, own_cut, partial_spoof
@@ -133,6 +133,23 @@ def test_the_clip_that_comes_out_worst_is_drawn_more_often(library: Library) -> 
     counts = [sum(int(made.make_indexed(n)[2][1] == worst) for n in range(200)) for made in (crops, plain)]
     library.hardness.zero_()
     assert counts[0] > 2 * counts[1] > 0
+
+
+def test_a_blend_of_the_encoder_leaves_the_trained_ending_alone(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    old, new = RawNet2(SMALL).eval(), RawNet2(SMALL).eval()
+    save(tmp_path / "old.safetensors", old)
+    save(tmp_path / "new.safetensors", new)
+    arguments = [str(tmp_path / "old.safetensors"), str(tmp_path / "new.safetensors"), "--encoder", "--share", "0.25"]
+    assert blend.main([*arguments, "-o", str(tmp_path / "made.safetensors")]) == 0
+    made = load(tmp_path / "made.safetensors").model.state_dict()
+    ends = old.state_dict(), new.state_dict()
+    stem, head = "encoder.stem1.weight", "fc2.weight"
+    assert torch.allclose(made[stem], 0.75 * ends[0][stem] + 0.25 * ends[1][stem], atol=1e-6)
+    assert torch.equal(made[head], ends[1][head])
+    save(tmp_path / "old.safetensors", RawNet2(replace(SMALL, encoder_layers=1)))
+    assert blend.main([*arguments, "-o", str(tmp_path / "none.safetensors")]) == 4
+    assert not (tmp_path / "none.safetensors").exists()
 
 
 def whisper_file(path: Path, spec: bytes = b"WhisperSpec") -> dict[str, np.ndarray]:

@@ -11,8 +11,8 @@ from benchmarks.metrics import Estimate, eer
 from edge_runtime.decision.verdict import Verdict
 from export.checkpoint import Calibration
 from export.rawnet2 import RawNet2
-from training.adaptation.tune import between
 from training.batches import Library
+from training.blend import between
 from training.calibrate import Limits, cross_fitted
 from training.verdicts import Heard, Judged, hear, judge, shares
 

@@ -94,18 +94,6 @@ def distance(logits: Tensor, taught: Tensor) -> Tensor:
     return functional.kl_div(soft, target, log_target=True, reduction="batchmean") * TEMPERATURE**2
 
 
-def between(old: RawNet2, new: RawNet2, share: float) -> RawNet2:
-    """The network on the line from `old` (share 0) to `new` (share 1) (WiSE-FT: Wortsman et al. 2022)."""
-    model = copy.deepcopy(old)
-    target = new.state_dict()
-    mixed = {
-        key: torch.lerp(tensor, target[key], share) if tensor.is_floating_point() else tensor
-        for key, tensor in old.state_dict().items()
-    }
-    model.load_state_dict(mixed)
-    return model.eval()
-
-
 def _schedule(step: int, settings: Settings, passed: float) -> float:
     """Factor of the learning rate: a short warm-up, then half a cosine over the steps or the time that there is."""
     if step < settings.warmup:
