@@ -147,6 +147,8 @@ class Trainer:
                 ]
                 decay = self.recipe.weight_decay if matrix else 0.0
                 share = self.recipe.encoder_rate if pretrained else 1.0
+                for parameter in chosen:
+                    parameter.requires_grad_(share > 0)  # what is held needs no gradient, which saves half of the time
                 if chosen:
                     groups.append({"params": chosen, "weight_decay": decay, "share": share})
         return groups
