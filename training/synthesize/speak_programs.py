@@ -147,7 +147,8 @@ def mbrola_voices() -> list[Voice]:
 
 
 def rhvoice_voices() -> list[Voice]:
-    languages = {"alan": "en", "bdl": "en", "clb": "en", "slt": "en", "evgeniy-eng": "en", "lyubov": "en"}
+    # Not evgeniy-eng and lyubov: their licence (CC BY-NC-ND) forbids commercial use.
+    languages = {"alan": "en", "bdl": "en", "clb": "en", "slt": "en"}
     languages |= {
         "Leticia-F123": "pt",
         "magda": "pl",
@@ -236,7 +237,7 @@ ENGINES: list[SpeechEngine] = [
     Program("espeak-ng", "GPL-3.0-or-later", 6, apt("espeak-ng", "espeak-ng"), espeak_voices, espeak),
     Program(
         "rhvoice",
-        "LGPL-2.1-or-later; voices free, but evgeniy-eng and lyubov CC-BY-NC-ND-4.0",
+        "LGPL-2.1-or-later; voices free",
         5,
         apt("rhvoice rhvoice-english (Debian contrib, non-free)", "RHVoice-test"),
         rhvoice_voices,
@@ -269,7 +270,7 @@ ENGINES: list[SpeechEngine] = [
     Program(
         "mbrola",
         "AGPL-3.0 program; voices free for non-commercial use",
-        4,
+        0,  # so only when asked for: a model that was trained on them could not be used freely
         apt("espeak-ng mbrola mbrola-us1 mbrola-en1 (non-free)", "espeak-ng", "mbrola"),
         mbrola_voices,
         espeak,
