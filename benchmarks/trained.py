@@ -80,7 +80,7 @@ class Unseen:
 def read_trained(lists: Sequence[Path]) -> Trained:
     """The names in the lists that a model was trained on. Raises InputError for what cannot be read."""
     clips = [clip for path in lists for clip in read_list(path, needs_audio=False).clips]
-    return trained(clips, [str(path) for path in lists])
+    return trained(clips, ["/".join(path.resolve().parts[-2:]) for path in lists])  # a page names no machine's folders
 
 
 def trained(clips: Iterable[Clip], lists: Sequence[str] = ()) -> Trained:
