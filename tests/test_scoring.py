@@ -33,18 +33,18 @@ from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
 ROOT = Path(__file__).parent.parent
 HOP_SECONDS = 0.02
 """So short that a clip takes long enough for a kill to find the run in its middle."""
-CLIPS = 24
+CLIPS = 48
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Clips of 2 s, of both labels and four groups."""
+    """Clips of 3 s, of both labels and four groups."""
     folder = tmp_path_factory.mktemp("clips")
     random = np.random.default_rng(0)
     for n in range(CLIPS):
         group = folder / ("bonafide" if n % 2 else "spoof") / f"group{n % 4}"
         group.mkdir(parents=True, exist_ok=True)
-        soundfile.write(group / f"clip{n}.wav", 0.1 * random.standard_normal(32000), 16000)
+        soundfile.write(group / f"clip{n}.wav", 0.1 * random.standard_normal(48000), 16000)
     return folder
 
 
