@@ -53,6 +53,11 @@ def part(model: Any, begin: str, end: str, threads: int, what: str) -> onnxrunti
         raise ModelError(f"cannot cut {what}: {' '.join(str(reason).split())[:160]}") from None
 
 
+def is_recurrent(model: Any) -> bool:
+    """Whether the model has a recurrent layer, however it is written out."""
+    return any(node.op_type in ("GRU", "Scan") for node in model.graph.node)
+
+
 def recurrent_input(model: Any) -> str:
     """The name of what the first recurrent layer takes, [steps, batch, channels], however it is written out.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cut import part, read, recurrent_input
+from benchmarks.cut import is_recurrent, part, read, recurrent_input
 from benchmarks.pipelines import OurPipeline
 from benchmarks.sound import speech_like
 from benchmarks.turns import in_turns, silently
@@ -22,7 +22,8 @@ from edge_runtime.model.network import INPUTS, Network
 MICROPHONE_RATE = 48_000
 """Hz: what most sound cards give, whatever they are asked for."""
 RESAMPLE, BANK, FIRST, BLOCKS, GRU, REST = "resample", "filter bank", "first block", "blocks", "GRU and head", "rest"
-NETWORK = (FIRST, BLOCKS, GRU)
+ENCODER = "encoder and head"
+NETWORK = (FIRST, BLOCKS, GRU, ENCODER)
 _REACH_FRAMES = 2
 """Beyond a column's own frames, on which it depends as well: what `edge_runtime.model.inputs` keeps to itself."""
 
@@ -102,9 +103,16 @@ def front_end_calls(pipeline: OurPipeline) -> dict[str, Callable[[], object]]:
 
 
 def network_calls(pipeline: OurPipeline, threads: int) -> dict[str, Callable[[], object]]:
-    """The network's stages, cut apart, as calls on a window. Raises UsageError without onnx, ModelError."""
+    """The network's stages, cut apart, as calls on a window; one with an encoder is one stage.
+
+    Raises UsageError without onnx, ModelError.
+    """
     contract, network = pipeline.contract, pipeline.detector.network
     model = read(pipeline.path)
+    if not is_recurrent(model):
+        sound = speech_like(contract.window_samples, contract.sample_rate)
+        window = Inputs(network, contract.window_samples, 2 * contract.window_samples).whole(sound)[None]
+        return {ENCODER: partial(network.logits, window)}
     middle, source = recurrent_input(model), INPUTS[contract.form]
     blocks = part(model, source, middle, threads, f"the blocks out of {pipeline.path}")
     gru = part(model, middle, "logits", threads, f"the GRU out of {pipeline.path}")

@@ -15,7 +15,7 @@ from benchmarks.markdown import table
 from benchmarks.percentiles import Percentiles, needed
 from benchmarks.pipelines import OurPipeline, Pipeline, open_all
 from benchmarks.running import Memory, file_memory, live_memory
-from benchmarks.stages import BANK, BLOCKS, FIRST, GRU, RESAMPLE, REST, Stages, stages
+from benchmarks.stages import BANK, BLOCKS, ENCODER, FIRST, GRU, RESAMPLE, REST, Stages, stages
 from benchmarks.start import ready_seconds
 from benchmarks.turns import Spread, Turns, in_turns, silently
 from benchmarks.work import work
@@ -201,7 +201,11 @@ def _latency(row: Row) -> str:
 
 
 def _stages(found: Sequence[Stages]) -> str:
-    names = [name for name in (RESAMPLE, BANK, FIRST, BLOCKS, GRU, REST) if any(name in item.parts for item in found)]
+    names = [
+        name
+        for name in (RESAMPLE, BANK, FIRST, BLOCKS, GRU, ENCODER, REST)
+        if any(name in item.parts for item in found)
+    ]
     cells = [[item.pipeline, *(_part(item, name) for name in names), f"{item.whole_ms:.2f} ms"] for item in found]
     return _lines([_ABOVE_STAGES, "", *table(["pipeline", *names, "whole, with resampling"], cells)])
 

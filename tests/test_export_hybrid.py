@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from benchmarks.pipelines import OurPipeline
+from benchmarks.stages import ENCODER, stages
 from edge_runtime import Detector
 from edge_runtime.errors import EdgeDetectError, UsageError
 from edge_runtime.model.network import Network
@@ -307,3 +309,11 @@ def test_damage_anywhere_is_a_clear_error_or_harmless(
         assert "\n" not in str(error)
     else:
         assert all(torch.isfinite(part).all() for part in found.model.state_dict().values())
+
+
+@pytest.mark.parametrize("exported", ["streaming"], indirect=True)
+def test_its_time_is_broken_down_without_a_recurrent_layer_to_cut_at(exported: Exported) -> None:
+    pipeline = OurPipeline(exported.path, 0.5, 1)
+    found = stages(pipeline, rounds=3, threads=1)
+    assert ENCODER in found.parts and found.network_ms > 0
+    assert sum(found.parts.values()) == pytest.approx(found.whole_ms)
