@@ -15,16 +15,25 @@ HOP = "hop"
 """From now on windows come every `seconds`: the box is too slow for more, or it is fast enough again (`reason`)."""
 LOST = "lost"
 """`seconds` of sound never arrived, although nobody said so: the clock went on and the frames did not."""
+STATE = "state"
+"""The source is in another state (`state`) from now on; `reason` says why, in words for people."""
+OUTAGE = "outage"
+"""A time without any microphone is over; it took `seconds`."""
+IDENTITY = "identity"
+"""The sound comes from another device than before, or the same one has another place now (`reason`)."""
+CLOCK = "clock"
+"""The wall clock was set, by `seconds` (negative: back)."""
 
 
 @dataclass(frozen=True)
 class Event:
     """Something that happened to the sound, or to how it is scored, without ending it."""
 
-    kind: str  # OVERFLOW, DROPPED, LOST or HOP
+    kind: str  # one of the words above
     count: int = 0
     seconds: float = 0.0
     reason: str = ""
+    state: str = ""  # of STATE: the state that begins
 
 
 @dataclass(frozen=True)
@@ -54,3 +63,4 @@ class Block:
     samples: NDArray[np.float32]
     events: tuple[Event, ...] = field(default=())
     waiting_seconds: float = 0.0  # sound that has come in behind this block already
+    absent_seconds: float = 0.0  # time since the last block in which there was no microphone that could have heard

@@ -10,19 +10,17 @@ from typing import Any
 from edge_runtime.capture.block import Event, Losses
 from edge_runtime.decision.verdict import Summary, Window
 from edge_runtime.pace import Pace
+from edge_runtime.report import Report
 from edge_runtime.report.output import Output
 
 
-class JsonLines:
+class JsonLines(Report):
     """Lines of `type` window, event and, last of each input, summary. Seconds count from its start."""
 
     def __init__(self, output: Output, about: Mapping[str, Any]) -> None:
         """`about` is added to every line (the `file`, when there are several)."""
         self._output = output
         self._about = dict(about)
-
-    def level(self, at_seconds: float, level_dbfs: float, peak_dbfs: float) -> None:
-        """Levels travel with the windows."""
 
     def window(self, window: Window) -> None:
         """A line `window`."""

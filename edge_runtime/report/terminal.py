@@ -8,6 +8,7 @@ from collections.abc import Callable
 from edge_runtime.capture.block import DROPPED, HOP, OVERFLOW, Event, Losses
 from edge_runtime.decision.verdict import Summary, Verdict, Window
 from edge_runtime.pace import SLOW, Pace
+from edge_runtime.report import Report
 from edge_runtime.report.output import Output, printable
 
 _REDRAW_SECONDS = 0.1
@@ -22,7 +23,7 @@ _COLOURS = {Verdict.BONAFIDE: "32", Verdict.SPOOF: "1;31", Verdict.UNSURE: "33",
 _MOST_STRETCHES = 20
 
 
-class Terminal:
+class Terminal(Report):
     """Text for people. With `live` one line is redrawn in place; without, only changes and the end appear."""
 
     def __init__(
