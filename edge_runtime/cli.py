@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import io
 import os
-import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
-from edge_runtime import __version__
+from edge_runtime import __version__, commands, config, document
 from edge_runtime.capture.bounded import anything_abandoned
-from edge_runtime.errors import SPOOF_FOUND, EdgeDetectError, InputError, UsageError
+from edge_runtime.errors import EdgeDetectError, InputError, UsageError
+from edge_runtime.log import Log
+from edge_runtime.options import Option, flag, option_of
 from edge_runtime.report.output import Output, ReaderGone, printable
-from edge_runtime.settings import AUTO, Option, Settings, flag, option_of
+from edge_runtime.settings import Settings
 from edge_runtime.stop import Stop
-
-if TYPE_CHECKING:
-    from edge_runtime.capture.block import Block
-    from edge_runtime.capture.pcm import RawFormat
-    from edge_runtime.detector import Detector
-    from edge_runtime.governor import Governor
-    from edge_runtime.report import Report
 
 # NumPy and ONNX Runtime are imported only when there is sound to score: on a small board they take seconds,
 # in which --help should have answered, and a signal should be heeded.
 
 _DESCRIPTION = "Tells human speech from synthetic speech, in a file or from a microphone."
 _EPILOG = """\
+other commands (each has its own --help):
+  edge-detect coverage         what was heard, lost and scored in a time, from the ledger (--ledger)
+  edge-detect config check     whether a configuration file is in order
+  edge-detect config show      the values in effect, and where each comes from
+  edge-detect config document  a complete configuration file, with every option and its default
+
 exit codes:
   0   done (also when ended by Ctrl-C or SIGTERM, by --duration, or because the reader of the output has gone)
   2   usage or configuration: an option is wrong or does not fit the others
@@ -40,13 +38,14 @@ exit codes:
   5   output: the results cannot be written
   10  with --fail-on-spoof: the verdict on an input is spoof, and no error happened
 
-JSON lines have a type: window (start, end, score, verdict, levels), event (sound was lost, or the hop changed) and,
-at the end of each input, summary. Scores are log-likelihood ratios: above 0 speaks for a human voice, below 0 for
-a synthetic one.
+JSON lines have a type: window (start, end, score, verdict, levels), event (sound was lost, or the microphone or the
+hop changed), alarm (with --device) and, at the end of each input, summary. Scores are log-likelihood ratios: above 0
+speaks for a human voice, below 0 for a synthetic one.
 
 examples:
   edge-detect --file clip.wav
   edge-detect --device hw:1
+  edge-detect --device hw:1 --ledger ledger.sqlite --save-clips alarms
   arecord -f S16_LE -r 16000 | edge-detect --file -
   sox clip.mp3 -t raw -e signed -b 16 -r 16000 -c 1 - | edge-detect --file - --raw s16le
 """
@@ -78,15 +77,38 @@ def _main(argv: Sequence[str] | None) -> int:
     stop = Stop()
     try:
         with stop.heeded():
-            settings = _parse(argv)
-            return _list_devices(settings) if settings.list_devices else _score(settings, stop)
+            return _run(list(sys.argv[1:] if argv is None else argv), stop)
     except EdgeDetectError as error:
-        _complain(error)
+        Log().error(str(error))
         return error.exit_code
     except ReaderGone:
         return 0
     except SystemExit as done:  # argparse after --help and --version
         return int(done.code or 0)
+
+
+def _run(argv: list[str], stop: Stop) -> int:
+    if argv[:1] == ["coverage"]:
+        return commands.coverage(argv[1:], _Parser)
+    if argv[:1] == ["config"]:
+        return commands.configuration(argv[1:], _Parser, _parse)
+    given = _parse(argv)
+    settings = config.load(given)
+    if settings.list_devices:
+        return _list_devices(settings)
+    if settings.device is not None:
+        # Without a file there is nothing to read anew, and SIGHUP ends the program as SIGTERM does.
+        stop.reloads = settings.config is not None
+        from edge_runtime.live import run_device
+
+        return run_device(settings, stop, config.Reload(stop.reload_wanted, given))
+    from edge_runtime.files import score_files
+
+    log = Log(settings.log_level)
+    try:
+        return score_files(settings, stop, log)
+    finally:
+        log.close()
 
 
 def parser() -> argparse.ArgumentParser:
@@ -106,7 +128,7 @@ def parser() -> argparse.ArgumentParser:
             groups[option.group] = made.add_argument_group(option.group)
         declared: dict[str, Any] = {
             "default": None,
-            "help": option.help.replace("%", "%%"),
+            "help": document.help_of(field).replace("%", "%%"),
             "dest": field.name,
         }
         if option.kind is bool:
@@ -133,25 +155,23 @@ def _reader(option: Option) -> Callable[[str], Any]:
     return read
 
 
-def _parse(argv: Sequence[str] | None) -> Settings:
+def _parse(argv: Sequence[str]) -> dict[str, Any]:
+    """The options that the command line gives, of their types."""
     given = {name: value for name, value in vars(parser().parse_args(argv)).items() if value is not None}
     if "file" in given:
         given["file"] = tuple(given["file"])
-    return Settings(**given)
-
-
-def _note(text: str) -> None:
-    print(f"edge-detect: note: {text}", file=sys.stderr)
+    return given
 
 
 def _list_devices(settings: Settings) -> int:
     from edge_runtime.capture.devices import list_devices
+    from edge_runtime.opening import wants_json
     from edge_runtime.report.jsonl import to_json
 
     output = Output(sys.stdout)
     devices = list_devices()
     for device in devices:
-        if _wants_json(settings):
+        if wants_json(settings):
             output.write(to_json({"type": "device", **dataclasses.asdict(device)}) + "\n")
         else:
             mark = "*" if device.default else " "
@@ -160,132 +180,3 @@ def _list_devices(settings: Settings) -> int:
     if not devices:
         raise InputError("no microphone found: plug one in, and see `arecord -l` (one in use is not listed)")
     return 0
-
-
-def _score(settings: Settings, stop: Stop) -> int:
-    from edge_runtime.detector import Detector
-
-    auto = settings.hop == AUTO
-    given = None if auto or settings.hop is None else float(settings.hop)
-    detector = Detector(settings.model, hop_seconds=given, window_seconds=settings.window, threshold=settings.threshold)
-    if not detector.network.contract.calibrated:
-        _note("this model is not calibrated: its scores have an order and no scale, so its verdicts mean little")
-    for note in detector.network.notes:
-        _note(note)
-    if auto:
-        _find_hop(detector, stop)
-    if settings.device is not None:
-        return _score_device(settings, settings.device, detector, stop)
-    code = 0
-    for path in settings.file:
-        if stop():
-            break
-        # One bad file does not keep the others from being scored; the worst code is the answer.
-        found = _score_file(settings, path, detector, stop)
-        code = found if code in (0, SPOOF_FOUND) and found else code
-    return code
-
-
-def _find_hop(detector: Detector, stop: Stop) -> None:
-    """Sets the shortest hop that this machine sustains, and says so."""
-    from edge_runtime.governor import COMFORTABLE, shortest_sustained
-
-    found = shortest_sustained(detector, time.perf_counter, stop)
-    detector.set_hop(found.hop_seconds)
-    text = f"a verdict every {detector.hop_seconds:.3g} s, which takes {found.load:.0%} of a core"
-    if found.load > COMFORTABLE:
-        text += "; that is the widest hop there is, and more than this machine should be asked for"
-    _note(text)
-
-
-def _score_device(settings: Settings, name: str, detector: Detector, stop: Stop) -> int:
-    from edge_runtime.capture.microphone import Microphone
-    from edge_runtime.governor import SHORTEST_SECONDS, Governor
-
-    # With auto the hop found at the start may have been measured in a bad moment: the governor may go below it.
-    auto = settings.hop == AUTO
-    window_seconds = detector.window_samples / detector.sample_rate
-    shortest = min(SHORTEST_SECONDS if auto else detector.hop_seconds, window_seconds)
-    grain_seconds = detector.network.contract.hop_multiple / detector.sample_rate
-    governor = Governor(shortest, window_seconds, detector.hop_seconds, grain_seconds)
-    with Microphone(name, detector.sample_rate) as microphone:
-        title = f"{microphone.device.name}, {microphone.native_rate} Hz, {microphone.channels} ch; Ctrl-C ends"
-        # The microphone itself ends when asked to, after what it had already heard.
-        report = _report(settings, title, {})
-        return _run(settings, microphone.blocks(stop), detector, report, lambda: False, governor)
-
-
-def _score_file(settings: Settings, path: str, detector: Detector, stop: Stop) -> int:
-    from edge_runtime.capture.file import length_seconds
-
-    raw = _raw_format(settings)
-    several = len(settings.file) > 1
-    report = _report(settings, path, {"file": path} if several else {}, length_seconds(path, raw))
-    return _run(settings, _file_blocks(path, raw, detector), detector, report, stop)
-
-
-def _file_blocks(path: str, raw: RawFormat | None, detector: Detector) -> Iterator[Block]:
-    from edge_runtime.capture.block import Block
-    from edge_runtime.capture.file import read_blocks
-
-    # Several full batches: what is left over at a block's end goes through the network in a smaller one.
-    for samples in read_blocks(path, raw, detector.sample_rate, 4 * detector.batch_seconds):
-        yield Block(samples)
-
-
-def _run(
-    settings: Settings,
-    source: Iterator[Block],
-    detector: Detector,
-    report: Report,
-    stop: Callable[[], bool],
-    governor: Governor | None = None,
-) -> int:
-    from edge_runtime.decision.verdict import Verdict
-    from edge_runtime.listen import run
-
-    summary, trouble = run(
-        source, detector, report, duration_seconds=settings.duration, stopped=stop, governor=governor
-    )
-    if trouble is not None:
-        _complain(trouble)
-        return trouble.exit_code
-    return SPOOF_FOUND if settings.fail_on_spoof and summary.verdict is Verdict.SPOOF else 0
-
-
-def _raw_format(settings: Settings) -> RawFormat | None:
-    from edge_runtime.capture.pcm import RawFormat
-
-    if settings.raw is None:
-        return None
-    return RawFormat(settings.raw, settings.rate or 16000, settings.channels or 1)
-
-
-def _wants_json(settings: Settings) -> bool:
-    return settings.json if settings.json is not None else not (sys.stdout and sys.stdout.isatty())
-
-
-def _report(settings: Settings, title: str, about: dict[str, str], length_seconds: float | None = None) -> Report:
-    from edge_runtime.report.jsonl import JsonLines
-    from edge_runtime.report.terminal import Terminal
-
-    output = Output(sys.stdout)
-    if _wants_json(settings):
-        return JsonLines(output, about)
-    live = bool(sys.stdout and sys.stdout.isatty()) and os.environ.get("TERM", "dumb") != "dumb"
-    encoding = (sys.stdout.encoding if sys.stdout else "ascii").lower()
-    return Terminal(
-        output,
-        title,
-        live=live,
-        colour=live and not os.environ.get("NO_COLOR"),
-        unicode=encoding.startswith("utf"),
-        columns=lambda: shutil.get_terminal_size().columns,
-        length_seconds=length_seconds,
-    )
-
-
-def _complain(error: EdgeDetectError) -> None:
-    with contextlib.suppress(OSError, AttributeError):  # stderr may be closed; the exit code still speaks
-        sys.stderr.write(f"edge-detect: {printable(str(error))}\n")
-        sys.stderr.flush()

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edge_runtime.decision.quality import Quality, clean, measure, objection
-from edge_runtime.decision.verdict import Thresholds, Window, decide
+from edge_runtime.decision.speech import LEAST_SECONDS, SpeechGate
+from edge_runtime.decision.verdict import Reason, Thresholds, Window, decide
 from edge_runtime.errors import ModelError, UsageError
 from edge_runtime.model.inputs import Inputs, Tape
 from edge_runtime.model.network import Network
@@ -31,7 +32,8 @@ class Detector:
     Memory is bounded by the window and the model's largest batch.
 
     Samples that are not numbers count as 0 and make their windows unsure, as clipping does; silent windows
-    are not scored (see `edge_runtime.decision.quality` for the limits).
+    are not scored (see `edge_runtime.decision.quality` for the limits). With `gate` neither are windows with less than
+    `least_speech_seconds` of speech, or than half a shorter stream.
     """
 
     def __init__(
@@ -41,6 +43,8 @@ class Detector:
         hop_seconds: float | None = None,
         window_seconds: float | None = None,
         threshold: float | None = None,
+        gate: bool = False,
+        least_speech_seconds: float = LEAST_SECONDS,
     ) -> None:
         """`model`: a file, an opened network or None for the shipped one. `threshold` replaces both of its.
 
@@ -60,6 +64,8 @@ class Detector:
             if threshold is None
             else Thresholds(threshold, threshold)
         )
+        self._gate = SpeechGate(contract.sample_rate) if gate else None
+        self._least_speech = round(least_speech_seconds * self.sample_rate)
         # Held are the newest complete window and the hop that comes in after it, at most a window.
         held = 2 * self.window_samples
         self._samples = Tape((held,))
@@ -75,6 +81,9 @@ class Detector:
         self._samples.clear()
         self._invalid.clear()
         self._inputs.reset()
+        if self._gate:
+            self._gate.reset()
+        self._heard = 0  # samples that the gate was fed
         self._base = 0  # position in the stream of the tapes' first sample: the start of the newest complete window
         self._waiting: list[_Sound] = []  # complete windows that are not scored yet
         self._complete = False  # whether any window is
@@ -154,12 +163,11 @@ class Detector:
         """
         end = start + self.window_samples
         samples = self._samples.data[start:end]
-        sound = _Sound(
-            self._base + start, samples.size, measure(samples, int(np.count_nonzero(self._invalid.data[start:end])))
-        )
+        quality = measure(samples, int(np.count_nonzero(self._invalid.data[start:end])))
+        sound = _Sound(self._base + start, samples.size, quality, *self._speech(start, end))
         self._inputs.feed(self._samples.data, end)
-        if not sound.quality.silent:
-            self._inputs.write(self._samples.data, start, self._batch[sum(not s.quality.silent for s in self._waiting)])
+        if sound.worth_scoring:
+            self._inputs.write(self._samples.data, start, self._batch[sum(s.worth_scoring for s in self._waiting)])
         self._waiting.append(sound)
         self._complete = True
         self._base += start
@@ -171,23 +179,40 @@ class Detector:
     def _score_short(self) -> list[Window]:
         """The one window of a stream shorter than a window."""
         samples = self._samples.data
-        sound = _Sound(0, samples.size, measure(samples, int(np.count_nonzero(self._invalid.data))))
-        if not sound.quality.silent:
+        quality = measure(samples, int(np.count_nonzero(self._invalid.data)))
+        sound = _Sound(0, samples.size, quality, *self._speech(0, samples.size, ended=True))
+        if sound.worth_scoring:
             self._batch[0] = self._inputs.whole(np.resize(samples, self.window_samples))
         self._waiting = [sound]
         return self._score_waiting()
 
+    def _speech(self, start: int, end: int, ended: bool = False) -> tuple[float | None, bool]:
+        """The share of speech between two places on the tapes, and whether it is enough; True without a gate."""
+        if self._gate is None:
+            return None, True
+        stream_end = self._base + end
+        self._gate.feed(self._samples.data[self._heard - self._base : end])
+        self._heard = stream_end
+        if ended:
+            self._gate.finish()
+        share = self._gate.share(self._base + start, stream_end)
+        self._gate.drop(self._base + start)
+        length = end - start
+        return share, share * length >= min(self._least_speech, length / 2)
+
     def _score_waiting(self) -> list[Window]:
         """Scores the windows that are complete, all in one run of the network."""
         sounds, self._waiting = self._waiting, []  # also when the model fails: whoever goes on, goes on with new sound
-        loud = sum(not sound.quality.silent for sound in sounds)
-        scores = iter(self.network.contract.llr(self.network.body(self._batch[:loud])).tolist() if loud else ())
-        return [self._judge(sound, None if sound.quality.silent else next(scores)) for sound in sounds]
+        count = sum(sound.worth_scoring for sound in sounds)
+        scores = iter(self.network.contract.llr(self.network.body(self._batch[:count])).tolist() if count else ())
+        return [self._judge(sound, next(scores) if sound.worth_scoring else None) for sound in sounds]
 
     def _judge(self, sound: _Sound, score: float | None) -> Window:
         quality = sound.quality
         score = score if score is not None and math.isfinite(score) else None
         reason = objection(quality, sound.samples / self.sample_rate)
+        if not sound.spoken and not quality.silent:
+            reason = Reason.NO_SPEECH
         return Window(
             start=sound.start / self.sample_rate,
             end=(sound.start + sound.samples) / self.sample_rate,
@@ -198,6 +223,7 @@ class Detector:
             clipped=quality.clipped,
             invalid=quality.invalid,
             reason=reason,
+            speech=sound.speech,
         )
 
 
@@ -208,6 +234,12 @@ class _Sound:
     start: int  # samples
     samples: int
     quality: Quality
+    speech: float | None  # share, where there is a gate
+    spoken: bool  # enough speech to be scored
+
+    @property
+    def worth_scoring(self) -> bool:
+        return self.spoken and not self.quality.silent
 
 
 def _mono_floats(samples: ArrayLike) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.capture.block import HOP, Block, Event, Losses
+from edge_runtime.decision.alarm import Alarms
 from edge_runtime.decision.verdict import Summarizer, Summary, Verdict, Window
 from edge_runtime.detector import Detector
 from edge_runtime.errors import InputError
@@ -27,12 +28,17 @@ def run(
     duration_seconds: float | None = None,
     stopped: Callable[[], bool] = lambda: False,
     governor: Governor | None = None,
+    alarms: Alarms | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[Summary, InputError | None]:
     """Scores and reports all that `source` gives, until it ends, breaks off, `stopped()` or the time is over.
 
     Every way leads to the same end: the last windows, then the summary. Gives the summary and what broke the
     sound off, if something did; InputError does not come out as an exception, as the sound before it counts.
+
+    No window reaches across a time without a microphone (`absent_seconds`): the sound before it is scored to its end,
+    and the windows after it begin anew. All times are seconds of sound, in which such a time takes none. `alarms` makes
+    alarms of the windows; one that is on when the run ends is ended.
 
     A `governor` is for sources that do not wait: it sets the hop by what scoring costs, in seconds of `clock`.
     """
@@ -41,15 +47,21 @@ def run(
     losses = Losses()
     trouble: InputError | None = None
     heard = 0
+    offset_seconds = 0.0  # where the detector's stream begins in the run
     limit = math.inf if duration_seconds is None else max(1, round(duration_seconds * detector.sample_rate))
 
     def take(windows: Iterable[Window]) -> int:
         """How many of them have a score."""
         scored = 0
         for window in windows:
+            if offset_seconds:
+                start, end = window.start + offset_seconds, window.end + offset_seconds
+                window = dataclasses.replace(window, start=start, end=end)
             summarizer.add(window)
             report.window(window)
             scored += window.score is not None
+            for alarm in alarms.add(window) if alarms else ():
+                report.alarm(alarm)
         return scored
 
     try:
@@ -57,10 +69,16 @@ def run(
             for event in block.events:
                 losses = losses.plus(event)
                 report.event(heard / detector.sample_rate, event)
+            if block.absent_seconds and heard / detector.sample_rate > offset_seconds:
+                take(detector.flush())
+                offset_seconds = heard / detector.sample_rate
+                for alarm in alarms.end(offset_seconds) if alarms else ():
+                    report.alarm(alarm)
             samples = block.samples[: int(min(len(block.samples), limit - heard))]
             heard += len(samples)
             if len(samples):
                 began = clock()
+                report.sound(heard / detector.sample_rate, samples)
                 report.level(heard / detector.sample_rate, *_levels(samples))
                 scored = take(detector.push(samples))
                 seconds = len(samples) / detector.sample_rate
@@ -69,11 +87,14 @@ def run(
                     detector.set_hop(change.hop_seconds)
                     event = Event(HOP, seconds=detector.hop_seconds, reason=change.reason)
                     report.event(heard / detector.sample_rate, event)
+            report.moment(block.absent_seconds)
             if heard >= limit or stopped():
                 break
     except InputError as reason:
         trouble = reason
     take(detector.flush())
+    for alarm in alarms.end(heard / detector.sample_rate) if alarms else ():
+        report.alarm(alarm)
     summary = summarizer.summary()
     if trouble is not None and not heard:
         summary = dataclasses.replace(summary, verdict=Verdict.UNSURE)  # not silent: nothing was heard at all

@@ -1,163 +1,300 @@
-"""Every option of `edge-detect`, declared once: name, default, unit, range and help; and their check."""
+"""Every option of `edge-detect`, declared once: name, default, unit, range and help; and what fits together.
+
+The names are those of the command line (`--connect-timeout`), of the environment (`EDGE_DETECT_CONNECT_TIMEOUT`)
+and of the configuration file (`connect_timeout`); `docs/settings.md` is printed from here.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from edge_runtime.errors import UsageError
+from edge_runtime.options import flag, live_option, live_score, live_time, option, option_of, unfit
 
 ENCODING_NAMES = (
     *("s16le", "s24le", "s32le", "f32le", "f64le", "u8", "s8"),
     *("s16be", "s24be", "s32be", "f32be", "f64be"),
 )
-
-
-@dataclass(frozen=True)
-class Option:
-    """One option as the command line and the documents show it."""
-
-    help: str
-    kind: type = str  # str, int, float or bool
-    group: str = "how to score"
-    unit: str = ""
-    low: float = -math.inf
-    high: float = math.inf
-    choices: tuple[str, ...] = ()
-    many: bool = False
-    negatable: bool = False
-    metavar: str = ""
-    words: tuple[str, ...] = ()  # allowed in the place of a number
-
-
-def _option(default: Any, **declared: Any) -> Any:
-    return dataclasses.field(default=default, metadata={"option": Option(**declared)})
-
-
 AUTO = "auto"
+FOREVER = "forever"
+MIX = "mix"
+LEVELS = ("error", "warning", "info", "debug")
+
 _SOURCE = "what to listen to (one of them)"
 _RAW = "raw sound (with --file)"
+_LIVE = "the microphone (with --device)"
+_ALARM = "when to raise an alarm (with --device)"
+_KEEP = "what to keep and whom to tell (with --device)"
 _OUTPUT = "what to print"
+
+SOURCES = ("device", "file", "list_devices")
+"""Exclude each other: naming one on the command line puts those of the configuration aside."""
+RAW = ("raw", "rate", "channels")
+"""Describe a file, and go with it."""
 
 
 @dataclass(frozen=True)
 class Settings:
     """What the user asked for. Raises UsageError when it does not fit together."""
 
-    device: str | None = _option(
+    device: str | None = option(
         None,
         group=_SOURCE,
         metavar="NAME",
+        example="hw:1",
         help="a microphone: hw:1, hw:CARD=Device, part of its name, its number in --list-devices, or default",
     )
-    file: tuple[str, ...] = _option(
+    file: tuple[str, ...] = option(
         (),
         group=_SOURCE,
         metavar="PATH",
         many=True,
+        example=("clip.wav",),
         help="sound files, in any format that libsndfile reads; - is a WAV (or raw sound) on standard input",
     )
-    list_devices: bool = _option(False, kind=bool, group=_SOURCE, help="list the microphones and end")
-    raw: str | None = _option(
+    list_devices: bool = option(False, kind=bool, group=_SOURCE, stored=False, help="list the microphones and end")
+    config: str | None = option(
+        None,
+        group="configuration",
+        metavar="PATH",
+        stored=False,
+        help="a TOML file with any of these options; the command line and EDGE_DETECT_... variables go before it",
+    )
+    raw: str | None = option(
         None,
         group=_RAW,
         choices=ENCODING_NAMES,
         metavar="CODING",
         help="the input has no header; its samples are " + ", ".join(ENCODING_NAMES),
     )
-    rate: int | None = _option(
-        None, kind=int, group=_RAW, unit="Hz", low=1, high=10_000_000, help="its rate (default 16000)"
+    rate: int | None = option(
+        None, kind=int, group=_RAW, unit="Hz", low=1, high=10_000_000, example=48000, help="its rate (default 16000)"
     )
-    channels: int | None = _option(
-        None, kind=int, group=_RAW, low=1, high=1024, help="its interleaved channels (default 1)", metavar="N"
+    channels: int | None = option(
+        None, kind=int, group=_RAW, low=1, high=1024, example=2, help="its interleaved channels (default 1)"
     )
-    model: str | None = _option(
+    model: str | None = option(
         None,
         metavar="PATH",
+        example="/etc/edge-detect/model.onnx",
         help="an ONNX file that `python -m export` wrote (default: the one that is shipped)",
     )
-    window: float | None = _option(
+    window: float | None = option(
         None,
         kind=float,
         unit="seconds",
         low=0.05,
         high=60,
+        example=4,
         help="sound in one verdict (default: the model's)",
     )
-    hop: float | str | None = _option(
+    hop: float | str | None = option(
         None,
         kind=float,
         unit="seconds",
         low=0.01,
         high=3600,
         words=(AUTO,),
+        example=0.5,
         help="from one verdict to the next (default 0.5, or the window where that is shorter), or auto: the shortest, "
         "from 0.1 s on, that this machine sustains; with --device it widens while the machine cannot keep up, while a "
         "file or a pipe is scored as asked and waits",
     )
-    threshold: float | None = _option(
+    threshold: float | None = option(
         None,
         kind=float,
         unit="llr",
         low=-1e6,
         high=1e6,
+        example=0,
         help="scores below this are spoof, from it on bona fide (default: the model's)",
     )
-    duration: float | None = _option(
-        None, kind=float, unit="seconds", low=0.01, high=1e9, help="end after so much sound (default: never)"
+    duration: float | None = option(
+        None,
+        kind=float,
+        unit="seconds",
+        low=0.01,
+        high=1e9,
+        example=3600,
+        help="end after so much sound (default: never)",
     )
-    json: bool | None = _option(
+    gate: bool | None = option(
+        None,
+        kind=bool,
+        negatable=True,
+        help="score only windows with speech in them, as Silero's detector hears it "
+        "(default: with --device yes, with --file no)",
+    )
+    least_speech: float = option(
+        1.0, kind=float, unit="seconds", low=0, high=60, help="with the gate: a window with less speech is not scored"
+    )
+    channel: int | str = live_option(
+        MIX,
+        _LIVE,
+        "the one channel to listen to, counted from 1, or mix: the mean of all",
+        kind=int,
+        low=1,
+        high=64,
+        words=(MIX,),
+        metavar="N",
+    )
+    connect_timeout: float | str = live_time(
+        0.0,
+        _LIVE,
+        (0, 86400),
+        "how long to wait at the start for a microphone that is missing or busy, or forever; with 0 it is an error at "
+        "once",
+        words=(FOREVER,),
+    )
+    recover_timeout: float | str = live_time(
+        FOREVER,
+        _LIVE,
+        (0, 86400),
+        "how long to wait for a microphone that was there and is gone, or forever",
+        words=(FOREVER,),
+    )
+    stall: float = live_time(
+        4.0, _LIVE, (0.5, 600), "a microphone from which nothing came for so long is closed and opened anew"
+    )
+    silent_after: float = live_time(
+        10.0,
+        _LIVE,
+        (1, 3600),
+        "a microphone that gave nothing but zeros, or one constant, for so long is reported as silent",
+    )
+    alarm_on: float | None = live_score(
+        _ALARM,
+        "the smoothed score below which an alarm begins (default: the model's threshold for spoof)",
+        example=-2.5,
+    )
+    alarm_off: float | None = live_score(
+        _ALARM,
+        "the smoothed score from which on it ends; not below --alarm-on (default: the model's threshold for bona fide)",
+        example=0.5,
+    )
+    smoothing: float = live_time(
+        10.0, _ALARM, (0, 3600), "time over which scores are averaged; 0: each window counts for itself"
+    )
+    alarm_duration: float = live_time(
+        5.0, _ALARM, (0, 3600), "how long the smoothed score must stay below --alarm-on before an alarm begins"
+    )
+    alarm_hold: float = live_time(
+        10.0, _ALARM, (0, 3600), "how long after the last score below --alarm-off an alarm still lasts"
+    )
+    refractory: float = live_time(30.0, _ALARM, (0, 86400), "how long after an alarm's end no other begins")
+    ledger: str | None = live_option(
+        None,
+        _KEEP,
+        "a file in which every minute is accounted for: heard, lost, silent, speech, scored; `edge-detect coverage` "
+        "prints it (default: none)",
+        metavar="PATH",
+        example="/var/lib/edge-detect/ledger.sqlite",
+    )
+    save_clips: str | None = live_option(
+        None,
+        _KEEP,
+        "a folder for the sound around each alarm, as FLAC with a JSON beside it (default: none is kept)",
+        metavar="DIR",
+        example="/var/lib/edge-detect/clips",
+    )
+    clip_before: float = live_time(10.0, _KEEP, (0, 300), "sound kept from before an alarm")
+    clip_after: float = live_time(5.0, _KEEP, (0, 300), "sound kept from after an alarm's end")
+    clip_budget: float = live_option(
+        200.0,
+        _KEEP,
+        "room for all clips; the oldest are removed for new ones",
+        kind=float,
+        unit="MB",
+        low=1,
+        high=1e6,
+    )
+    exec: str | None = live_option(
+        None,
+        _KEEP,
+        "a command for the beginning and the end of every alarm, run without a shell; it finds the JSON line on its "
+        "standard input and in EDGE_DETECT_EVENT (default: none)",
+        metavar="COMMAND",
+        example="/usr/local/bin/tell-someone --now",
+    )
+    exec_timeout: float = live_time(10.0, _KEEP, (0.1, 3600), "time after which the command is killed")
+    json: bool | None = option(
         None,
         kind=bool,
         group=_OUTPUT,
         negatable=True,
         help="a JSON object a line (default when the output is no terminal); --no-json: text for people",
     )
-    fail_on_spoof: bool = _option(
+    fail_on_spoof: bool = option(
         False, kind=bool, group=_OUTPUT, help="end with code 10 when the verdict on any input is spoof"
+    )
+    log_level: str = option(
+        "info",
+        group=_OUTPUT,
+        choices=LEVELS,
+        metavar="LEVEL",
+        help="how much to say on standard error: " + ", ".join(LEVELS),
     )
 
     def __post_init__(self) -> None:
         for option_field in dataclasses.fields(self):
-            _check(option_field.name, option_of(option_field), getattr(self, option_field.name))
-        sources = [bool(self.file), self.device is not None, self.list_devices]
-        if sum(sources) == 0:
+            reason = unfit(option_of(option_field), getattr(self, option_field.name))
+            if reason:
+                raise UsageError(f"{flag(option_field.name)} {reason}")
+        if not self.file and self.device is None and not self.list_devices:
             raise UsageError(
                 "nothing to listen to: name a file (--file clip.wav), a microphone (--device hw:1; "
                 "--list-devices shows them) or pipe a WAV in (--file -)"
             )
-        if sum(sources) > 1:
-            raise UsageError("--file, --device and --list-devices exclude each other: give one of them")
-        if self.file.count("-") > 1:
-            raise UsageError("standard input (--file -) can be read only once")
-        if self.raw is not None and not self.file:
-            raise UsageError("--raw describes a file or standard input: add --file -")
-        if self.raw is None and (self.rate is not None or self.channels is not None):
-            raise UsageError(
-                "--rate and --channels describe raw sound: add --raw s16le (other files say it themselves)"
-            )
+        reason = misfit({field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+        if reason:
+            raise UsageError(reason)
+
+    @property
+    def gated(self) -> bool:
+        """Whether windows without speech are left unscored."""
+        return self.gate if self.gate is not None else self.device is not None
+
+    @property
+    def connect_seconds(self) -> float:
+        """`connect_timeout` as a number: infinite for forever."""
+        return _seconds(self.connect_timeout)
+
+    @property
+    def recover_seconds(self) -> float:
+        """`recover_timeout` as a number: infinite for forever."""
+        return _seconds(self.recover_timeout)
 
 
-def option_of(option_field: dataclasses.Field[Any]) -> Option:
-    """The declaration of one field of Settings."""
-    option: Option = option_field.metadata["option"]
-    return option
+FIELDS: Mapping[str, dataclasses.Field[Any]] = {field.name: field for field in dataclasses.fields(Settings)}
+"""The options by their names, in the order in which they are shown."""
 
 
-def flag(name: str) -> str:
-    """How the command line spells a field's name."""
-    return "--" + name.replace("_", "-")
+def misfit(values: Mapping[str, Any]) -> str | None:
+    """Why values that are right each for themselves do not fit together; None when they do.
+
+    `values` may lack options, also a source of sound.
+    """
+
+    def given(name: str) -> Any:
+        return values.get(name, FIELDS[name].default)
+
+    if sum(bool(given(name)) for name in SOURCES) > 1:
+        return "--file, --device and --list-devices exclude each other: give one of them"
+    if given("file").count("-") > 1:
+        return "standard input (--file -) can be read only once"
+    if given("raw") is not None and not given("file"):
+        return "--raw describes a file or standard input: add --file -"
+    if given("raw") is None and (given("rate") is not None or given("channels") is not None):
+        return "--rate and --channels describe raw sound: add --raw s16le (other files say it themselves)"
+    on, off = given("alarm_on"), given("alarm_off")
+    if on is not None and off is not None and off < on:
+        return f"--alarm-off ({off:g}) must not lie below --alarm-on ({on:g})"
+    return None
 
 
-def _check(name: str, option: Option, value: Any) -> None:
-    if value is None or option.kind in (bool,) or value in option.words:
-        return
-    if option.choices and value not in option.choices:
-        raise UsageError(f"{flag(name)} is one of {', '.join(option.choices)}, not {value!r}")
-    if option.kind in (int, float) and not option.low <= value <= option.high:  # refuses NaN too
-        unit = f" {option.unit}" if option.unit else ""
-        raise UsageError(f"{flag(name)} must lie between {option.low:g} and {option.high:g}{unit}, not {value:g}")
-    if option.kind is str and not option.many and not str(value).strip():
-        raise UsageError(f"{flag(name)} needs a value that is not empty")
+def _seconds(value: float | str) -> float:
+    return math.inf if value == FOREVER else float(value)

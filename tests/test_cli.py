@@ -22,6 +22,8 @@ import soundfile
 
 from edge_runtime.capture.file import read_blocks
 from edge_runtime.detector import Detector
+from edge_runtime.options import flag
+from edge_runtime.settings import FIELDS
 
 PROGRAM = [sys.executable, "-m", "edge_runtime"]
 RUN_TEXT = "The quick brown fox jumps over the lazy dog, and nobody in the village knows the reason why."
@@ -194,6 +196,12 @@ def test_sound_without_numbers_silence_clipping_and_shortness_have_answers(model
         (["--file", "a.wav", "--loudly"], 2, "--loudly"),
         (["--file", "-", "-"], 2, "once"),
         (["--device", ""], 2, "--device"),
+        (["--device", "hw:1", "--channel", "0"], 2, "--channel"),
+        (["--device", "hw:1", "--connect-timeout", "never"], 2, "forever"),
+        (["--device", "hw:1", "--alarm-on", "1", "--alarm-off", "0"], 2, "--alarm-off"),
+        (["--file", "a.wav", "--save-clips", "x"], 2, "--device"),
+        (["--config", "no-such-file.toml"], 2, "no-such-file.toml"),
+        (["--rate", "9" * 400, "--file", "-", "--raw", "u8"], 2, "--rate"),
         (["--file", "no-such-file.wav"], 3, "no-such-file.wav"),
         (["--file", "."], 3, "directory"),
         (["--file", "/dev/null"], 3, "/dev/null"),
@@ -278,8 +286,38 @@ def test_help_tells_the_exit_codes_and_every_option() -> None:
         "--no-json",
         "--fail-on-spoof",
         "--version",
+        *(flag(name) for name in FIELDS),
+        "edge-detect coverage",
+        "edge-detect config check",
     ):
         assert option in done.stdout
+
+
+def test_a_file_is_scored_as_the_configuration_says_whatever_it_says_of_microphones(
+    model: str, clip: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "edge-detect.toml").write_text(f'device = "hw:1"\nmodel = "{model}"\nhop = 0.25\nledger = "x"\n')
+    expected = run("--model", model, "--file", clip, "--hop", "0.25")
+    done = run("--config", tmp_path / "edge-detect.toml", "--file", clip)
+    assert (done.returncode, done.stdout, done.stderr) == (0, expected.stdout, "")
+
+
+def test_the_level_of_the_log_is_kept(clip: Path) -> None:
+    assert run("--file", clip, "--hop", "auto", "--window", "4", "--log-level", "warning").stderr == ""
+
+
+def test_a_closed_terminal_ends_with_the_summary(model: str, clip: Path) -> None:
+    with subprocess.Popen(
+        [*PROGRAM, "--model", model, "--file", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as program:
+        assert program.stdin and program.stdout
+        program.stdin.write(clip.read_bytes())
+        program.stdin.flush()
+        first = program.stdout.readline()
+        program.send_signal(signal.SIGHUP)
+        rest = program.stdout.read()
+        assert program.wait(10) == 0
+    assert lines((first + rest).decode())[-1]["type"] == "summary"
 
 
 def test_a_file_needs_no_pyaudio_and_a_microphone_says_so(model: str, clip: Path, tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from edge_runtime.capture.devices import Device, cards, resolve
+from edge_runtime.capture.devices import Device, resolve, resolve_again
+from edge_runtime.capture.identity import Card, Facts, Known, Watch, card_of, find, read_cards
 from edge_runtime.errors import InputError
 
 DEVICES = [
@@ -82,6 +84,82 @@ def test_no_microphone_at_all_is_said(root: Path) -> None:
         resolve("hw:1", [], root)
 
 
+USB = Card(
+    1, "Device", "0d8c:0014", "C-Media Electronics Inc. USB PnP Sound Device at usb-0000:01:00.0-1.2, full speed"
+)
+OTHER = Card(1, "Webcam", "046d:0825", "Logitech Webcam at usb-0000:01:00.0-1.3, high speed")
+NAME = "USB PnP Sound Device: Audio (hw:1,0)"
+
+
 def test_cards_are_read_from_the_kernel_or_are_none(root: Path, tmp_path: Path) -> None:
-    assert cards(root) == {"Headphones": 0, "Device": 1}
-    assert cards(tmp_path / "elsewhere") == {}
+    (root / "proc/asound/card1").mkdir()
+    (root / "proc/asound/card1/usbid").write_text("0d8c:0014\n")
+    assert read_cards(root) == (Card(0, "Headphones", "", "bcm2835 Headphones"), USB)
+    assert read_cards(tmp_path / "elsewhere") == ()
+    assert card_of(NAME, read_cards(root)) == USB
+    assert card_of("hw:1", read_cards(root)) is None
+
+
+@pytest.mark.parametrize("name", ["hw:1", "plughw:1,0", NAME, "3", "usb pnp"])
+def test_a_microphone_is_found_again_when_its_card_has_another_number(name: str, root: Path) -> None:
+    """As after a boot in which a webcam was quicker."""
+    cards = (OTHER, replace(USB, number=2))
+    devices = [
+        Device(3, "Webcam: Audio (hw:1,0)", 1, 16000),
+        Device(4, "USB PnP Sound Device: Audio (hw:2,0)", 1, 44100),
+    ]
+    assert resolve_again(name, Known(NAME, USB), devices, cards, root).index == 4
+    with pytest.raises(InputError, match="not ready"):  # the card is there, and is never taken for the webcam
+        resolve_again(name, Known(NAME, USB), devices[:1], cards, root)
+
+
+def test_another_microphone_in_its_place_is_heard_when_it_is_away(root: Path) -> None:
+    devices = [Device(3, "Webcam: Audio (hw:1,0)", 1, 16000)]
+    assert resolve_again("hw:1", Known(NAME, USB), devices, (OTHER,), root).index == 3
+
+
+def test_an_index_is_remembered_by_the_name_behind_it(root: Path) -> None:
+    devices = [Device(0, "other", 1, 16000), Device(1, "meant", 1, 16000)]
+    assert resolve_again("0", Known("meant"), devices, (), root).index == 1
+    assert resolve_again("0", None, devices, (), root).index == 0
+
+
+def test_of_two_cards_alike_the_one_at_the_same_port_is_meant() -> None:
+    here, there = replace(USB, number=3, id="Device_1"), replace(USB, number=1, title="the same at another port")
+    assert find(USB, (there, here)) == here
+    assert find(USB, (there,)) == there
+    assert find(USB, (OTHER,)) is None
+
+
+def test_a_card_that_moved_and_another_card_are_told() -> None:
+    watch = Watch()
+    assert watch.opened(NAME, USB) == []
+    assert watch.opened(NAME, USB) == []
+    assert watch.opened("USB PnP Sound Device: Audio (hw:2,0)", replace(USB, number=2)) == [
+        "the microphone's card has the number 2 now, it had 1"
+    ]
+    (told,) = watch.opened("Webcam: Audio (hw:1,0)", OTHER)
+    assert "Webcam" in told and "another microphone" in told
+    assert watch.seen(Facts(cards=(OTHER,))) == ([], False)
+    assert watch.seen(Facts(cards=(OTHER, replace(USB, number=4)))) == ([], True), "the one that is meant is back"
+
+
+def test_a_source_that_came_back_is_gone_back_to_once() -> None:
+    watch = Watch()
+    watch.opened("default", None)
+    assert watch.seen(Facts("desk", ("desk", "webcam"))) == ([], False)
+    told, back = watch.seen(Facts("webcam", ("webcam",)))
+    assert told and not back
+    assert watch.seen(Facts("webcam", ("webcam", "desk"))) == ([], True)
+    watch.opened("default", None)
+    assert watch.seen(Facts("webcam", ("webcam", "desk"))) == ([], False), "the server gives this one: not for ever"
+    assert watch.seen(Facts("webcam", ("webcam", "desk"))) == ([], False)
+
+
+def test_a_source_that_somebody_chose_is_kept() -> None:
+    watch = Watch()
+    watch.opened("default", None)
+    watch.seen(Facts("desk", ("desk", "webcam")))
+    told, back = watch.seen(Facts("webcam", ("desk", "webcam")))
+    assert told and not back
+    assert watch.seen(Facts("webcam", ("desk", "webcam"))) == ([], False)

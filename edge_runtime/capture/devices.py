@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge_runtime.capture.bounded import OPEN_SECONDS, bounded
+from edge_runtime.capture.identity import Card, Known, find, read_cards, renumbered
 from edge_runtime.capture.quiet import quiet_c
 from edge_runtime.errors import InputError
 
-_CARD_LINE = re.compile(r"^\s*(\d+)\s+\[(.+?)\s*\]:")
 _HARDWARE = re.compile(r"^(?:plug)?hw:(?P<card>CARD=[^,]+|[^,=]+)(?:,(?:DEV=)?(?P<dev>\d+))?$", re.IGNORECASE)
 
 
@@ -109,19 +109,33 @@ def resolve(name: str, devices: Sequence[Device], root: Path = Path("/")) -> Dev
     return _only([device for device in devices if name and name.lower() in device.name.lower()], name, devices)
 
 
-def cards(root: Path = Path("/")) -> dict[str, int]:
-    """Sound cards by their ALSA id, from `proc/asound/cards` under `root`; empty without that file."""
-    try:
-        text = (root / "proc/asound/cards").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return {}
-    matches = (_CARD_LINE.match(line) for line in text.splitlines())
-    return {match[2]: int(match[1]) for match in matches if match}
+def resolve_again(
+    name: str, known: Known | None, devices: Sequence[Device], cards: Iterable[Card], root: Path = Path("/")
+) -> Device:
+    """The device that `name` means, by preference the one `known` from before, whatever numbers it has now.
+
+    A card is found again by its id, maker and port among `cards`; an index, which other devices move, by the name that
+    it stood for. Raises InputError like `resolve`.
+    """
+    if known is None:
+        return resolve(name, devices, root)
+    card = find(known.card, cards) if known.card else None
+    if card is not None:
+        there = renumbered(known.name, card.number)
+        moved = [device for device in devices if device.name == there]
+        if moved:
+            return moved[0]
+        # It is there and not listed: another program has it, or it is not ready. Another card at its number is not it.
+        if known.card and card.number != known.card.number:
+            raise InputError(f"the microphone {there!r} is not listed: another program uses it, or it is not ready yet")
+    return resolve(known.name if re.fullmatch(r"\d+", name.strip()) else name, devices, root)
 
 
 def _card_number(card: str, root: Path) -> int | None:
     card = re.sub(r"^CARD=", "", card, flags=re.IGNORECASE)
-    return int(card) if re.fullmatch(r"\d+", card) else cards(root).get(card)
+    if re.fullmatch(r"\d+", card):
+        return int(card)
+    return next((other.number for other in read_cards(root) if other.id == card), None)
 
 
 def _only(matches: Sequence[Device], name: str, devices: Sequence[Device]) -> Device:

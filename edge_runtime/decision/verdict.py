@@ -23,6 +23,7 @@ class Verdict(StrEnum):
     SPOOF = "spoof"
     UNSURE = "unsure"
     SILENT = "silent"
+    NO_SPEECH = "no-speech"
 
 
 class Reason(StrEnum):
@@ -30,8 +31,10 @@ class Reason(StrEnum):
 
     NONE = ""
     SILENT = "silent"
+    NO_SPEECH = "no-speech"
     INVALID = "invalid"
     CLIPPED = "clipped"
+    NOISY = "noisy"
     SHORT = "short"
 
 
@@ -63,6 +66,7 @@ class Window:
     clipped: float  # share of samples at full scale, 0 to 1
     invalid: int  # samples that were not numbers, and were replaced by 0
     reason: Reason = Reason.NONE
+    speech: float | None = None  # share of it in which somebody speaks, 0 to 1; None where nobody looked
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,8 @@ def decide(score: float | None, thresholds: Thresholds, reason: Reason = Reason.
     """The verdict for a score, unless the sound itself gives a `reason` against one."""
     if reason is Reason.SILENT:
         return Verdict.SILENT
+    if reason is Reason.NO_SPEECH:
+        return Verdict.NO_SPEECH
     if score is None or reason is not Reason.NONE:
         return Verdict.UNSURE
     if score < thresholds.spoof:
@@ -169,8 +175,9 @@ class Summarizer:
 
     def _verdict(self) -> Verdict:
         if not self._fit.count:
-            heard = sum(self._counts.values()) - self._counts[Verdict.SILENT]
-            return Verdict.UNSURE if heard else Verdict.SILENT
+            if self._counts[Verdict.UNSURE]:
+                return Verdict.UNSURE
+            return Verdict.NO_SPEECH if self._counts[Verdict.NO_SPEECH] else Verdict.SILENT
         if self._counts[Verdict.SPOOF] >= SPOOFED_SHARE * self._fit.count:
             return Verdict.SPOOF
         verdict = decide(self._fit.value, self._thresholds)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from edge_runtime.capture.block import Event, Losses
+from edge_runtime.capture.block import STATE, Event, Losses
+from edge_runtime.decision.alarm import Alarm
 from edge_runtime.decision.verdict import Summary, Window
 from edge_runtime.pace import Pace
 from edge_runtime.report import Report
@@ -15,12 +17,16 @@ from edge_runtime.report.output import Output
 
 
 class JsonLines(Report):
-    """Lines of `type` window, event and, last of each input, summary. Seconds count from its start."""
+    """Lines of `type` window, event, alarm and, last of each input, summary. Seconds count from its start."""
 
-    def __init__(self, output: Output, about: Mapping[str, Any]) -> None:
-        """`about` is added to every line (the `file`, when there are several)."""
+    def __init__(self, output: Output, about: Mapping[str, Any], wall: Callable[[], float] | None = None) -> None:
+        """`about` is added to every line (the `file`, when there are several).
+
+        With `wall`, seconds since 1970, every line has the `time` at which it was written, in UTC.
+        """
         self._output = output
         self._about = dict(about)
+        self._wall = wall
 
     def window(self, window: Window) -> None:
         """A line `window`."""
@@ -36,6 +42,8 @@ class JsonLines(Report):
             "clipped": window.clipped,
             "invalid": window.invalid,
         }
+        if window.speech is not None:
+            line["speech"] = window.speech
         if window.reason:
             line["reason"] = str(window.reason)
         self._line(line)
@@ -43,10 +51,19 @@ class JsonLines(Report):
     def event(self, at_seconds: float, event: Event) -> None:
         """A line `event`."""
         line = {"type": "event", **self._about, "event": event.kind, "at": at_seconds}
-        line |= {"count": event.count} if event.count else {"seconds": event.seconds}
+        if event.count:
+            line["count"] = event.count
+        elif event.kind == STATE:
+            line["state"] = event.state
+        elif event.seconds:
+            line["seconds"] = event.seconds
         if event.reason:
             line["reason"] = event.reason
         self._line(line)
+
+    def alarm(self, alarm: Alarm) -> None:
+        """A line `alarm`."""
+        self._line(alarm_line(alarm, self._about))
 
     def summary(self, summary: Summary, losses: Losses, pace: Pace, error: str | None) -> None:
         """A line `summary`."""
@@ -74,7 +91,27 @@ class JsonLines(Report):
         self._line(line)
 
     def _line(self, line: Mapping[str, Any]) -> None:
-        self._output.write(to_json(line) + "\n")
+        stamped = dict(line) if self._wall is None else {**line, "time": utc(self._wall())}
+        self._output.write(to_json(stamped) + "\n")
+
+
+def alarm_line(alarm: Alarm, about: Mapping[str, Any]) -> dict[str, Any]:
+    """An alarm as programs read it, with `about` in it."""
+    return {
+        "type": "alarm",
+        **about,
+        "alarm": alarm.kind,
+        "number": alarm.number,
+        "start": alarm.start,
+        "at": alarm.at,
+        "score": alarm.score,
+    }
+
+
+def utc(seconds: float) -> str:
+    """Seconds since 1970 as ISO 8601 in UTC, to the millisecond."""
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def to_json(line: Mapping[str, Any]) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from edge_runtime.capture.block import DROPPED, HOP, OVERFLOW, Event, Losses
+from edge_runtime.capture.block import CLOCK, DROPPED, HOP, IDENTITY, OUTAGE, OVERFLOW, STATE, Event, Losses
+from edge_runtime.decision.alarm import ON, Alarm
 from edge_runtime.decision.verdict import Summary, Verdict, Window
 from edge_runtime.pace import SLOW, Pace
 from edge_runtime.report import Report
@@ -18,8 +19,9 @@ _LABELS = {
     Verdict.SPOOF: "SYNTHETIC",
     Verdict.UNSURE: "unsure",
     Verdict.SILENT: "silent",
+    Verdict.NO_SPEECH: "no speech",
 }
-_COLOURS = {Verdict.BONAFIDE: "32", Verdict.SPOOF: "1;31", Verdict.UNSURE: "33", Verdict.SILENT: "2"}
+_COLOURS = {Verdict.BONAFIDE: "32", Verdict.SPOOF: "1;31", Verdict.UNSURE: "33"}
 _MOST_STRETCHES = 20
 
 
@@ -78,9 +80,25 @@ class Terminal(Report):
         elif event.kind == HOP:
             why = "the box is too slow for more" if event.reason == SLOW else "the box keeps up again"
             text = f"from now on a verdict every {event.seconds:.2g} s: {why}"
+        elif event.kind == STATE:
+            text = f"the microphone: {event.state}" + (f" ({event.reason})" if event.reason else "")
+        elif event.kind == OUTAGE:
+            text = f"{event.seconds:.1f} s without a microphone are over"
+        elif event.kind == IDENTITY:
+            text = event.reason
+        elif event.kind == CLOCK:
+            text = f"the clock of this machine was set by {event.seconds:+.1f} s"
         else:
             text = f"{event.seconds:.1f} s of sound never arrived"
-        self._history(f"{clock(at_seconds)}  {text}")
+        self._history(f"{clock(at_seconds)}  {printable(text)}")
+
+    def alarm(self, alarm: Alarm) -> None:
+        """Stays in the history."""
+        if alarm.kind == ON:
+            text = self._paint(Verdict.SPOOF, f"ALARM {alarm.number}: a synthetic voice since {clock(alarm.start)}")
+        else:
+            text = f"alarm {alarm.number} is over, it began at {clock(alarm.start)}"
+        self._history(f"{clock(alarm.at)}  {text}{_score(alarm.score)}")
 
     def summary(self, summary: Summary, losses: Losses, pace: Pace, error: str | None) -> None:
         """The verdict on the whole, and when the sound was called synthetic."""
@@ -171,7 +189,7 @@ class Terminal(Report):
 
     def _paint(self, verdict: Verdict, text: str | None = None) -> str:
         text = text or _LABELS[verdict]
-        return f"\x1b[{_COLOURS[verdict]}m{text}\x1b[0m" if self._colour else text
+        return f"\x1b[{_COLOURS.get(verdict, '2')}m{text}\x1b[0m" if self._colour else text
 
 
 def clock(seconds: float) -> str:

@@ -47,6 +47,10 @@ with client:
     print("ready", flush=True)
     time.sleep(600)
 """
+_FREEZER = """\
+import ctypes, signal
+signal.signal(signal.SIGUSR1, lambda *_: ctypes.PyDLL(None).usleep(2_000_000))  # with the interpreter's lock held
+"""
 
 
 class JackMicrophone:
@@ -64,11 +68,32 @@ class JackMicrophone:
             "JACK_NO_AUDIO_RESERVATION": "1",
             "JACK_NO_START_SERVER": "1",
             "JACK_DEFAULT_SERVER": self._home.name,
+            "PYTHONPATH": str(self._home),  # Python programs stand still for two seconds at SIGUSR1, JACK does not
         }
 
     def __enter__(self) -> JackMicrophone:
         (self._home / ".asoundrc").write_text(_ALSA)
         (self._home / "feed.py").write_text(_FEED)
+        (self._home / "sitecustomize.py").write_text(_FREEZER)
+        self._serve()
+        return self
+
+    def kill(self) -> None:
+        """The server dies under the program that listens."""
+        self._processes[0].kill()
+        self._processes[0].wait()
+
+    def restart(self) -> None:
+        """It is started again, after `kill`."""
+        self._end_processes()
+        self._serve()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def _serve(self) -> None:
         _forget_dead_servers()
         server = ["jackd", "-n", self._home.name, "-r", "-d", "dummy", "-r", str(self._rate), "-p", "256"]
         self._start(server, "jackd")
@@ -77,21 +102,11 @@ class JackMicrophone:
             feeder = self._start([sys.executable, str(self._home / "feed.py"), str(self._wav)], "feed")
             assert feeder.stdout
             if feeder.stdout.readline() == b"ready\n":
-                return self
+                return
             self._processes.pop().wait()
         log = "".join(path.read_text(errors="replace") for path in self._home.glob("*.log"))
         self._end()
         raise RuntimeError(f"JACK did not start: {log}")
-
-    def kill(self) -> None:
-        """The server dies under the program that listens."""
-        self._processes[0].kill()
-        self._processes[0].wait()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end()
 
     def _start(self, command: list[str], name: str) -> subprocess.Popen[bytes]:
         with open(self._home / f"{name}.log", "wb") as log:
@@ -100,6 +115,10 @@ class JackMicrophone:
         return process
 
     def _end(self) -> None:
+        self._end_processes()
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def _end_processes(self) -> None:
         for process in reversed(self._processes):
             process.terminate()  # a server that is killed stays in JACK's list, which has eight places
             try:
@@ -109,7 +128,7 @@ class JackMicrophone:
                 process.wait()
             if process.stdout:
                 process.stdout.close()
-        shutil.rmtree(self._home, ignore_errors=True)
+        self._processes.clear()
 
 
 def _forget_dead_servers() -> None:

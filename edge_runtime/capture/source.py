@@ -1,0 +1,256 @@
+"""A microphone for years: blocks of sound from a stream that is opened anew whenever it dies, and an account of time.
+
+The stream lives in a process of its own (`capture.child`), `capture.liveness` judges it, `capture.identity` knows which
+microphone it is; here all three are put together. Every second of a run ends up in one of four places: heard, lost,
+dropped or absent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.capture.block import DROPPED, IDENTITY, LOST, OVERFLOW, Block, Event
+from edge_runtime.capture.devices import Device
+from edge_runtime.capture.identity import Facts, Watch
+from edge_runtime.capture.liveness import Limits, Liveness, State
+from edge_runtime.capture.loss import LossMeter
+from edge_runtime.capture.microphone import MIX, Heard
+from edge_runtime.capture.remote import Opened, Order, Remote, Trouble
+from edge_runtime.errors import InputError
+
+_LOOK_SECONDS = 0.2
+_BLOCK_SECONDS = 0.5
+_USUAL_DELAY_SECONDS = 0.1
+_HOLD_BACK_SECONDS = 0.5
+"""Absence is told so much later: the first sound of a stream arrives after it was made."""
+_FINISH_SECONDS = 0.5
+"""How long a process that shall end may say nothing before it is ended."""
+_SETTLING_SECONDS = 9
+"""Two looks of the loss meter."""
+
+
+class LiveSource:
+    """Gives the sound of one microphone, for as long as it is wanted, through all that may befall it.
+
+    `device` (None until first opened), `native_rate` in Hz and `channels` tell of the stream that was opened last.
+    """
+
+    def __init__(self, name: str, sample_rate: int, limits: Limits | None = None, channel: str | int = MIX) -> None:
+        """`name` as `devices.resolve` takes it; `sample_rate` in Hz is that of the blocks; `channel` counts from 1."""
+        self.device: Device | None = None
+        self.native_rate = 0
+        self.channels = 0
+        self._limits = limits or Limits()
+        self._order = Order(name, sample_rate, channel, self._limits.identity_check)
+        self._rate = sample_rate
+        self._liveness: Liveness | None = None
+        self._remote: Remote | None = None
+        self._watch = Watch()
+        self._meter: LossMeter | None = None  # of a stream that has given sound
+        self._accounted = 0.0  # all until this time is in one of the four places
+        self._constant: float | None = None  # the value, while there is only one
+        self._before = Block(np.zeros(0, np.float32))  # what `connect` came by
+        self._parts: list[NDArray[np.float32]] = []  # these four make the next block
+        self._events: list[Event] = []
+        self._absent = 0.0
+        self._waiting = 0.0
+
+    @property
+    def state(self) -> State:
+        """The state that the last event of the kind STATE told."""
+        return self._liveness.state if self._liveness else State.CONNECTING
+
+    @property
+    def title(self) -> str:
+        """The microphone in words, for people."""
+        if self.device is None:
+            return f"{self._order.name} (not connected yet)"
+        return f"{self.device.name}, {self.native_rate} Hz, {self.channels} ch"
+
+    @property
+    def process(self) -> int | None:
+        """The number of the process that holds the microphone, while there is one."""
+        return self._remote.pid if self._remote else None
+
+    def connect(self, stopped: Callable[[], bool]) -> None:
+        """Waits until the microphone is open or `stopped()`. Not needed, but then `device` is known before any sound.
+
+        Raises InputError when that takes longer than the limits allow.
+        """
+        try:
+            while self.device is None and not stopped():
+                block = self._step()
+                self._before = Block(
+                    np.concatenate([self._before.samples, block.samples]),
+                    self._before.events + block.events,
+                    block.waiting_seconds,
+                    self._before.absent_seconds + block.absent_seconds,
+                )
+                self._raise_failure()
+        except BaseException:
+            self.close()
+            raise
+
+    def blocks(self, stopped: Callable[[], bool]) -> Iterator[Block]:
+        """Blocks until `stopped()`, at least four a second: empty ones when there is nothing to hear.
+
+        Mono float32 [n]. What was heard until `stopped()` still comes. Raises InputError when the microphone fails for
+        longer than the limits allow, and for nothing else.
+        """
+        try:
+            yield self._before
+            self._before = Block(np.zeros(0, np.float32))
+            while not stopped():
+                yield self._step()
+                self._raise_failure()
+            yield from self._finish()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Ends the process that holds the microphone, if there is one."""
+        if self._remote:
+            self._remote.kill()
+            self._remote = None
+
+    def _step(self) -> Block:
+        now = time.monotonic()
+        if self._liveness is None:
+            self._liveness = Liveness(self._limits, now)
+            self._accounted = now
+        if self._remote is None and self._liveness.due(now):
+            self._start(self._liveness, now)
+        if self._remote is None:
+            time.sleep(_LOOK_SECONDS)
+        else:
+            self._take(self._liveness, self._remote)
+        if self._liveness.look(time.monotonic()):
+            self._end_stream()
+        if self._meter is None:
+            self._absent_until(time.monotonic() - _HOLD_BACK_SECONDS)
+        if self._liveness.state is State.FAILED:
+            self._absent_until(time.monotonic())
+        return self._block()
+
+    def _start(self, liveness: Liveness, now: float) -> None:
+        liveness.opening(now)
+        try:
+            self._remote = Remote(dataclasses.replace(self._order, known=self._watch.known))
+        except InputError as reason:
+            liveness.closed(now, str(reason))
+
+    def _take(self, liveness: Liveness, remote: Remote) -> bool:
+        """Takes in what the process says, up to half a second of sound. Whether it said anything."""
+        said = False
+        seconds = 0.0
+        for message in remote.messages(_LOOK_SECONDS):
+            said = True
+            now = time.monotonic()
+            if isinstance(message, Heard):
+                self._hear(liveness, message, now)
+                seconds += len(message.samples) / self._rate
+                if seconds >= _BLOCK_SECONDS:
+                    return True
+            elif isinstance(message, Opened):
+                self.device, self.native_rate, self.channels = message.device, message.native_rate, message.channels
+                liveness.opened(now)
+                self._tell(self._watch.opened(message.device.name, message.card))
+            elif isinstance(message, Facts):
+                told, back = self._watch.seen(message)
+                self._tell(told)
+                if back:
+                    self._end_stream()
+                    liveness.reopen(now)
+                    return True
+            elif isinstance(message, Trouble):
+                self._end_stream()
+                liveness.closed(now, message.reason, message.lasting)
+                return True
+        if remote.ended:
+            how = self._end_stream()
+            name = self.device.name if self.device else self._order.name
+            liveness.closed(time.monotonic(), f"the sound system of the microphone {name!r} broke down ({how})")
+            return True
+        return said
+
+    def _hear(self, liveness: Liveness, heard: Heard, now: float) -> None:
+        seconds = len(heard.samples) / self._rate + heard.dropped_seconds
+        if self._meter is None:
+            self._absent_until(heard.arrived - seconds)
+            self._meter = LossMeter(self._rate)
+            lost = self._meter.add(heard.arrived, 0)
+        else:
+            lost = self._meter.add(heard.arrived, round(seconds * self._rate))
+        self._accounted = max(self._accounted, heard.arrived)
+        if heard.overflows:
+            self._events.append(Event(OVERFLOW, count=heard.overflows))
+        if heard.dropped_seconds:
+            self._events.append(Event(DROPPED, seconds=heard.dropped_seconds))
+        self._lose(lost)
+        value = heard.lowest if heard.lowest == heard.highest else None
+        liveness.sound(now, seconds, flat=value is not None and value == self._constant)
+        self._constant = value
+        self._parts.append(heard.samples)
+        self._waiting = max(0.0, now - heard.arrived - _USUAL_DELAY_SECONDS)
+
+    def _end_stream(self) -> str:
+        """Ends the process, and settles what its stream lost. Gives how the process had ended."""
+        how = self._remote.kill() if self._remote else ""
+        self._remote = None
+        if self._meter is not None:
+            # As if it had gone on without fault: the meter looks back over seconds, and may have seen a loss already.
+            rest = [self._meter.add(self._accounted + second, self._rate) for second in range(1, _SETTLING_SECONDS + 1)]
+            self._lose(sum(rest))
+            self._meter = None
+        return how
+
+    def _finish(self) -> Iterator[Block]:
+        """The rest of what was heard until now."""
+        asked = time.monotonic()
+        if self._remote and self._meter is not None and self._liveness:
+            self._remote.finish()
+            said = asked
+            while self._remote and time.monotonic() - said < _FINISH_SECONDS:
+                if self._take(self._liveness, self._remote):
+                    said = time.monotonic()
+                if self._parts:
+                    yield self._block()
+                    said = time.monotonic()  # how long the reader took is not the process's fault
+            silent_seconds = asked - self._accounted
+            self._end_stream()
+            if silent_seconds > _FINISH_SECONDS:
+                self._lose(silent_seconds)
+        elif self._liveness:
+            self._absent_until(asked)
+        if self._liveness:
+            last = self._block()
+            # That the process has ended, as it was asked to, is no trouble.
+            yield dataclasses.replace(last, events=tuple(e for e in last.events if e.kind in (LOST, OVERFLOW, DROPPED)))
+
+    def _block(self) -> Block:
+        events = (*self._events, *(self._liveness.news() if self._liveness else ()))
+        samples = np.concatenate(self._parts) if self._parts else np.zeros(0, np.float32)
+        block = Block(samples, events, self._waiting if self._parts else 0.0, self._absent)
+        self._parts, self._events, self._absent, self._waiting = [], [], 0.0, 0.0
+        return block
+
+    def _absent_until(self, when: float) -> None:
+        if when > self._accounted:
+            self._absent += when - self._accounted
+            self._accounted = when
+
+    def _lose(self, seconds: float) -> None:
+        if seconds:
+            self._events.append(Event(LOST, seconds=seconds))
+
+    def _tell(self, reasons: list[str]) -> None:
+        self._events.extend(Event(IDENTITY, reason=reason) for reason in reasons)
+
+    def _raise_failure(self) -> None:
+        if self._liveness and self._liveness.state is State.FAILED:
+            raise InputError(self._liveness.reason)

@@ -1,0 +1,100 @@
+"""The commands beside listening: `edge-detect coverage` and `edge-detect config`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from edge_runtime import config, document
+from edge_runtime.errors import UsageError
+from edge_runtime.log import Log
+from edge_runtime.options import variable
+from edge_runtime.report.output import Output
+from edge_runtime.settings import SOURCES
+
+Parser = Callable[..., argparse.ArgumentParser]
+
+
+def coverage(arguments: Sequence[str], make_parser: Parser) -> int:
+    """`edge-detect coverage`: what the ledger says of a time. Raises UsageError, InputError or OutputError."""
+    parser = make_parser(
+        prog="edge-detect coverage",
+        description="What was heard, lost and scored in a time, and whether there was an alarm: from the ledger that "
+        "edge-detect --device --ledger PATH keeps.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--since",
+        default="24h",
+        metavar="TIME",
+        help="where to begin: 24h, 7d, 90m, 2026-11-24 or '2026-11-24 10:00' (default 24h)",
+    )
+    parser.add_argument("--until", metavar="TIME", help="where to end, likewise (default: now)")
+    parser.add_argument("--per", choices=("minute", "hour", "day"), help="a line for each as well")
+    parser.add_argument("--ledger", metavar="PATH", help="the ledger (default: that of the configuration)")
+    parser.add_argument("--config", metavar="PATH", help="the configuration that names the ledger")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    given = parser.parse_args(arguments)
+    ledger = given.ledger
+    if ledger is None:
+        path = {} if given.config is None else {"config": given.config}
+        ledger = config.effective(path).values.get("ledger")
+    if not ledger:
+        raise UsageError(
+            "no ledger to read: give --ledger PATH, or a configuration that names one "
+            f"(--config or {variable('config')})"
+        )
+    from edge_runtime.report.coverage import show
+
+    return show(ledger, given.since, given.until, given.per, given.json, Output(sys.stdout))
+
+
+def configuration(
+    arguments: Sequence[str], make_parser: Parser, parse: Callable[[Sequence[str]], dict[str, Any]]
+) -> int:
+    """`edge-detect config check|show|document`. `parse` reads the options of the main command. Raises UsageError."""
+    parser = make_parser(
+        prog="edge-detect config",
+        description="Looks at the configuration: one TOML file, the environment and the command line.",
+        allow_abbrev=False,
+    )
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="check | show | document")
+    check = kinds.add_parser("check", allow_abbrev=False, help="all that is wrong with a file; exit code 2 if any")
+    check.add_argument("file", nargs="?", metavar="FILE", help=f"(default: the one that {variable('config')} names)")
+    kinds.add_parser(
+        "show", add_help=False, help="the values in effect and where each comes from; takes edge-detect's options"
+    )
+    written = kinds.add_parser("document", allow_abbrev=False, help="a complete file with every option and its default")
+    written.add_argument("--markdown", action="store_true", help="as a page")
+    if arguments[:1] == ["show"]:
+        return _show(parse(arguments[1:]))
+    given = parser.parse_args(arguments)
+    if given.kind == "document":
+        Output(sys.stdout).write(document.as_markdown() if given.markdown else document.as_toml())
+        return 0
+    return _check(given.file)
+
+
+def _show(given: dict[str, Any]) -> int:
+    found = config.effective(given)
+    if any(found.values.get(name) for name in SOURCES):
+        found.settings()  # raises what would keep it from running
+    Output(sys.stdout).write(document.as_shown(found))
+    return 0
+
+
+def _check(path: str | None) -> int:
+    path = path or os.environ.get(variable("config"))
+    if not path:
+        raise UsageError(f"name the file to check: edge-detect config check FILE (or set {variable('config')})")
+    wrong = config.problems(path)
+    if wrong:
+        log = Log()
+        for line in wrong:
+            log.error(line)
+        return UsageError.exit_code
+    Output(sys.stdout).write(f"{path} is in order\n")
+    return 0

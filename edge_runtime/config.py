@@ -1,0 +1,174 @@
+"""Settings from three places: a TOML file, the environment, the command line; the later one goes before the others."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edge_runtime.errors import UsageError
+from edge_runtime.options import flag, from_text, mistyped, option_of, unfit, variable
+from edge_runtime.settings import FIELDS, RAW, SOURCES, Settings, misfit
+
+COMMAND_LINE = "command line"
+DEFAULT = "default"
+LARGEST_FILE = 1 << 20
+"""Bytes: a longer file is no configuration."""
+_FOREIGN = frozenset(("EDGE_DETECT_EVENT", "EDGE_DETECT_AARCH64"))
+"""Variables that we know and that are no options: what --exec gives its command, and a folder of the tests."""
+
+
+@dataclass(frozen=True)
+class Effective:
+    """What was given, without the defaults, and where each value comes from: a file, a variable, the command line."""
+
+    values: Mapping[str, Any]
+    origins: Mapping[str, str]
+
+    def settings(self) -> Settings:
+        """Raises UsageError when the values do not fit together or name no source of sound."""
+        settings = Settings(**self.values)
+        if settings.file:
+            for name, origin in self.origins.items():
+                if origin == COMMAND_LINE and option_of(FIELDS[name]).live:
+                    raise UsageError(f"{flag(name)} is for a microphone: it needs --device, not --file")
+        return settings
+
+
+def effective(given: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Effective:
+    """Puts together what the command line gave (`given`, of the right types) and what the other places say.
+
+    The file is that of `--config`, or of EDGE_DETECT_CONFIG; without either there is none. A place that names a source
+    of sound puts the sources of those below it aside, and what they say about raw sound. Raises UsageError for the
+    first thing that is wrong; it names the place, the option, the reason and the range.
+    """
+    environment = os.environ if environment is None else environment
+    variables = _from_environment(environment)
+    path = given.get("config") or variables.get("config")
+    stored = {} if path is None else _first_wrong(*_read(str(path)))
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    layers: tuple[tuple[Mapping[str, Any], Callable[[str], str]], ...] = (
+        (stored, lambda _: str(path)),
+        (variables, variable),
+        (given, lambda _: COMMAND_LINE),
+    )
+    for layer, origin in layers:
+        if any(layer.get(name) for name in SOURCES):
+            for name in (*SOURCES, *RAW):
+                values.pop(name, None)
+                origins.pop(name, None)
+        values |= layer
+        origins |= {name: origin(name) for name in layer}
+    return Effective(values, origins)
+
+
+def load(given: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings from all places (see `effective`). Raises UsageError."""
+    return effective(given, environment).settings()
+
+
+def problems(path: str) -> list[str]:
+    """All that is wrong with a configuration file, a line each; nothing when it is in order."""
+    values, wrong = _read(path)
+    reason = None if wrong else misfit(values)
+    if reason:  # it speaks of flags
+        names = re.sub(r"--([a-z][a-z-]*)", lambda found: found[1].replace("-", "_"), reason)
+        wrong.append(f"{path}: {names}")
+    return wrong
+
+
+class Reload:
+    """Reads the configuration anew when that was asked for."""
+
+    def __init__(self, wanted: Callable[[], bool], given: Mapping[str, Any]) -> None:
+        """`wanted` is True once for each request; `given` is what the command line said, which stays above the file."""
+        self._wanted = wanted
+        self._given = dict(given)
+
+    def __call__(self) -> Settings | None:
+        """The new settings, or None where nobody asked. Raises UsageError when they cannot be: keep the old ones."""
+        return load(self._given) if self._wanted() else None
+
+
+def _first_wrong(values: dict[str, Any], wrong: list[str]) -> dict[str, Any]:
+    if not wrong:
+        return values
+    more = f" (and {len(wrong) - 1} more: see `edge-detect config check`)" if len(wrong) > 1 else ""
+    raise UsageError(wrong[0] + more)
+
+
+def _read(path: str) -> tuple[dict[str, Any], list[str]]:
+    """What the file holds, and all that is wrong with it."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
+            return {}, [f"{path} is longer than {LARGEST_FILE >> 20} MB: that is no configuration"]
+        tables = tomllib.loads(content.decode())
+    except OSError as reason:
+        return {}, [f"cannot read the configuration {path}: {reason.strerror}"]
+    except ValueError as reason:  # from tomllib with line and column; or the text is not UTF-8, or holds a null
+        return {}, [f"{path} is no TOML: {reason}"]
+    except RecursionError:
+        return {}, [f"{path} is no TOML: brackets without end"]
+    values: dict[str, Any] = {}
+    wrong: list[str] = []
+    for name, value in tables.items():
+        fault = _unknown(name, value) or mistyped(option_of(FIELDS[name]), value)
+        fault = fault or unfit(option_of(FIELDS[name]), value)
+        if fault:
+            wrong.append(f"{path}: {name} {fault}")
+        else:
+            values[name] = _converted(name, value)
+    return values, wrong
+
+
+def _unknown(name: str, value: Any) -> str | None:
+    if name in FIELDS:
+        return None if option_of(FIELDS[name]).stored else f"is for the command line ({flag(name)}) only"
+    if isinstance(value, dict):
+        return "is a table, but all options stand at the top of the file, without [headings]"
+    return f"is no option; {_nearest(name) or '`edge-detect config document` lists all'}"
+
+
+def _nearest(name: str) -> str | None:
+    known = [field for field in FIELDS if option_of(FIELDS[field]).stored]
+    close = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1, cutoff=0.6)
+    return f"did you mean {close[0]}?" if close else None
+
+
+def _converted(name: str, value: Any) -> Any:
+    declared = option_of(FIELDS[name])
+    if declared.many:
+        return tuple(value)
+    return float(value) if declared.kind is float and not isinstance(value, str) else value
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The options that variables name; an empty one counts as not set. Raises UsageError for the first wrong one."""
+    names = {variable(name): name for name, field in FIELDS.items() if option_of(field).stored or name == "config"}
+    values: dict[str, Any] = {}
+    for key, text in environment.items():
+        if not text or not key.startswith(variable("")) or key in _FOREIGN:
+            continue
+        if key not in names:
+            # Others may have variables of this kind, so only one that looks like a slip is refused.
+            close = difflib.get_close_matches(key, names, n=1, cutoff=0.9)
+            if close:
+                raise UsageError(f"the variable {key} is no option; did you mean {close[0]}?")
+            continue
+        declared = option_of(FIELDS[names[key]])
+        try:
+            value = from_text(declared, text)
+        except ValueError as reason:
+            raise UsageError(f"the variable {key} {reason}") from None
+        fault = unfit(declared, value)
+        if fault:
+            raise UsageError(f"the variable {key} {fault}")
+        values[names[key]] = value
+    return values

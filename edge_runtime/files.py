@@ -1,0 +1,52 @@
+"""Scores sound files and standard input, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from edge_runtime.capture.block import Block
+from edge_runtime.capture.file import length_seconds, read_blocks
+from edge_runtime.capture.pcm import RawFormat
+from edge_runtime.decision.verdict import Verdict
+from edge_runtime.detector import Detector
+from edge_runtime.errors import SPOOF_FOUND
+from edge_runtime.listen import run
+from edge_runtime.log import Log
+from edge_runtime.opening import open_detector, open_report
+from edge_runtime.settings import Settings
+
+
+def score_files(settings: Settings, stop: Callable[[], bool], log: Log) -> int:
+    """Scores `settings.file` and gives the exit code: of the worst that happened.
+
+    Raises ModelError, OutputError, ReaderGone, or UsageError when the settings do not fit the model.
+    """
+    detector = open_detector(settings, stop, log)
+    code = 0
+    for path in settings.file:
+        if stop():
+            break
+        # One bad file does not keep the others from being scored; the worst code is the answer.
+        found = _score(settings, path, detector, stop, log)
+        code = found if code in (0, SPOOF_FOUND) and found else code
+    return code
+
+
+def _score(settings: Settings, path: str, detector: Detector, stop: Callable[[], bool], log: Log) -> int:
+    raw = None
+    if settings.raw is not None:
+        raw = RawFormat(settings.raw, settings.rate or 16000, settings.channels or 1)
+    about = {"file": path} if len(settings.file) > 1 else {}
+    report = open_report(settings, path, about, length_seconds(path, raw))
+    source = _blocks(path, raw, detector)
+    summary, trouble = run(source, detector, report, duration_seconds=settings.duration, stopped=stop)
+    if trouble is not None:
+        log.error(str(trouble))
+        return trouble.exit_code
+    return SPOOF_FOUND if settings.fail_on_spoof and summary.verdict is Verdict.SPOOF else 0
+
+
+def _blocks(path: str, raw: RawFormat | None, detector: Detector) -> Iterator[Block]:
+    # Several full batches: what is left over at a block's end goes through the network in a smaller one.
+    for samples in read_blocks(path, raw, detector.sample_rate, 4 * detector.batch_seconds):
+        yield Block(samples)

@@ -1,0 +1,90 @@
+"""Opens what a run needs, as the settings say: the detector, and the report on standard output."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from edge_runtime.log import Log
+from edge_runtime.report import Report
+from edge_runtime.report.jsonl import JsonLines
+from edge_runtime.report.output import Output
+from edge_runtime.report.terminal import Terminal
+from edge_runtime.settings import AUTO, Settings
+
+if TYPE_CHECKING:
+    from edge_runtime.detector import Detector
+
+
+def open_detector(settings: Settings, stop: Callable[[], bool], log: Log) -> Detector:
+    """The detector with its model; says in the log what whoever reads its verdicts should know.
+
+    With the hop `auto` it finds the shortest that this machine sustains. Raises ModelError, or UsageError when the
+    window or the hop does not fit the model.
+    """
+    from edge_runtime.detector import Detector  # late, as ONNX Runtime takes seconds to load on a small board
+
+    auto = settings.hop == AUTO
+    given = None if auto or settings.hop is None else float(settings.hop)
+    detector = Detector(
+        settings.model,
+        hop_seconds=given,
+        window_seconds=settings.window,
+        threshold=settings.threshold,
+        gate=settings.gated,
+        least_speech_seconds=settings.least_speech,
+    )
+    if not detector.network.contract.calibrated:
+        log.info("this model is not calibrated: its scores have an order and no scale, so its verdicts mean little")
+    for note in detector.network.notes:
+        log.info(note)
+    if auto:
+        _find_hop(detector, stop, log)
+    return detector
+
+
+def _find_hop(detector: Detector, stop: Callable[[], bool], log: Log) -> None:
+    from edge_runtime.governor import COMFORTABLE, shortest_sustained
+
+    found = shortest_sustained(detector, time.perf_counter, stop)
+    detector.set_hop(found.hop_seconds)
+    text = f"a verdict every {detector.hop_seconds:.3g} s, which takes {found.load:.0%} of a core"
+    if found.load > COMFORTABLE:
+        text += "; that is the widest hop there is, and more than this machine should be asked for"
+    log.info(text)
+
+
+def open_report(
+    settings: Settings,
+    title: str,
+    about: dict[str, str] | None = None,
+    length_seconds: float | None = None,
+    wall: Callable[[], float] | None = None,
+) -> Report:
+    """The report on standard output: JSON lines, each with what `about` holds, or a view for people under `title`.
+
+    `length_seconds` is that of the whole input, where it is known; `wall` stamps JSON lines with the time of day.
+    """
+    output = Output(sys.stdout)
+    if wants_json(settings):
+        return JsonLines(output, about or {}, wall)
+    live = bool(sys.stdout and sys.stdout.isatty()) and os.environ.get("TERM", "dumb") != "dumb"
+    encoding = (sys.stdout.encoding if sys.stdout else "ascii").lower()
+    return Terminal(
+        output,
+        title,
+        live=live,
+        colour=live and not os.environ.get("NO_COLOR"),
+        unicode=encoding.startswith("utf"),
+        columns=lambda: shutil.get_terminal_size().columns,
+        length_seconds=length_seconds,
+    )
+
+
+def wants_json(settings: Settings) -> bool:
+    """Whether standard output gets JSON lines."""
+    return settings.json if settings.json is not None else not (sys.stdout and sys.stdout.isatty())
