@@ -10,6 +10,7 @@ from benchmarks.tasks import (
     accuracy,
     compare,
     gru,
+    hours,
     instructions,
     latency,
     metrics,
@@ -36,6 +37,7 @@ TASKS = (
     instructions,
     streaming,
     soak,
+    hours,
     options,
     gru,
 )

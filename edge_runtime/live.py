@@ -162,8 +162,10 @@ class _Plan:
     def run(self, blocks: Iterator[Block], source: LiveSource, service: Service) -> int:
         """One run, until the blocks end; gives its exit code. What is heard from one run to the next is not lost."""
         settings, detector = self.settings, self.detector
-        report = Several(self._reports(source, service))
+        reports: list[Report] = []
         try:
+            self._open(reports, source, service)
+            report = Several(reports)
             # The source itself ends when asked to, after what it had already heard.
             summary, trouble = run(
                 blocks,
@@ -174,14 +176,15 @@ class _Plan:
                 alarms=Alarms(self._rules),
             )
         finally:
-            report.close()
+            for opened in reports:
+                opened.close()
         if trouble is not None:
             self._log.error(str(trouble))
             return trouble.exit_code
         return SPOOF_FOUND if settings.fail_on_spoof and summary.verdict is Verdict.SPOOF else 0
 
-    def _reports(self, source: LiveSource, service: Service) -> list[Report]:
-        """The ledger and the evidence come before standard output, whose reader may be gone."""
+    def _open(self, reports: list[Report], source: LiveSource, service: Service) -> None:
+        """Adds all reports. The ledger and the evidence come before standard output, whose reader may be gone."""
         settings, contract = self.settings, self.detector.network.contract
         about = {
             "device": source.title,
@@ -189,8 +192,8 @@ class _Plan:
             "model_sha256": self.detector.network.sha256,
             "version": __version__,
         }
-        reports: list[Report] = [_Teller(service, self._log, source, about, aloud=not _seen())]
         front = open_report(settings, f"{source.title}; Ctrl-C ends", wall=time.time)
+        reports.append(_Teller(service, self._log, source, about, aloud=not _seen()))
         if settings.ledger:
             reports.append(LedgerReport(Ledger(settings.ledger, about, self._log.warning), tell=front.event))
         if settings.save_clips:
@@ -207,8 +210,8 @@ class _Plan:
                 )
             )
         if settings.exec:
-            reports.append(Hook(settings.exec, settings.exec_timeout, self._log.warning))
-        return [*reports, front]
+            reports.append(Hook(settings.exec, settings.exec_timeout, self._log.warning, about))
+        reports.append(front)
 
 
 class _Turn:

@@ -177,10 +177,10 @@ class Settings:
         example=0.5,
     )
     smoothing: float = live_time(
-        10.0, _ALARM, (0, 3600), "time over which scores are averaged; 0: each window counts for itself"
+        5.0, _ALARM, (0, 3600), "time over which scores are averaged; 0: each window counts for itself"
     )
     alarm_duration: float = live_time(
-        5.0, _ALARM, (0, 3600), "how long the smoothed score must stay below --alarm-on before an alarm begins"
+        2.0, _ALARM, (0, 3600), "how long the smoothed score must stay below --alarm-on before an alarm begins"
     )
     alarm_hold: float = live_time(
         10.0, _ALARM, (0, 3600), "how long after the last score below --alarm-off an alarm still lasts"
@@ -216,7 +216,7 @@ class Settings:
         None,
         _KEEP,
         "a command for the beginning and the end of every alarm, run without a shell; it finds the JSON line on its "
-        "standard input and in EDGE_DETECT_EVENT (default: none)",
+        "standard input, and alarm-on or alarm-off in EDGE_DETECT_EVENT (default: none)",
         metavar="COMMAND",
         example="/usr/local/bin/tell-someone --now",
     )

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from tests.rigs.clock import settable
 from tests.rigs.exclusive import ExclusiveMicrophone
 from tests.rigs.jack import JackMicrophone
 from tests.rigs.pulse import PulseMicrophone
@@ -127,7 +128,8 @@ def _end(program: Running) -> None:
 
 def overflows(bench: Bench) -> Row:
     """The process that takes the sound from JACK stands still three times, for two seconds each."""
-    with JackMicrophone(bench.tone(16000), 16000) as rig, Running(rig.environment, *bench.arguments()) as program:
+    patient = bench.arguments("--stall", "4")
+    with JackMicrophone(bench.tone(16000), 16000) as rig, Running(rig.environment, *patient) as program:
 
         def storm() -> None:
             for _ in range(3):
@@ -210,7 +212,7 @@ def busy(bench: Bench) -> Row:
         other.enter_context(rig.taken())
         began = time.monotonic()
         with Running(rig.environment, *bench.arguments()) as program:
-            said = program.wait_for(lambda line: "busy" in line.get("reason", ""))
+            said = program.wait_for(lambda line: "another program" in line.get("reason", ""))
             time.sleep(_SETTLE_SECONDS)
             other.close()
             freed = time.monotonic()
@@ -269,18 +271,11 @@ def full_disk(bench: Bench) -> Row:
 def clock_set(bench: Bench) -> Row:
     """The wall clock jumps an hour ahead, then two back."""
     offset = bench.folder / "clock"
-    offset.write_text("+0")
-    library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-    faked = {
-        "LD_PRELOAD": str(library),
-        "FAKETIME_TIMESTAMP_FILE": str(offset),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
-    with _pulse() as rig, Running({**rig.environment, **faked}, *bench.arguments()) as program:
+    offset.write_text("0")
+    with _pulse() as rig, Running({**rig.environment, **settable(offset)}, *bench.arguments()) as program:
 
         def ahead() -> None:
-            offset.write_text("+3600")
+            offset.write_text("3600")
 
         def back() -> None:
             offset.write_text("-3600")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -21,7 +22,7 @@ def window(index: int, score: float | None, reason: Reason = Reason.NONE) -> Win
     return Window(start, start + 4.0, score, Verdict.UNSURE, -20.0, -10.0, 0.0, 0, reason)
 
 
-def alarms(rules: Rules, scores: list[float | None]) -> list[Alarm]:
+def alarms(rules: Rules, scores: Sequence[float | None]) -> list[Alarm]:
     deciding = Alarms(rules)
     found = [alarm for index, score in enumerate(scores) for alarm in deciding.add(window(index, score))]
     return found + deciding.end(len(scores) * HOP + 4.0)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -213,7 +214,7 @@ def test_flush_and_reset_begin_a_new_stream(network: Network) -> None:
     ],
     ids=str,
 )
-def test_impossible_options_are_refused(network: Network, options: dict[str, float]) -> None:
+def test_impossible_options_are_refused(network: Network, options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         Detector(network, **options)
 

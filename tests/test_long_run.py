@@ -29,7 +29,8 @@ model, folder, hops = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 about = {"device": "noise", "model": "tiny", "model_sha256": "", "version": "0"}
 now = 1e9  # both clocks: the run takes seconds, its sound a day
 detector = Detector(model, hop_seconds=0.1)
-rules = Rules(on=0.0, off=0.5, smoothing_seconds=5, duration_seconds=2, hold_seconds=5, refractory_seconds=600)
+rules = Rules(on=1e6, off=1e6,  # all is an alarm, until the microphone is gone
+              smoothing_seconds=5, duration_seconds=2, hold_seconds=5, refractory_seconds=600)
 
 
 class Memory(Report):
@@ -51,7 +52,8 @@ class Memory(Report):
 def blocks():
     global now
     random = np.random.default_rng(0)
-    sounds = [(level * random.standard_normal(8000)).astype(np.float32) for level in (0.3, 0.03, 0.1, 0.01, 1.5)]
+    syllables = np.abs(np.sin(np.arange(8000) / 800)) ** 4
+    sounds = [(level * syllables * random.standard_normal(8000)).astype(np.float32) for level in (0.3, 0.03, 0.1, 0.01, 1.5)]
     for index in range(hops // 5):
         now += 0.5
         events, absent = (), 0.0

@@ -59,7 +59,7 @@ def test_loud_and_faint_halves_stand_apart_by_their_levels() -> None:
 
 
 def test_too_little_sound_and_digital_silence_are_not_called_noisy() -> None:
-    assert measure(noise(19 * FRAME)).contrast_db == LARGEST_DB
+    assert measure(noise(49 * FRAME)).contrast_db == LARGEST_DB
     assert measure(np.zeros(0, np.float32)).contrast_db == LARGEST_DB
     assert measure(np.zeros(RATE, np.float32)).contrast_db == LARGEST_DB
     assert measure(np.concatenate([0.1 * noise(RATE), np.zeros(RATE, np.float32)])).contrast_db > 40

@@ -83,7 +83,9 @@ def test_a_microphone_hears_first_the_one_and_then_the_other() -> None:
             text=True,
         )
         assert program.stdout
-        first = json.loads(program.stdout.readline())  # the program hears: silence, so far
+        first = json.loads(program.stdout.readline())
+        while first["type"] != "window":  # it says that it connects, and listens
+            first = json.loads(program.stdout.readline())
         rig.feed.play(np.concatenate([human, synthetic]))
         out, err = program.communicate(timeout=60)
     assert program.returncode == 0, err

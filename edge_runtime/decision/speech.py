@@ -17,7 +17,7 @@ CHUNK = 512
 """Samples that Silero's network judges at once."""
 SPEECH = 0.5
 """Probability from which a chunk counts as speech, the one that Silero's authors use."""
-LEAST_SECONDS = 0.5
+LEAST_SECONDS = 1.0
 """Speech that a window needs to be scored, where nothing else is asked for."""
 _SILENCE = 10 ** (SILENCE_DBFS / 20)
 

@@ -119,7 +119,7 @@ def _as_text(covered: Coverage, parts: list[Part], per: str | None) -> str:
     rows += [("in an alarm", "spoof")]
     for name, key in rows:
         lines.append(f"{name:<16}{_length(getattr(total, key)):>16}{_percent(getattr(total, key), asked):>10}")
-    if total.unwritten:
+    if total.unwritten >= 1:
         lines.append(f"The last {_length(total.unwritten)} are not in the ledger yet.")
     if parts:
         lines += ["", f"{per or '':<22}{'heard':>14}{'lost':>14}{'not running':>14}{'scored':>14}{'alarms':>8}"]
@@ -174,7 +174,7 @@ def _percent(part: float, whole: float) -> str:
 def _length(seconds: float) -> str:
     """The two largest units that there are: 23 h 58 min."""
     if abs(seconds) < 60:
-        return f"{seconds:.1f} s"
+        return f"{round(seconds, 1) + 0.0:.1f} s"  # no -0.0
     whole = round(abs(seconds))
     sign = "-" if seconds < 0 else ""
     if whole < 3600:

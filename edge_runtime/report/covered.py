@@ -91,11 +91,15 @@ class Coverage:
     total: Total
     gaps: tuple[Gap, ...]
     alarms: tuple[Alarmed, ...]
-    rows: tuple[Row, ...] = field(repr=False)
+    rows: tuple[Row, ...] = field(repr=False)  # sorted by their start
+    longest: float = 0.0  # of them, on the wall clock
 
     def between(self, since: float, until: float) -> Total:
         """The totals of a part of it, with the alarms that began there."""
-        return _total(self.rows, [alarm.begin for alarm in self.alarms], since, until, 0.0)
+        first = bisect.bisect_left(self.rows, since - self.longest, key=lambda row: row.start)
+        last = bisect.bisect_left(self.rows, until, key=lambda row: row.start)
+        unwritten = max(0.0, min(until, self.until) - max(since, self.until - self.total.unwritten))
+        return _total(self.rows[first:last], [alarm.begin for alarm in self.alarms], since, until, unwritten)
 
 
 def read(path: str, since: float, until: float) -> Coverage:
@@ -120,7 +124,10 @@ def _opened(path: str) -> Iterator[sqlite3.Connection]:
         try:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlite3.OperationalError:
-            # Whoever may not write there cannot make the files beside it that reading needs; nobody writes it then.
+            # Whoever may not write there cannot make the files beside it that reading needs. Where they are, somebody
+            # writes, and what is in them would be missed.
+            if Path(f"{path}-wal").exists():
+                raise
             connection.close()
             connection = sqlite3.connect(f"{name}?immutable=1", uri=True, isolation_level=None)
         yield connection
@@ -151,8 +158,6 @@ def _read(connection: sqlite3.Connection, path: str, since: float, until: float)
     late = until - max(newest[0], since)
     unwritten = late if not newest[1] and 0 < late < _UNWRITTEN_SECONDS else 0.0
     alarms = _alarms(events, since, until)
-    gaps = _silences(rows, events, since, until)
-    gaps += _pauses(rows, events, runs, since, until - unwritten, begins)
     return Coverage(
         since=since,
         until=until,
@@ -169,14 +174,14 @@ def _read(connection: sqlite3.Connection, path: str, since: float, until: float)
         ),
         alarms=alarms,
         rows=rows,
+        longest=max((row.until - row.start for row in rows), default=0.0),
     )
 
 
 def _total(rows: Sequence[Row], alarms: Sequence[float], since: float, until: float, unwritten: float) -> Total:
     """Sums; a row that reaches over an edge counts with the part inside, and its alarms by their own times."""
     total = dict.fromkeys(SUMS, 0.0)
-    first = bisect.bisect_left(rows, until, key=lambda row: row.start)
-    for row in rows[:first]:
+    for row in rows:
         share = row.share(since, until)
         if not share:
             continue
@@ -190,10 +195,21 @@ def _total(rows: Sequence[Row], alarms: Sequence[float], since: float, until: fl
         asked=until - since,
         **total,
         alarms=alarms_begun,
-        not_running=max(0.0, until - since - unwritten - total["elapsed"]),
+        not_running=max(0.0, until - since - unwritten - _spanned(rows, since, until - unwritten)),
         unaccounted=total["elapsed"] - total["heard"] - total["lost"],
         unwritten=unwritten,
     )
+
+
+def _spanned(rows: Sequence[Row], since: float, until: float) -> float:
+    """Seconds of the wall clock that rows, sorted by their start, cover; where it was set back they overlap."""
+    covered, at = 0.0, since
+    for row in rows:
+        begin, end = max(at, row.start), min(row.until, until)
+        if end > begin:
+            covered += end - begin
+            at = end
+    return covered
 
 
 Noted = tuple[float, int, str, float, str]

@@ -22,8 +22,8 @@ VARIABLE = "EDGE_DETECT_EVENT"
 """In the command's environment: `alarm-on` or `alarm-off`."""
 WAITING = 16
 """Events that may wait for their turn; more are left out, and told."""
-CLOSE_SECONDS = 5.0
-"""How long the end waits for commands, at most: a service manager does not wait for ever."""
+CLOSE_SECONDS = 0.6
+"""How long the end waits for commands, at most: who ends the program wants it to end within a second."""
 _REPEAT_SECONDS = 60.0
 _SAID_BYTES = 2000
 _LOOK_SECONDS = 0.05
@@ -76,7 +76,7 @@ class Hook(Report):
         self._closing = time.monotonic() + patience
         with contextlib.suppress(queue.Full):
             self._events.put_nowait(None)
-        self._thread.join(patience + 1.0)
+        self._thread.join(patience + 0.2)
         with self._lock:
             if self._untold:
                 self._complain(f"the command {self._words[0]} failed {self._untold} more times")

@@ -74,6 +74,10 @@ class State:
     ended: bool = False  # in good order
 
 
+class Foreign(OSError):
+    """The file is in order, and somebody else's: it is left alone."""
+
+
 class LedgerFile:
     """One run's rows and events in the file at `path`; opened when first written, and anew after a failure."""
 
@@ -197,7 +201,7 @@ def _prepare(connection: sqlite3.Connection) -> str | None:
 
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if tables and value("application_id") != APPLICATION:
-        return "belongs to another program"
+        raise Foreign("it is a database of another program")
     if tables and value("user_version") != SCHEMA:
         return "was written by another version of edge-detect"
     if tables and value("quick_check(1)") != "ok":
