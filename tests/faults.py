@@ -239,12 +239,14 @@ def killed(bench: Bench) -> Row:
             time.sleep(_SETTLE_SECONDS)
             _end(program)
             recover = program.arrivals[heard] - began
-        total = coverage(bench.ledger)["total"]
-        return Row("kill -9, four times", f"{total['not_running']:.0f} s not running", None, recover, total)
+        covered = coverage(bench.ledger)
+        reasons = sorted({gap["reason"] for gap in covered["gaps"]})
+        said = "coverage: not running: " + ", ".join(reasons)
+        return Row("kill -9, four times", said, None, recover, covered["total"])
 
 
 def full_disk(bench: Bench) -> Row:
-    """Ledger and clips lie on a disk without room (64 kB)."""
+    """The ledger lies on a disk that has no room left; it is written once a minute."""
     disk = bench.folder / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=192k", "none", str(disk)], check=True)
@@ -262,7 +264,7 @@ def full_disk(bench: Bench) -> Row:
             (disk / "filler").unlink()
             time.sleep(_SETTLE_SECONDS)
             _end(program)
-            said = program.complaints.strip().splitlines()[0]
+            said = program.complaints.strip().splitlines()[0].replace(f"{disk}/", "")
         return Row("full disk", said, noticed, None, coverage(small.ledger)["total"])
     finally:
         subprocess.run(["umount", str(disk)], check=True)

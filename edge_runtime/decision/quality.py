@@ -22,8 +22,9 @@ NOISY_DB = 12.0
 """Contrast under which noise hides what a voice is made of: some 7 dB of signal to noise.
 
 On dev with noise added the model's equal error rate is 36 to 41 % there and 25 % above 25 dB, and a bona fide verdict
-says half as much; 0.6 % of the clean windows lie below (benchmarks/results/edge-2-hours.md). Quiet and band-limited
-windows are not objected to: error rates rise by 0.3 and 4 points, and the verdicts given say as much as on others.
+says half as much; of clean windows 0.5 % lie below on dev, of people's in the training clips 1.1 %. Quiet and
+band-limited windows are not objected to: error rates rise by less than one and by 4 points, and the verdicts given say
+as much as on others (benchmarks/results/edge-2-hours.md).
 """
 FRAME = 320
 """Samples whose level counts as one, 20 ms at 16 kHz: shorter than a syllable and the pause after it."""
