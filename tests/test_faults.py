@@ -16,7 +16,7 @@ _ACCOUNT_SECONDS = 1.5
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_told_survived_and_accounted_for(name: str, exported: Callable[[str], Path], tmp_path: Path) -> None:
     # What a fault must make the program say, and that it hears again, is asked for on the way.
-    row = FAULTS[name](Bench(tmp_path, exported("streaming")))
+    row = FAULTS[name](Bench(tmp_path, exported("streaming"), hurry=True))
     print(row)
     assert row.covered["heard"] > 0
     assert abs(row.unaccounted_seconds) < _ACCOUNT_SECONDS, row
