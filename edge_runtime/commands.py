@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from edge_runtime import config, document
-from edge_runtime.errors import UsageError
+from edge_runtime.errors import EdgeDetectError, UsageError
 from edge_runtime.log import Log
 from edge_runtime.options import variable
 from edge_runtime.report.output import Output
-from edge_runtime.settings import SOURCES
+from edge_runtime.settings import SOURCES, Settings
 
 Parser = Callable[..., argparse.ArgumentParser]
 
@@ -61,9 +62,10 @@ def configuration(
         description="Looks at the configuration: one TOML file, the environment and the command line.",
         allow_abbrev=False,
     )
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="check | show | document")
+    kinds = parser.add_subparsers(dest="kind", metavar="check | show | document")
     check = kinds.add_parser("check", allow_abbrev=False, help="all that is wrong with a file; exit code 2 if any")
     check.add_argument("file", nargs="?", metavar="FILE", help=f"(default: the one that {variable('config')} names)")
+    check.add_argument("--config", metavar="FILE", help="the same")
     kinds.add_parser(
         "show", add_help=False, help="the values in effect and where each comes from; takes edge-detect's options"
     )
@@ -72,10 +74,14 @@ def configuration(
     if arguments[:1] == ["show"]:
         return _show(parse(arguments[1:]))
     given = parser.parse_args(arguments)
+    if given.kind is None:
+        raise UsageError("say check, show or document")
     if given.kind == "document":
         Output(sys.stdout).write(document.as_markdown() if given.markdown else document.as_toml())
         return 0
-    return _check(given.file)
+    if given.file is not None and given.config is not None:
+        raise UsageError("name one file to check: FILE or --config FILE")
+    return _check(given.file or given.config)
 
 
 def _show(given: dict[str, Any]) -> int:
@@ -90,7 +96,7 @@ def _check(path: str | None) -> int:
     path = path or os.environ.get(variable("config"))
     if not path:
         raise UsageError(f"name the file to check: edge-detect config check FILE (or set {variable('config')})")
-    wrong = config.problems(path)
+    wrong = config.problems(path, _rehearse)
     if wrong:
         log = Log()
         for line in wrong:
@@ -98,3 +104,25 @@ def _check(path: str | None) -> int:
         return UsageError.exit_code
     Output(sys.stdout).write(f"{path} is in order\n")
     return 0
+
+
+def _rehearse(settings: Settings) -> list[str]:
+    """What would keep a run with these settings from beginning."""
+    from edge_runtime.live import rehearse  # late, as ONNX Runtime takes seconds to load on a small board
+    from edge_runtime.report.hook import split
+
+    found: dict[str, None] = {}
+
+    def attempt(step: Callable[[], object]) -> bool:
+        try:
+            step()
+        except EdgeDetectError as reason:
+            found[str(reason)] = None
+            return False
+        return True
+
+    # A rehearsal ends with the first fault, which shall not hide those behind it.
+    if not attempt(lambda: rehearse(settings)):
+        attempt(lambda: rehearse(dataclasses.replace(settings, window=None, hop=None)))
+        attempt(lambda: split(settings.exec) if settings.exec else None)
+    return list(found)

@@ -6,13 +6,13 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from edge_runtime.errors import UsageError
 from edge_runtime.options import flag, from_text, mistyped, option_of, unfit, variable
-from edge_runtime.settings import FIELDS, RAW, SOURCES, Settings, misfit
+from edge_runtime.settings import FIELDS, RAW, SOURCES, Settings, misfits
 
 COMMAND_LINE = "command line"
 DEFAULT = "default"
@@ -20,6 +20,12 @@ LARGEST_FILE = 1 << 20
 """Bytes: a longer file is no configuration."""
 _FOREIGN = frozenset(("EDGE_DETECT_EVENT", "EDGE_DETECT_AARCH64"))
 """Variables that we know and that are no options: what --exec gives its command, and a folder of the tests."""
+
+_TOGETHER = (
+    frozenset(("model", "window", "hop", "least_speech")),
+    frozenset(("model", "threshold", "alarm_on", "alarm_off")),
+)
+"""Options that have to fit to each other at the start."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +78,34 @@ def load(given: Mapping[str, Any], environment: Mapping[str, str] | None = None)
     return effective(given, environment).settings()
 
 
-def problems(path: str) -> list[str]:
-    """All that is wrong with a configuration file, a line each; nothing when it is in order."""
-    values, wrong = _read(path)
-    reason = None if wrong else misfit(values)
-    if reason:  # it speaks of flags
-        names = re.sub(r"--([a-z][a-z-]*)", lambda found: found[1].replace("-", "_"), reason)
-        wrong.append(f"{path}: {names}")
-    return wrong
+def problems(path: str, rehearse: Callable[[Settings], Sequence[str]] | None = None) -> list[str]:
+    """All that is wrong with a configuration file, a line each; nothing when it is in order.
+
+    `rehearse` tells what shows only at the start; it is called when the file names a microphone, without the options
+    that are wrong already.
+    """
+    values, faults = _read(path)
+    wrong = list(faults.values())
+    unclear = {name if name in FIELDS else _meant(name) or name for name in faults}
+    reasons = list(misfits(values, unclear))
+    if rehearse and values.get("device"):
+        reasons += rehearse(Settings(**_certain(values, unclear)))
+    return wrong + [f"{path}: {_without_flags(reason)}" for reason in reasons]
+
+
+def _certain(values: Mapping[str, Any], unclear: Collection[str]) -> dict[str, Any]:
+    """What is known of a run with a microphone: no option that has to fit to one that is wrong."""
+    left_out = {"file", *RAW, *(name for group in _TOGETHER if not group.isdisjoint(unclear) for name in group)}
+    certain = {name: value for name, value in values.items() if name not in left_out}
+    if any(misfits(certain)):
+        del certain["alarm_on"], certain["alarm_off"]
+    return certain
+
+
+def _without_flags(text: str) -> str:
+    """Options as the file spells them, in a sentence that spells them as the command line does."""
+    flags = re.compile("(" + "|".join(re.escape(flag(name)) for name in FIELDS) + r")(?![\w-])")
+    return flags.sub(lambda found: found[1][2:].replace("-", "_"), text)
 
 
 class Reload:
@@ -95,37 +121,38 @@ class Reload:
         return load(self._given) if self._wanted() else None
 
 
-def _first_wrong(values: dict[str, Any], wrong: list[str]) -> dict[str, Any]:
-    if not wrong:
+def _first_wrong(values: dict[str, Any], faults: Mapping[str, str]) -> dict[str, Any]:
+    if not faults:
         return values
+    wrong = list(faults.values())
     more = f" (and {len(wrong) - 1} more: see `edge-detect config check`)" if len(wrong) > 1 else ""
     raise UsageError(wrong[0] + more)
 
 
-def _read(path: str) -> tuple[dict[str, Any], list[str]]:
-    """What the file holds, and all that is wrong with it."""
+def _read(path: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the file holds, and all that is wrong with it, by the name that it has there; "" is the file itself."""
     try:
         with open(path, "rb") as file:
             content = file.read(LARGEST_FILE + 1)
         if len(content) > LARGEST_FILE:
-            return {}, [f"{path} is longer than {LARGEST_FILE >> 20} MB: that is no configuration"]
+            return {}, {"": f"{path} is longer than {LARGEST_FILE >> 20} MB: that is no configuration"}
         tables = tomllib.loads(content.decode())
     except OSError as reason:
-        return {}, [f"cannot read the configuration {path}: {reason.strerror}"]
+        return {}, {"": f"cannot read the configuration {path}: {reason.strerror}"}
     except ValueError as reason:  # from tomllib with line and column; or the text is not UTF-8, or holds a null
-        return {}, [f"{path} is no TOML: {reason}"]
+        return {}, {"": f"{path} is no TOML: {reason}"}
     except RecursionError:
-        return {}, [f"{path} is no TOML: brackets without end"]
+        return {}, {"": f"{path} is no TOML: brackets without end"}
     values: dict[str, Any] = {}
-    wrong: list[str] = []
+    faults: dict[str, str] = {}
     for name, value in tables.items():
         fault = _unknown(name, value) or mistyped(option_of(FIELDS[name]), value)
         fault = fault or unfit(option_of(FIELDS[name]), value)
         if fault:
-            wrong.append(f"{path}: {name} {fault}")
+            faults[name] = f"{path}: {name} {fault}"
         else:
             values[name] = _converted(name, value)
-    return values, wrong
+    return values, faults
 
 
 def _unknown(name: str, value: Any) -> str | None:
@@ -133,13 +160,15 @@ def _unknown(name: str, value: Any) -> str | None:
         return None if option_of(FIELDS[name]).stored else f"is for the command line ({flag(name)}) only"
     if isinstance(value, dict):
         return "is a table, but all options stand at the top of the file, without [headings]"
-    return f"is no option; {_nearest(name) or '`edge-detect config document` lists all'}"
+    close = _meant(name)
+    return "is no option; " + (f"did you mean {close}?" if close else "`edge-detect config document` lists all")
 
 
-def _nearest(name: str) -> str | None:
+def _meant(name: str) -> str | None:
+    """The option whose name is nearest."""
     known = [field for field in FIELDS if option_of(FIELDS[field]).stored]
     close = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1, cutoff=0.6)
-    return f"did you mean {close[0]}?" if close else None
+    return close[0] if close else None
 
 
 def _converted(name: str, value: Any) -> Any:

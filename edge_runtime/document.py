@@ -33,9 +33,15 @@ edge-detect config check edge-detect.toml          # all that is wrong with it; 
 edge-detect config show --config edge-detect.toml  # the values in effect, and where each comes from
 ```
 
-A running `edge-detect --device ... --config ...` reads its file anew at SIGHUP; a file that is wrong then is
-reported, and the old values stay. In the environment a switch is `1`, `true`, `yes` or `on`, or `0`, `false`, `no` or
-`off`; several files are separated by colons; an empty variable counts as not set.
+The check of a file that names a microphone also loads its model and looks for its command, as a start would; the
+microphone itself is left alone.
+
+A running `edge-detect --device ... --config ...` reads its file anew at SIGHUP: that ends the run with its summary and
+begins another one, whose times begin at 0, on the same open microphone (on a new one where the options of the
+microphone changed). A file that is wrong then is reported, and the old values stay.
+
+In the environment a switch is `1`, `true`, `yes` or `on`, or `0`, `false`, `no` or `off`; several files are separated
+by colons; an empty variable counts as not set.
 """
 
 

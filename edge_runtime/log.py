@@ -70,7 +70,7 @@ class Log:
         with self._lock:
             for text, (_, left_out) in self._seen.items():
                 if left_out:
-                    self._put("info", f"left out {_times(left_out)}: {text}")
+                    self._put("info", f"left out {times(left_out)}: {text}")
             self._seen.clear()
 
     def _write(self, level: str, text: str, key: str | None) -> None:
@@ -86,7 +86,7 @@ class Log:
             while len(self._seen) >= _REMEMBERED:
                 del self._seen[next(iter(self._seen))]
             self._seen[key] = (now, 0)
-            self._put(level, text + (f" (and {_times(left_out)} more since the last such line)" if left_out else ""))
+            self._put(level, text + (f" (and {times(left_out)} more since the last such line)" if left_out else ""))
 
     def _put(self, level: str, text: str) -> None:
         stream = sys.stderr if self._stream is None else self._stream
@@ -109,5 +109,6 @@ def journald_reads(stream: TextIO | None, environment: Mapping[str, str] = os.en
     return about is not None and named == f"{about.st_dev}:{about.st_ino}"
 
 
-def _times(count: int) -> str:
+def times(count: int) -> str:
+    """How often, in words."""
     return "once" if count == 1 else f"{count} times"

@@ -77,9 +77,11 @@ def unfit(declared: Option, value: Any) -> str | None:
     if value is None or declared.kind is bool or (isinstance(value, str) and value in declared.words):
         return None
     if declared.choices and value not in declared.choices:
-        return f"is one of {', '.join(declared.choices)}, not {value!r}"
+        return f"must be one of {', '.join(declared.choices)}, not {value!r}"
     if declared.kind in (int, float) and not declared.low <= value <= declared.high:  # refuses NaN too
         return f"must lie between {allowed(declared)}, not {_short(value)}"
+    if declared.kind is str and any("\0" in str(one) for one in (value if declared.many else (value,))):
+        return "must not hold a null character"
     if declared.kind is str and not declared.many and not str(value).strip():
         return "needs a value that is not empty"
     if declared.many and not all(str(one).strip() for one in value):
@@ -111,18 +113,18 @@ def mistyped(declared: Option, value: Any) -> str | None:
     if declared.many:
         if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
             return None
-        return f'is a list of texts such as ["clip.wav"], not {_shown(value)}'
+        return f'must be a list of texts such as ["clip.wav"], not {_shown(value)}'
     if declared.kind is bool:
-        return None if isinstance(value, bool) else f"is true or false, not {_shown(value)}"
+        return None if isinstance(value, bool) else f"must be true or false, not {_shown(value)}"
     if declared.kind is str:
-        return None if isinstance(value, str) else f"is text in quotes, not {_shown(value)}"
+        return None if isinstance(value, str) else f"must be text in quotes, not {_shown(value)}"
     if isinstance(value, str) and value in declared.words:
         return None
     wanted = (int,) if declared.kind is int else (int, float)
     if isinstance(value, wanted) and not isinstance(value, bool):
         return None
     name = "a whole number" if declared.kind is int else "a number"
-    return f"is {name} between {allowed(declared)}, not {_shown(value)}"
+    return f"must be {name} between {allowed(declared)}, not {_shown(value)}"
 
 
 def _shown(value: Any) -> str:
@@ -138,7 +140,7 @@ def from_text(declared: Option, text: str) -> Any:
     if declared.kind is bool:
         word = text.strip().lower()
         if word not in (*_YES, *_NO):
-            raise ValueError(f"is one of {', '.join((*_YES, *_NO))}, not {text!r}")
+            raise ValueError(f"must be {', '.join((*_YES, *_NO[:-1]))} or {_NO[-1]}, not {text!r}")
         return word in _YES
     if declared.kind is str or text in declared.words:
         return text
@@ -146,4 +148,4 @@ def from_text(declared: Option, text: str) -> Any:
         return declared.kind(text)
     except ValueError:
         name = "a whole number" if declared.kind is int else "a number"
-        raise ValueError(f"is {name} between {allowed(declared)}, not {text!r}") from None
+        raise ValueError(f"must be {name} between {allowed(declared)}, not {text!r}") from None

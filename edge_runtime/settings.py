@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,9 +100,9 @@ class Settings:
         high=3600,
         words=(AUTO,),
         example=0.5,
-        help="from one verdict to the next (default 0.5, or the window where that is shorter), or auto: the shortest, "
-        "from 0.1 s on, that this machine sustains; with --device it widens while the machine cannot keep up, while a "
-        "file or a pipe is scored as asked and waits",
+        help="from one verdict to the next, at most the window (default 0.5, or the window where that is shorter), or "
+        "auto: the shortest, from 0.1 s on, that this machine sustains; with --device it widens while the machine "
+        "cannot keep up, while a file or a pipe is scored as asked and waits",
     )
     threshold: float | None = option(
         None,
@@ -130,7 +130,12 @@ class Settings:
         "(default: with --device yes, with --file no)",
     )
     least_speech: float = option(
-        1.0, kind=float, unit="seconds", low=0, high=60, help="with the gate: a window with less speech is not scored"
+        1.0,
+        kind=float,
+        unit="seconds",
+        low=0,
+        high=60,
+        help="with the gate: a window with less speech is not scored; at most half of a window is asked for",
     )
     channel: int | str = live_option(
         MIX,
@@ -197,7 +202,8 @@ class Settings:
     save_clips: str | None = live_option(
         None,
         _KEEP,
-        "a folder for the sound around each alarm, as FLAC with a JSON beside it (default: none is kept)",
+        "a folder for the sound around each alarm, as FLAC with a JSON beside it; made if it is missing (default: none "
+        "is kept)",
         metavar="DIR",
         example="/var/lib/edge-detect/clips",
     )
@@ -215,8 +221,8 @@ class Settings:
     exec: str | None = live_option(
         None,
         _KEEP,
-        "a command for the beginning and the end of every alarm, run without a shell; it finds the JSON line on its "
-        "standard input, and alarm-on or alarm-off in EDGE_DETECT_EVENT (default: none)",
+        "a command that is told of every alarm, run without a shell, and also told when the alarm ends, with a reason; "
+        "it finds the JSON line on its standard input, and alarm-on or alarm-off in EDGE_DETECT_EVENT (default: none)",
         metavar="COMMAND",
         example="/usr/local/bin/tell-someone --now",
     )
@@ -236,7 +242,9 @@ class Settings:
         group=_OUTPUT,
         choices=LEVELS,
         metavar="LEVEL",
-        help="how much to say on standard error: " + ", ".join(LEVELS),
+        help="how much to say on standard error: lines of this level and of those before it in the order "
+        + ", ".join(LEVELS)
+        + "; debug has no lines of its own yet",
     )
 
     def __post_init__(self) -> None:
@@ -249,8 +257,7 @@ class Settings:
                 "nothing to listen to: name a file (--file clip.wav), a microphone (--device hw:1; "
                 "--list-devices shows them) or pipe a WAV in (--file -)"
             )
-        reason = misfit({field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
-        if reason:
+        for reason in misfits({field.name: getattr(self, field.name) for field in dataclasses.fields(self)}):
             raise UsageError(reason)
 
     @property
@@ -273,27 +280,27 @@ FIELDS: Mapping[str, dataclasses.Field[Any]] = {field.name: field for field in d
 """The options by their names, in the order in which they are shown."""
 
 
-def misfit(values: Mapping[str, Any]) -> str | None:
-    """Why values that are right each for themselves do not fit together; None when they do.
+def misfits(values: Mapping[str, Any], unclear: Collection[str] = ()) -> Iterator[str]:
+    """Why values that are right each for themselves do not fit together: all reasons.
 
-    `values` may lack options, also a source of sound.
+    `values` may lack options, also a source of sound. Nothing is said about the options `unclear`, and about what
+    others need of them.
     """
 
     def given(name: str) -> Any:
         return values.get(name, FIELDS[name].default)
 
     if sum(bool(given(name)) for name in SOURCES) > 1:
-        return "--file, --device and --list-devices exclude each other: give one of them"
+        yield "--file, --device and --list-devices exclude each other: give one of them"
     if given("file").count("-") > 1:
-        return "standard input (--file -) can be read only once"
-    if given("raw") is not None and not given("file"):
-        return "--raw describes a file or standard input: add --file -"
-    if given("raw") is None and (given("rate") is not None or given("channels") is not None):
-        return "--rate and --channels describe raw sound: add --raw s16le (other files say it themselves)"
+        yield "standard input (--file -) can be read only once"
+    if given("raw") is not None and not given("file") and "file" not in unclear:
+        yield "--raw describes a file or standard input: add --file -"
+    if given("raw") is None and "raw" not in unclear and (given("rate") is not None or given("channels") is not None):
+        yield "--rate and --channels describe raw sound: add --raw s16le (other files say it themselves)"
     on, off = given("alarm_on"), given("alarm_off")
     if on is not None and off is not None and off < on:
-        return f"--alarm-off ({off:g}) must not lie below --alarm-on ({on:g})"
-    return None
+        yield f"--alarm-off ({off:g}) must not lie below --alarm-on ({on:g})"
 
 
 def _seconds(value: float | str) -> float:

@@ -74,6 +74,25 @@ def rows(path: Path, query: str) -> list[tuple[Any, ...]]:
         return connection.execute(query).fetchall()
 
 
+ALARMED = """
+import sys, time
+from pathlib import Path
+from edge_runtime.decision.alarm import OFF, ON, Alarm
+from tests.booked import Listening
+run = Listening(Path(sys.argv[1]))
+run.hear(65)
+run.settle()
+run.hear(5)
+run.report.alarm(Alarm(ON, 1, 58.0, 70.0, -3.0))
+if sys.argv[2] == "off":
+    run.settle()
+    run.hear(5)
+    run.report.alarm(Alarm(OFF, 1, 58.0, 75.0, -3.0))
+run.settle()
+print(run.wall, flush=True)
+time.sleep(60)
+"""
+"""A program in an alarm, or just after it, within the minute."""
 _WRITER = """
 import sys
 from pathlib import Path

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.decision.alarm import OFF, ON, Alarm, Alarms, Rules
+from edge_runtime.decision.alarm import BREAK, NO_SPEECH, OFF, ON, SCORES, Alarm, Alarms, Rules
 from edge_runtime.decision.verdict import Reason, Verdict, Window
 from edge_runtime.errors import UsageError
 
@@ -34,6 +34,7 @@ def test_a_lasting_spoof_raises_one_alarm_which_ends_after_the_hold() -> None:
     assert on.start == 10 * HOP, "it begins with the first window that led to it"
     assert on.at == (10 * HOP + 4.0) + 2.0 and on.score == -5.0
     assert off.at == (19 * HOP + 4.0) + 3.0 and off.start == on.start
+    assert (on.reason, off.reason) == ("", SCORES)
 
 
 def test_what_is_too_short_or_between_the_thresholds_raises_none() -> None:
@@ -44,11 +45,13 @@ def test_what_is_too_short_or_between_the_thresholds_raises_none() -> None:
 def test_between_the_thresholds_an_alarm_goes_on() -> None:
     on, off = alarms(PLAIN, [-5.0] * 10 + [0.0] * 50)
     assert on.at < off.at == 60 * HOP + 4.0, "it lasts to the end of the sound"
+    assert off.reason == BREAK
 
 
 def test_an_alarm_ends_when_nobody_speaks_any_more() -> None:
     on, off = alarms(PLAIN, [-5.0] * 10 + [None] * 50)
     assert on.at < off.at <= (9 * HOP + 4.0) + 3.0 + 2 * HOP
+    assert off.reason == NO_SPEECH
 
 
 def test_unfit_sound_neither_raises_nor_ends_an_alarm() -> None:
@@ -108,3 +111,18 @@ def test_alarms_alternate_and_keep_their_times(rules: Rules, scores: list[float 
 @given(rules=rules, scores=st.lists(st.floats(0, 10), max_size=100))
 def test_human_scores_never_raise_an_alarm(rules: Rules, scores: list[float | None]) -> None:
     assert not alarms(rules, scores)
+
+
+def test_the_hold_counts_from_the_last_low_score_also_when_nobody_speaks_then() -> None:
+    on, off = alarms(PLAIN, [-5.0] * 10 + [5.0] * 4 + [None] * 20)
+    assert off.at == on.at + (9 * HOP + 4.0 - on.at) + 3.0
+
+
+def test_the_next_run_goes_on_with_numbers_and_rest() -> None:
+    first = Alarms(PLAIN)
+    for index in range(10):
+        first.add(window(index, -5.0))
+    first.end(9.0)
+    following = first.carried_on(PLAIN, 9.0)
+    found = [alarm for index in range(60) for alarm in following.add(window(index, -5.0))]
+    assert [(alarm.kind, alarm.number) for alarm in found] == [(ON, 2)] and found[0].at >= 10.0

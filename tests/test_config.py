@@ -142,7 +142,7 @@ def test_no_file_whatever_it_holds_gives_anything_but_a_line(tmp_path_factory: A
     [
         ("EDGE_DETECT_HOP", "soon", ("EDGE_DETECT_HOP", "0.01 and 3600")),
         ("EDGE_DETECT_STALL", "0", ("EDGE_DETECT_STALL", "0.5 and 600")),
-        ("EDGE_DETECT_GATE", "perhaps", ("EDGE_DETECT_GATE", "true", "no")),
+        ("EDGE_DETECT_GATE", "perhaps", ("EDGE_DETECT_GATE", "must be 1, true, yes, on, 0, false, no or off")),
         ("EDGE_DETECT_CHANNEL", "1.5", ("EDGE_DETECT_CHANNEL", "whole number")),
         ("EDGE_DETECT_CONECT_TIMEOUT", "3", ("EDGE_DETECT_CONNECT_TIMEOUT",)),
     ],
@@ -249,6 +249,46 @@ def test_check_tells_all_that_is_wrong_and_ends_with_2(tmp_path: Path) -> None:
     assert done.returncode == 2 and "FILE" in done.stderr and done.stderr.count("\n") == 1
 
 
+def test_a_wrong_type_hides_no_other_mistake_and_makes_none(tmp_path: Path) -> None:
+    path = written(tmp_path, 'stall = "x"\nalarm_on = 2\nalarm_off = 1\nfile = ["-", "-"]\ndevice = "hw:1"\n')
+    wrong = config.problems(path)
+    for words in (("stall must be a number",), ("alarm_off (1)",), ("exclude",), ("once",)):
+        assert sum(all(word in line for word in words) for line in wrong) == 1, wrong
+    assert len(wrong) == 4
+    assert len(config.problems(written(tmp_path, "raw = 5\nrate = 8000\n"))) == 1
+    assert len(config.problems(written(tmp_path, 'file = "-"\nraw = "s16le"\n'))) == 1
+
+
+def test_the_start_is_rehearsed_with_what_is_right(tmp_path: Path) -> None:
+    tried: list[Settings] = []
+
+    def rehearse(settings: Settings) -> list[str]:
+        tried.append(settings)
+        return ["the --hop is longer than the --window"]
+
+    path = written(tmp_path, 'device = "hw:1"\nhop = 3\nwindow = 2\n')
+    assert config.problems(path, rehearse) == [f"{path}: the hop is longer than the window"]
+    assert (tried[0].hop, tried[0].window) == (3, 2)
+    config.problems(written(tmp_path, 'device = "hw:1"\nhop = 3\nwindw = 8\nclip_after = 7\n'), rehearse)
+    assert (tried[1].hop, tried[1].clip_after) == (None, 7), "what window there will be is not known"
+    config.problems(written(tmp_path, 'device = "hw:1"\nalarm_on = 2\nalarm_off = 1\nrate = 8000\n'), rehearse)
+    assert (tried[2].alarm_on, tried[2].alarm_off, tried[2].rate) == (None, None, None)
+    assert config.problems(written(tmp_path, 'file = ["-"]\n'), rehearse) == [] and len(tried) == 3
+
+
+def test_check_finds_what_shows_only_at_the_start(tmp_path: Path) -> None:
+    path = written(tmp_path, 'device = "hw:1"\nhop = 30\nalarm_on = 900\nexec = "no-such-command-anywhere --now"\n')
+    done = run("config", "check", "--config", path)
+    lines = done.stderr.splitlines()
+    assert (done.returncode, done.stdout, len(lines)) == (2, "", 3), lines
+    for word in ("hop", "alarm", "no-such-command-anywhere"):
+        assert any(word in line and path in line for line in lines), lines
+    done = run("config", "check", written(tmp_path, f'device = "hw:1"\nmodel = "{tmp_path}/none.onnx"\n'))
+    assert done.returncode == 2 and "none.onnx" in done.stderr and done.stderr.count("\n") == 1
+    done = run("config", "check", "--config", path, path)
+    assert done.returncode == 2 and "one file" in done.stderr and done.stderr.count("\n") == 1
+
+
 def test_show_tells_where_each_value_comes_from(tmp_path: Path) -> None:
     path = written(tmp_path, 'device = "hw:1"\nstall = 3.5\n')
     done = run("config", "show", "--config", path, "--clip-after", "7", EDGE_DETECT_LEDGER="/x y")
@@ -266,6 +306,8 @@ def test_show_tells_where_each_value_comes_from(tmp_path: Path) -> None:
 def test_wrong_commands_are_told_in_one_line(arguments: list[str]) -> None:
     done = run(*arguments)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    if arguments == ["config"]:
+        assert done.stderr == "edge-detect: say check, show or document\n"
 
 
 def test_sighup_asks_for_the_file_which_may_be_wrong_then(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import json
 import subprocess
@@ -76,7 +77,10 @@ def test_alarms_have_a_time_of_day_and_seconds(path: Path) -> None:
     first, second = found.alarms
     assert (first.begin, first.end, second.begin, second.end) == (NOON + 4, NOON + 15, NOON + 70, None)
     assert (found.total.alarms, found.total.spoof) == (2, 5.0)
-    assert run.coverage(NOON + 30).total.alarms == 1
+    later = run.coverage(NOON + 30)  # within a row, which begins with the end of the first alarm
+    assert (later.since, later.total.alarms, later.total.heard) == (NOON + 15, 1, 60)
+    whole = [found.between(NOON + start, NOON + start + 60).alarms for start in (0, 60)]
+    assert sum(whole) == 2
 
 
 def test_a_clock_set_ahead_leaves_a_gap_with_its_reason_and_sleep_too(path: Path) -> None:
@@ -200,6 +204,63 @@ def test_shown_as_text_and_as_json(path: Path) -> None:
     assert "Nothing was heard" in shown(path, "7d", "2h")
     assert "only" in shown(path, "24h").splitlines()[-1]
     assert "ledger begins at" in shown(path, "24h")
+
+
+def test_a_cut_minute_is_told_whole_and_so_are_its_parts(path: Path) -> None:
+    run = Listening(path)
+    run.hear(30)
+    run.miss(30)
+    run.hear(300)
+    run.report.close()
+    found = read(str(path), NOON + 20, NOON + 200)
+    assert found.widened and found.since == NOON and found.until == pytest.approx(NOON + 240, abs=0.5)
+    total = found.total
+    assert (total.heard, total.lost, total.asked) == pytest.approx((210, 30, 240), abs=0.6)
+    assert total.heard + total.lost == pytest.approx(total.asked)
+    parts = [found.between(found.since + 50 * n, min(found.since + 50 * n + 50, found.until)) for n in range(5)]
+    for name in ("heard", "lost", "elapsed", "asked"):
+        assert sum(getattr(part, name) for part in parts) == pytest.approx(getattr(total, name))
+    local = [datetime.datetime.fromtimestamp(NOON + at).strftime("%Y-%m-%d %H:%M:%S") for at in (0, 20, 200)]
+    said = shown(path, local[1], local[2])
+    assert said.startswith(local[0]) and said.splitlines()[0].endswith(", to the minute")
+    line = json.loads(shown(path, local[1], local[2], "minute", json=True))
+    assert sum(part["heard"] for part in line["per"]) == pytest.approx(line["total"]["heard"])
+
+
+def test_an_alarm_that_only_reaches_into_the_time_is_not_passed_over(path: Path) -> None:
+    run = Listening(path, wall=time.time() - 600)
+    run.hear(30)
+    run.report.alarm(Alarm(ON, 1, 20.0, 30.0, -3.0))
+    run.hear(5)
+    run.report.alarm(Alarm(OFF, 1, 20.0, 35.0, -2.5))
+    run.hear(565)
+    run.report.close()
+    assert "1 alarm in" in shown(path, "24h")
+    since = datetime.datetime.fromtimestamp(run.wall - 568).strftime("%Y-%m-%d %H:%M:%S")
+    said = shown(path, since).splitlines()[-1]
+    assert said.startswith("No alarm began, but 5.0 s of an alarm"), said
+
+
+def test_the_end_says_up_to_when_it_holds_and_clocks_may_differ_a_little(path: Path) -> None:
+    run = Listening(path, wall=time.time() - 1200)
+    for _ in range(3):  # the card is slow
+        run.hear(390, 1.0)
+        run.pass_(1.0)
+    run.hear(20, 1.0)
+    run.settle()
+    said = shown(path, "24h")
+    covered = read(str(path), run.wall - 86_400, time.time())
+    assert covered.total.unwritten > 0
+    if covered.total.unwritten >= 1:
+        assert "may not be in the ledger yet (it is written once a minute), or are lost where" in said
+    assert "This holds up to" in said.splitlines()[-1]
+    assert "unaccounted for            0.0 s     0.0 %" in said
+    run.report.close()
+    said = shown(path, "24h")
+    assert "unaccounted for            0.0 s     0.0 %" in said
+    line = json.loads(shown(path, "24h", json=True))
+    assert line["total"]["unaccounted"] == pytest.approx(3, abs=0.5)
+    assert "This holds" not in said
 
 
 def test_refusals_are_one_line(path: Path) -> None:

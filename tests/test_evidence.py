@@ -233,12 +233,12 @@ def test_kill_9_leaves_whole_pairs_and_the_next_run_clears_up(tmp_path: Path) ->
     assert [path.name for path in tmp_path.glob(".*")] == [".other.part"]
 
 
-@pytest.mark.parametrize("where", ["file/clips", "file"])
-def test_a_folder_that_cannot_be_is_one_line(tmp_path: Path, where: str) -> None:
+@pytest.mark.parametrize(("where", "why"), [("file/clips/x", "/file is no folder"), ("file", "/file: it is no folder")])
+def test_a_folder_that_cannot_be_is_one_line(tmp_path: Path, where: str, why: str) -> None:
     (tmp_path / "file").write_text("a file")
     with pytest.raises(OutputError, match="cannot keep clips") as refused:
         Listening(tmp_path / where)
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(refused.value) and str(refused.value).endswith(why)
 
 
 def test_sound_that_is_none_is_kept_as_silence(tmp_path: Path) -> None:

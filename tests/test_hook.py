@@ -13,7 +13,7 @@ import pytest
 
 from edge_runtime.decision.alarm import OFF, ON, Alarm
 from edge_runtime.errors import UsageError
-from edge_runtime.report.hook import Hook
+from edge_runtime.report.hook import Hook, split
 
 RECORD = """\
 import json, os, sys, time
@@ -148,8 +148,28 @@ def test_a_command_that_vanishes_is_no_end(tmp_path: Path) -> None:
     assert "cannot be run" in complaints[0]
 
 
-@pytest.mark.parametrize("text", ["", "  ", "say 'it", "no-such-command-anywhere --now"])
+@pytest.mark.parametrize("text", ["", "  ", "say 'it", "sh \0", "no-such-command-anywhere --now"])
 def test_a_command_that_cannot_be_is_refused_at_once(text: str) -> None:
     with pytest.raises(UsageError) as refused:
         Hook(text, 1.0, print)
     assert "\n" not in str(refused.value)
+    with pytest.raises(UsageError):
+        split(text)
+
+
+def test_the_words_of_a_command_are_those_of_a_shell() -> None:
+    assert split("sh -c 'echo $HOME' \"\"") == ["sh", "-c", "echo $HOME", ""]
+
+
+@pytest.mark.parametrize(("times", "said"), [(2, "failed once more"), (3, "failed 2 times more")])
+def test_what_fails_again_is_counted(tmp_path: Path, times: int, said: str) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    complaints: list[str] = []
+    hook = Hook(str(program), 30.0, complaints.append)
+    os.remove(program)
+    for number in range(times):
+        hook.alarm(alarm(number))
+    hook.close()
+    assert len(complaints) == 2 and complaints[1].endswith(said)

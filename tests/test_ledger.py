@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import signal
 import sqlite3
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -13,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.capture.block import CLOCK, LOST, Event
+from edge_runtime.decision.alarm import ON, Alarm
 from edge_runtime.errors import OutputError
 from edge_runtime.report.coverage import read
 from edge_runtime.report.ledger import Ledger
 from edge_runtime.report.ledger_file import LedgerFile, Minute, State
-from tests.booked import ABOUT, NOON, Listening, rows, writer
+from tests.booked import ABOUT, ALARMED, NOON, Listening, rows, writer
 from tests.small_disk import small_disk
 
 
@@ -141,7 +144,7 @@ def test_a_disk_that_is_full_from_the_start_and_to_the_end(tmp_path: Path) -> No
 @pytest.mark.parametrize("damage", ["text", "header", "page", "newer"])
 def test_what_is_no_ledger_is_moved_aside_whole(path: Path, damage: str) -> None:
     if damage == "text":
-        path.write_bytes(b"my notes\n" * 1000)
+        path.write_bytes(b"my note\n" * 1024)
     else:
         Listening(path).report.close()
     if damage == "newer":
@@ -169,6 +172,46 @@ def test_a_database_of_another_program_is_left_alone(path: Path) -> None:
     with pytest.raises(OutputError, match="another program"):
         Listening(path)
     assert path.read_bytes() == content and list(path.parent.iterdir()) == [path]
+
+
+def test_a_ledger_overwritten_in_use_is_moved_aside_whatever_its_size(path: Path) -> None:
+    run = Listening(path)
+    run.hear(120)
+    run.settle()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("UPDATE runs SET device = ''")
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        path.write_bytes(b"x" * 5000)
+    run.hear(120)
+    run.report.close()
+    assert len(run.complaints) == 1 and "damaged" in run.complaints[0]
+
+
+@pytest.mark.parametrize("last", ["on", "off"])
+def test_kill_9_right_after_an_alarm_leaves_it(path: Path, last: str) -> None:
+    command = [sys.executable, "-c", ALARMED, str(path), last]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        wall = float(process.stdout.readline())
+        process.kill()
+    found = read(str(path), NOON, NOON + 3600)
+    assert found.total.alarms == 1 and found.total.heard == wall - NOON
+    assert [(alarm.begin, alarm.end) for alarm in found.alarms] == [(NOON + 58, NOON + 75 if last == "off" else None)]
+    assert found.total.spoof == (5.0 if last == "off" else 0.0)
+
+
+def test_a_window_that_ends_in_a_minute_fits_into_it(path: Path) -> None:
+    run = Listening(path)
+    run.hear(61)
+    run.window(0, 61, speech=1.0)
+    run.report.alarm(Alarm(ON, 1, 60.0, 61.0, -3.0))
+    run.hear(1)
+    run.window(40, 62)
+    run.report.close()
+    assert rows(path, "SELECT count(*) FROM minutes WHERE max(scored, speech, silent, clipped, spoof) > heard") == [
+        (0,)
+    ]
+    assert rows(path, "SELECT scored, speech FROM minutes WHERE heard = 1 ORDER BY start DESC LIMIT 1") == [(1.0, 1.0)]
 
 
 def test_time_off_is_not_running_also_when_the_clock_was_set_back(path: Path) -> None:
@@ -208,19 +251,16 @@ def test_a_file_that_was_removed_is_begun_again(path: Path) -> None:
     assert rows(path, "SELECT count(*) FROM runs") == [(1,)]
 
 
-def test_two_writers_wait_for_each_other_and_a_lock_costs_nothing(path: Path) -> None:
-    one, two = Listening(path), Listening(path)
-    for _ in range(5):
-        one.hear(60)
-        two.hear(60)
+def test_a_database_that_is_locked_costs_nothing(path: Path) -> None:
+    run = Listening(path)
+    run.hear(300)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        one.hear(60)
-        assert not one.ledger.settled(0.1)
-    one.report.close()
-    two.report.close()
-    assert read(str(path), NOON, NOON + 400).total.heard == pytest.approx(660)
-    assert two.complaints == []
+        run.hear(60)
+        assert not run.ledger.settled(0.1)
+    run.report.close()
+    assert run.coverage().total.heard == pytest.approx(360)
+    assert run.complaints == []
 
 
 @pytest.mark.parametrize("where", ["missing/ledger", "."])

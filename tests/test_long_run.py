@@ -53,7 +53,8 @@ def blocks():
     global now
     random = np.random.default_rng(0)
     syllables = np.abs(np.sin(np.arange(8000) / 800)) ** 4
-    sounds = [(level * syllables * random.standard_normal(8000)).astype(np.float32) for level in (0.3, 0.03, 0.1, 0.01, 1.5)]
+    noise = syllables * random.standard_normal(8000)
+    sounds = [(level * noise).astype(np.float32) for level in (0.3, 0.03, 0.1, 0.01, 1.5)]
     for index in range(hops // 5):
         now += 0.5
         events, absent = (), 0.0

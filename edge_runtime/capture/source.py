@@ -52,6 +52,8 @@ class LiveSource:
         self._remote: Remote | None = None
         self._watch = Watch()
         self._meter: LossMeter | None = None  # of a stream that has given sound
+        self.told_until: float | None = None
+        """The monotonic time up to which the blocks that were given account for; None before there is anything."""
         self._accounted = 0.0  # all until this time is in one of the four places
         self._constant: float | None = None  # the value, while there is only one
         self._before = Block(np.zeros(0, np.float32))  # what `connect` came by
@@ -103,10 +105,14 @@ class LiveSource:
         longer than the limits allow, and for nothing else.
         """
         try:
+            if self._liveness:
+                self.told_until = self._accounted
             yield self._before
             self._before = Block(np.zeros(0, np.float32))
             while not stopped():
-                yield self._step()
+                block = self._step()
+                self.told_until = self._accounted
+                yield block
                 self._raise_failure()
             yield from self._finish()
         finally:
@@ -122,7 +128,7 @@ class LiveSource:
         now = time.monotonic()
         if self._liveness is None:
             self._liveness = Liveness(self._limits, now)
-            self._accounted = now
+            self._accounted = self.told_until = now
         if self._remote is None and self._liveness.due(now):
             self._start(self._liveness, now)
         if self._remote is None:

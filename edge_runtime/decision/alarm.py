@@ -10,6 +10,12 @@ from edge_runtime.errors import UsageError
 
 ON = "on"
 OFF = "off"
+SCORES = "scores"
+"""An alarm's end: the voice is human again."""
+NO_SPEECH = "no-speech"
+"""Nobody speaks any more, or nothing that could be judged: what that would have shown is not known."""
+BREAK = "break"
+"""The sound broke off, or the run ended: the same."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,7 @@ class Alarm:
     start: float  # of the first window that led to it
     at: float  # end of the window that decided
     score: float  # smoothed log-likelihood ratio then; of OFF: the mean while it lasted
+    reason: str = ""  # why it ended: SCORES, NO_SPEECH or BREAK; of ON nothing
 
 
 @dataclass(frozen=True)
@@ -92,9 +99,16 @@ class Alarms:
 
     def end(self, at: float) -> list[Alarm]:
         """The sound ends, or breaks off, at `at`: an alarm that is on ends, and what comes is judged for itself."""
-        ended = [self._finish(at)] if self._ringing else []
+        ended = [self._finish(at, BREAK)] if self._ringing else []
         self._forget()
         return ended
+
+    def carried_on(self, rules: Rules, seconds: float) -> Alarms:
+        """For the next run, whose times begin `seconds` later: numbers go on, and so does the time of rest."""
+        following = Alarms(rules)
+        following._number = self._number
+        following._rest_until = self._rest_until - seconds
+        return following
 
     def _smooth(self, score: float, end: float) -> float:
         tau = self._rules.smoothing_seconds
@@ -108,9 +122,12 @@ class Alarms:
 
     def _wait(self, now: float) -> list[Alarm]:
         """Time passes without a score."""
-        since = now - max(self._low_until, self._last_end)
-        ended = [self._finish(now)] if self._ringing and since > self._rules.hold_seconds else []
-        if since > max(self._rules.hold_seconds, self._rules.smoothing_seconds):
+        held = now - self._low_until
+        ended = [self._finish(now, NO_SPEECH)] if self._ringing and held >= self._rules.hold_seconds else []
+        since = now - self._last_end
+        if since > self._rules.duration_seconds:
+            self._below_since = None  # nobody knows whether it has stayed there
+        if not self._ringing and since > max(self._rules.hold_seconds, self._rules.smoothing_seconds):
             self._forget()
         return ended
 
@@ -126,11 +143,11 @@ class Alarms:
         if smoothed < self._rules.off:
             self._low_until = at
         elif at - self._low_until >= self._rules.hold_seconds:
-            return [self._finish(at)]
+            return [self._finish(at, SCORES)]
         return []
 
-    def _finish(self, at: float) -> Alarm:
-        ended = Alarm(OFF, self._number, self._start, at, self._total / self._count)
+    def _finish(self, at: float, reason: str) -> Alarm:
+        ended = Alarm(OFF, self._number, self._start, at, self._total / self._count, reason)
         self._rest_until = at + self._rules.refractory_seconds
         self._ringing, self._below_since = False, None
         return ended

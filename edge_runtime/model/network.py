@@ -67,7 +67,11 @@ class Network:
         damaged, no edge-detect model, or made for other processors so that its scores would be wrong here.
         """
         file = SHIPPED if path is None else Path(path)
-        if not file.is_file():
+        try:
+            there = file.is_file()
+        except (OSError, ValueError) as reason:  # a folder that may not be looked into, a name that cannot be
+            raise ModelError(f"cannot read the model {file}: {getattr(reason, 'strerror', None) or reason}") from None
+        if not there:
             what = "the shipped model is missing" if path is None else "no such model file"
             raise ModelError(f"{what}: {file}")
         processor = processor or this_processor()

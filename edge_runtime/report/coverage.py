@@ -110,7 +110,10 @@ def _as_json(covered: Coverage, parts: list[Part]) -> str:
 def _as_text(covered: Coverage, parts: list[Part], per: str | None) -> str:
     total = covered.total
     asked = total.asked
-    lines = [f"{_local(covered.since)} to {_local(covered.until)}, {_length(asked)}"]
+    widened = ", to the minute" if covered.longest <= 120 else ", to the hour"
+    lines = [
+        f"{_local(covered.since)} to {_local(covered.until)}, {_length(asked)}{widened if covered.widened else ''}"
+    ]
     if covered.begins is not None and covered.begins > covered.since:
         lines.append(f"The ledger begins at {_local(covered.begins)}; the time before counts as not running.")
     lines.append("")
@@ -118,9 +121,14 @@ def _as_text(covered: Coverage, parts: list[Part], per: str | None) -> str:
     rows += [("silent", "silent"), ("clipped", "clipped"), ("speech", "speech"), ("scored", "scored")]
     rows += [("in an alarm", "spoof")]
     for name, key in rows:
-        lines.append(f"{name:<16}{_length(getattr(total, key)):>16}{_percent(getattr(total, key), asked):>10}")
+        seconds = getattr(total, key)
+        # The clocks of the sound card and of the machine are not quite the same.
+        if key == "unaccounted" and (abs(seconds) < 1 or abs(seconds) < 0.005 * total.elapsed):
+            seconds = 0.0
+        lines.append(f"{name:<16}{_length(seconds):>16}{_percent(seconds, asked):>10}")
     if total.unwritten >= 1:
-        lines.append(f"The last {_length(total.unwritten)} are not in the ledger yet.")
+        last = f"The last {_length(total.unwritten)} may not be in the ledger yet (it is written once a minute)"
+        lines.append(f"{last}, or are lost where the program was killed.")
     if parts:
         lines += ["", f"{per or '':<22}{'heard':>14}{'lost':>14}{'not running':>14}{'scored':>14}{'alarms':>8}"]
         for begin, _, part in parts:
@@ -136,16 +144,24 @@ def _as_text(covered: Coverage, parts: list[Part], per: str | None) -> str:
         for alarm in covered.alarms[-_LISTED:]:
             until = "no end noted" if alarm.end is None else f"to {_local(alarm.end)}"
             lines.append(f"  {_local(alarm.begin)} {until}  {printable(alarm.text)}")
-    return "\n".join([*lines, "", _verdict(total), ""])
+    return "\n".join([*lines, "", _verdict(covered), ""])
 
 
-def _verdict(total: Total) -> str:
-    """The sentence at the end, which must not sound better than it was."""
+def _verdict(covered: Coverage) -> str:
+    """The sentences at the end, which must not sound better than it was."""
+    total = covered.total
+    words = _found(total)
+    return f"{words} This holds up to {_local(covered.until - total.unwritten)}." if total.unwritten > 0 else words
+
+
+def _found(total: Total) -> str:
     heard, asked, alarms = total.heard, total.asked, total.alarms
     if heard <= 0:
         words = "Nothing was heard in this time, so it cannot be said whether there was a synthetic voice."
         return f"{words} {_alarm_count(alarms)} in the ledger." if alarms else words
     sentence = f"{_alarm_count(alarms)} in {_length(heard)} of listening"
+    if not alarms and total.spoof > 0:
+        sentence = f"No alarm began, but {_length(total.spoof)} of an alarm lie in {_length(heard)} of listening"
     share = f"{_percent(heard, asked)} of the time asked for"
     if heard < 0.5 * asked:
         sentence += f", which is only {share}: of the rest nothing can be said."

@@ -7,7 +7,7 @@ import contextlib
 import sqlite3
 import urllib.parse
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edge_runtime.capture.block import CLOCK, OUTAGE, STATE
@@ -83,7 +83,7 @@ class Total:
 
 @dataclass(frozen=True)
 class Coverage:
-    """All that the ledger has of the time from `since` to `until`."""
+    """All that the ledger has of the time from `since` to `until`: what was asked for, widened to whole rows."""
 
     since: float
     until: float
@@ -93,22 +93,27 @@ class Coverage:
     alarms: tuple[Alarmed, ...]
     rows: tuple[Row, ...] = field(repr=False)  # sorted by their start
     longest: float = 0.0  # of them, on the wall clock
+    widened: bool = False
 
     def between(self, since: float, until: float) -> Total:
-        """The totals of a part of it, with the alarms that began there."""
+        """The totals of a part of it. They add up: of rows at its edges a share counts, alarms where a row begins."""
         first = bisect.bisect_left(self.rows, since - self.longest, key=lambda row: row.start)
         last = bisect.bisect_left(self.rows, until, key=lambda row: row.start)
         unwritten = max(0.0, min(until, self.until) - max(since, self.until - self.total.unwritten))
-        return _total(self.rows[first:last], [alarm.begin for alarm in self.alarms], since, until, unwritten)
+        return _total(self.rows[first:last], since, until, unwritten)
 
 
 def read(path: str, since: float, until: float) -> Coverage:
-    """What the ledger at `path` has from `since` to `until`, seconds since 1970.
+    """What the ledger at `path` has from `since` to `until`, seconds since 1970, and of the rows that reach over them.
 
     Raises InputError for a file that is missing, damaged, may not be read or is no ledger.
     """
-    if not Path(path).exists():
-        raise InputError(f"there is no ledger at {path}")
+    try:
+        if not Path(path).exists():
+            raise InputError(f"there is no ledger at {path}")
+    except (OSError, ValueError) as reason:
+        why = getattr(reason, "strerror", None) or reason
+        raise InputError(f"cannot read the ledger {path}: {why} (the service's is for root)") from None
     try:
         with _opened(path) as connection:
             return _read(connection, path, since, until)
@@ -147,6 +152,8 @@ def _read(connection: sqlite3.Connection, path: str, since: float, until: float)
         f"SELECT * FROM {every} WHERE start < ? AND (until > ? OR start >= ?) ORDER BY start", (until, since, since)
     )
     rows = tuple(Row(run, start, end, tuple(sums)) for run, start, end, *sums in found)
+    asked = (since, until)
+    since, until = min([since, *(row.start for row in rows)]), max([until, *(row.until for row in rows)])
     earliest = "SELECT min(start) FROM (SELECT start FROM hours UNION ALL SELECT start FROM runs)"
     begins = connection.execute(earliest).fetchone()[0]
     events = connection.execute(
@@ -158,43 +165,35 @@ def _read(connection: sqlite3.Connection, path: str, since: float, until: float)
     late = until - max(newest[0], since)
     unwritten = late if not newest[1] and 0 < late < _UNWRITTEN_SECONDS else 0.0
     alarms = _alarms(events, since, until)
+    total = _total(rows, since, until, unwritten)
+    pauses = _pauses(rows, events, runs, since, until - unwritten, begins)
+    gaps = sorted([*pauses, *_silences(rows, events, since, until)], key=lambda gap: gap.begin)
     return Coverage(
         since=since,
         until=until,
         begins=begins,
-        total=_total(rows, [alarm.begin for alarm in alarms], since, until, unwritten),
-        gaps=tuple(
-            sorted(
-                [
-                    *_pauses(rows, events, runs, since, until - unwritten, begins),
-                    *_silences(rows, events, since, until),
-                ],
-                key=lambda gap: gap.begin,
-            )
-        ),
+        # An alarm is counted when it is certain and listed when its sound began, which may be in another row.
+        total=replace(total, alarms=max(total.alarms, len(alarms))),
+        gaps=tuple(gaps),
         alarms=alarms,
         rows=rows,
         longest=max((row.until - row.start for row in rows), default=0.0),
+        widened=(since, until) != asked,
     )
 
 
-def _total(rows: Sequence[Row], alarms: Sequence[float], since: float, until: float, unwritten: float) -> Total:
-    """Sums; a row that reaches over an edge counts with the part inside, and its alarms by their own times."""
+def _total(rows: Sequence[Row], since: float, until: float, unwritten: float) -> Total:
+    """Sums; a row that reaches over an edge counts with the part inside, its alarms where it begins."""
     total = dict.fromkeys(SUMS, 0.0)
     for row in rows:
-        share = row.share(since, until)
-        if not share:
-            continue
+        share, begins = row.share(since, until), since <= row.start < until
         for name, value in zip(SUMS, row.sums, strict=True):
-            total[name] += share * value if name != "alarms" or share == 1.0 else 0.0
-        if share < 1.0:
-            begin, end = max(since, row.start), min(until, row.until)
-            total["alarms"] += sum(begin <= alarm < end for alarm in alarms)
-    alarms_begun = int(total.pop("alarms"))
+            total[name] += begins * value if name == "alarms" else share * value
+    alarms = int(total.pop("alarms"))
     return Total(
         asked=until - since,
         **total,
-        alarms=alarms_begun,
+        alarms=alarms,
         not_running=max(0.0, until - since - unwritten - _spanned(rows, since, until - unwritten)),
         unaccounted=total["elapsed"] - total["heard"] - total["lost"],
         unwritten=unwritten,
@@ -207,7 +206,8 @@ def _spanned(rows: Sequence[Row], since: float, until: float) -> float:
     for row in rows:
         begin, end = max(at, row.start), min(row.until, until)
         if end > begin:
-            covered += end - begin
+            # An old hour reaches from the first to the last of its minutes, with the pauses between them.
+            covered += min(end - begin, row.sums[SUMS.index("elapsed")] * row.share(begin, end))
             at = end
     return covered
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import io
+import os
 import queue
 import threading
 import time
@@ -215,15 +215,26 @@ class Evidence(Report):
         """The other thread: encodes and writes; nothing that goes wrong here may end it."""
         while (job := self._jobs.get()) is not None:
             try:
-                encoded = io.BytesIO()
-                soundfile.write(encoded, job.samples, self._rate, format="FLAC", subtype="PCM_16")
-                sound = encoded.getvalue()
+                sound = _flac(job.samples, self._rate)
                 told = {**job.told, "sha256": hashlib.sha256(sound).hexdigest()}
                 self._pairs.add(job.name, sound, functools.partial(_told, told))
             except Exception as reason:
                 self._complain(f"cannot keep the clip of an alarm: {reason}")
             finally:
                 self._jobs.task_done()
+
+
+def _flac(samples: NDArray[np.int16], rate: int) -> bytes:
+    """Mono int16 [n] as a FLAC file, made in memory.
+
+    Through a descriptor: for Python's own streams soundfile needs memory that is both written and executed, which the
+    service is not allowed.
+    """
+    with open(os.memfd_create("clip", os.MFD_CLOEXEC), "w+b") as file:
+        with soundfile.SoundFile(file.fileno(), "w", rate, 1, "PCM_16", format="FLAC", closefd=False) as encoder:
+            encoder.write(samples)
+        file.seek(0)
+        return file.read()
 
 
 def _told(told: Mapping[str, Any], file: str) -> str:

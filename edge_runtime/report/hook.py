@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import select
 import shlex
 import shutil
 import signal
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping
 
 from edge_runtime.decision.alarm import Alarm
 from edge_runtime.errors import UsageError
+from edge_runtime.log import times
 from edge_runtime.report import Report
 from edge_runtime.report.jsonl import alarm_line, to_json, utc
 
@@ -29,6 +31,24 @@ _SAID_BYTES = 2000
 _LOOK_SECONDS = 0.05
 
 
+def split(command: str) -> list[str]:
+    """The words of a command as a shell would split it; the first is a program that is there.
+
+    Raises UsageError for a command that cannot be split, or run.
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError as reason:
+        raise UsageError(f"cannot understand the command to execute ({reason}): {command}") from None
+    if not words:
+        raise UsageError("the command to execute is empty")
+    if "\0" in command:
+        raise UsageError("the command to execute holds a null character")
+    if shutil.which(words[0]) is None:
+        raise UsageError(f"there is no command {words[0]} that could be executed")
+    return words
+
+
 class Hook(Report):
     """One command after the other, each in a process group of its own, which is killed when it takes too long."""
 
@@ -39,18 +59,8 @@ class Hook(Report):
         complain: Callable[[str], object],
         about: Mapping[str, str] | None = None,
     ) -> None:
-        """`command` is split as a shell would, and run without one. `about` is added to each event.
-
-        Raises UsageError for a command that cannot be split or is not there.
-        """
-        try:
-            self._words = shlex.split(command)
-        except ValueError as reason:
-            raise UsageError(f"cannot understand the command to execute ({reason}): {command}") from None
-        if not self._words:
-            raise UsageError("the command to execute is empty")
-        if shutil.which(self._words[0]) is None:
-            raise UsageError(f"there is no command {self._words[0]} that could be executed")
+        """`command` is that of `split`, which raises UsageError; `about` is added to each event."""
+        self._words = split(command)
         self._timeout = timeout_seconds
         self._complain = complain
         self._about = {} if about is None else about
@@ -79,7 +89,7 @@ class Hook(Report):
         self._thread.join(patience + 0.2)
         with self._lock:
             if self._untold:
-                self._complain(f"the command {self._words[0]} failed {self._untold} more times")
+                self._complain(f"the command {self._words[0]} failed {times(self._untold)} more")
 
     def _work(self) -> None:
         while True:
@@ -109,7 +119,8 @@ class Hook(Report):
             self._fail(f"cannot be run: {getattr(reason, 'strerror', None) or reason}")
             return
         said: list[bytes] = []
-        ear = threading.Thread(target=_listen, args=(process, said), daemon=True)
+        over = threading.Event()
+        ear = threading.Thread(target=_listen, args=(process, said, over), daemon=True)
         ear.start()
         assert process.stdin
         with contextlib.suppress(OSError):  # it need not read; a line is shorter than a pipe is deep
@@ -117,7 +128,8 @@ class Hook(Report):
         with contextlib.suppress(OSError):
             process.stdin.close()
         code = self._wait(process)
-        ear.join(_LOOK_SECONDS)
+        over.set()
+        ear.join()
         last = (b"".join(said).decode("utf-8", "replace").strip().splitlines() or [""])[-1]
         if code:
             how = f"ended with code {code}" if code > 0 else f"was ended by signal {-code}"
@@ -145,17 +157,28 @@ class Hook(Report):
             if now - self._told < _REPEAT_SECONDS:
                 self._untold += 1
                 return
-            more = f" (and failed {self._untold} more times before)" if self._untold else ""
+            more = f" (and failed {times(self._untold)} more before)" if self._untold else ""
             self._told, self._untold = now, 0
         self._complain(f"the command {self._words[0]} {how}{more}")
 
 
-def _listen(process: subprocess.Popen[bytes], said: list[bytes]) -> None:
-    """Keeps the first of what it says on standard error, and lets the rest go: a full pipe would stop it."""
+def _listen(process: subprocess.Popen[bytes], said: list[bytes], over: threading.Event) -> None:
+    """Keeps the first of what it says on standard error, and lets the rest go: a full pipe would stop it.
+
+    Until all have closed that end, or `over`: what a command leaves in the background may hold it open for ever.
+    """
     assert process.stderr
     kept = 0
     with contextlib.suppress(OSError, ValueError), process.stderr as stream:
-        while part := os.read(stream.fileno(), 4096):
+        while True:
+            ready, _, _ = select.select([stream], [], [], _LOOK_SECONDS)
+            if not ready:
+                if over.is_set():
+                    return
+                continue
+            part = os.read(stream.fileno(), 4096)
+            if not part:
+                return
             if kept < _SAID_BYTES:
                 said.append(part)
                 kept += len(part)

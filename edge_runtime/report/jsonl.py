@@ -97,7 +97,7 @@ class JsonLines(Report):
 
 def alarm_line(alarm: Alarm, about: Mapping[str, Any]) -> dict[str, Any]:
     """An alarm as programs read it, with `about` in it."""
-    return {
+    line = {
         "type": "alarm",
         **about,
         "alarm": alarm.kind,
@@ -106,6 +106,7 @@ def alarm_line(alarm: Alarm, about: Mapping[str, Any]) -> dict[str, Any]:
         "at": alarm.at,
         "score": alarm.score,
     }
+    return line | {"reason": alarm.reason} if alarm.reason else line
 
 
 def utc(seconds: float) -> str:

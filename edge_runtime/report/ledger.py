@@ -19,7 +19,7 @@ from edge_runtime.decision.alarm import ON, Alarm
 from edge_runtime.decision.verdict import Reason, Verdict, Window
 from edge_runtime.errors import OutputError
 from edge_runtime.report import Report
-from edge_runtime.report.ledger_file import LedgerFile, Minute, Noted, State
+from edge_runtime.report.ledger_file import LedgerFile, Lock, Minute, Noted, State
 
 ALARM_ON, ALARM_OFF = "alarm-on", "alarm-off"
 """Kinds of events beside those of `capture.block`. Their time is that of the sound, not of the decision."""
@@ -27,6 +27,7 @@ ALARM_ON, ALARM_OFF = "alarm-on", "alarm-off"
 _ROWS_IN_MEMORY = 2_000
 _JUMP_SECONDS = 2.0
 _CLOSE_SECONDS = 3.0
+_OF_HEARD = ("silent", "clipped", "speech", "scored", "spoof")
 
 
 def slept() -> float:
@@ -51,8 +52,9 @@ class Ledger:
         """`about` has device, model, model_sha256 and version, and may change; `complain` takes lines for people.
         Lengths are told by `clock`, labels by `wall`; `asleep` is how long the machine has slept since it was started.
 
-        A file that is damaged or not a ledger is moved aside. A full disk, or one that fails for a while, is waited
-        for. Raises OutputError for a folder that is not there or not writable.
+        A ledger that is damaged or of another version is moved aside. A full disk, or one that fails for a while, is
+        waited for. Raises OutputError for a folder that is not there or not writable, for a file that is no ledger,
+        and while another program writes this one.
         """
         self.clock, self.wall, self.asleep = clock, wall, asleep
         self._path = Path(os.path.abspath(path))
@@ -65,9 +67,27 @@ class Ledger:
         self._file = LedgerFile(self._path, about, self._last, complain)
         self._duration = 0.0
         self._number = 0
-        if not self._path.parent.is_dir() or self._path.is_dir():
-            wrong = "it is a folder" if self._path.is_dir() else f"there is no folder {self._path.parent}"
+        try:
+            no_folder, folder = not self._path.parent.is_dir(), self._path.is_dir()
+        except (OSError, ValueError) as reason:
+            raise OutputError(f"cannot keep a ledger at {path}: {getattr(reason, 'strerror', 0) or reason}") from None
+        if no_folder or folder:
+            wrong = "it is a folder" if folder else f"there is no folder {self._path.parent}"
             raise OutputError(f"cannot keep a ledger at {path}: {wrong}")
+        try:
+            self._lock = Lock(self._path)
+        except BlockingIOError:
+            raise OutputError(f"another edge-detect writes the ledger {path}") from None
+        except OSError as reason:
+            raise OutputError(f"cannot keep a ledger at {path}: {reason}") from None
+        try:
+            self._begin(path)
+        except BaseException:
+            self._file.close()
+            self._lock.release()
+            raise
+
+    def _begin(self, path: str | os.PathLike[str]) -> None:
         try:
             self._file.write([], [], State(self._last, 0.0))
         except (sqlite3.Error, OSError) as reason:
@@ -110,6 +130,7 @@ class Ledger:
         self._thread.join(_CLOSE_SECONDS)
         if self._thread.is_alive():
             self._complain(f"the ledger {self._path} takes too long to write: its last minutes may be missing")
+        self._lock.release()
 
     def _shrink(self) -> None:
         # The oldest lose resolution, never seconds.
@@ -129,7 +150,7 @@ class Ledger:
                 state = State(self._last, self._duration, ended=closing)
             try:
                 self._file.write(minutes, events, state)
-            except (sqlite3.Error, OSError) as reason:
+            except Exception as reason:  # whatever it is, this thread goes on
                 self._trouble(reason)
                 if closing:
                     seconds = sum(minute.elapsed for minute in minutes)
@@ -157,15 +178,18 @@ class Ledger:
 class LedgerReport(Report):
     """Counts what becomes of the time of one run, for its ledger."""
 
-    def __init__(self, ledger: Ledger, tell: Callable[[float, Event], object]) -> None:
-        """`tell` is called with the seconds of sound and an event CLOCK when the wall clock has jumped."""
+    def __init__(self, ledger: Ledger, tell: Callable[[float, Event], object], began_seconds_ago: float = 0.0) -> None:
+        """`tell` is called with the seconds of sound and an event CLOCK when the wall clock has jumped.
+
+        The time that is accounted for began `began_seconds_ago`: what the microphone did until now is still to come.
+        """
         self._ledger = ledger
         self._tell = tell
         self._heard_until = self._judged_until = 0.0  # seconds of sound
         self._alarmed = False
         self._losses: dict[str, tuple[float, int]] = {}  # kind: seconds and count, of the row
-        self._committed = self._until = ledger.clock()
-        wall = ledger.wall()
+        self._committed = self._until = ledger.clock() - began_seconds_ago
+        wall = ledger.wall() - began_seconds_ago
         self._minute = Minute(wall, wall)
         self._asleep = ledger.asleep()
 
@@ -198,13 +222,14 @@ class LedgerReport(Report):
             self._ledger.note(self._ledger.wall(), event.kind, event.seconds, text)
 
     def alarm(self, alarm: Alarm) -> None:
-        """Noted with the time at which its sound was heard."""
+        """Noted with the time at which its sound was heard, and on the disk at once, with all that was counted."""
         self._alarmed = alarm.kind == ON
         self._minute.alarms += alarm.kind == ON
         heard = alarm.start if alarm.kind == ON else alarm.at
         wall = self._ledger.wall() - max(0.0, self._heard_until - heard)
         kind = ALARM_ON if alarm.kind == ON else ALARM_OFF
         self._ledger.note(wall, kind, alarm.at - alarm.start, f"alarm {alarm.number}, score {alarm.score:+.2f}")
+        self._pass(cut=True)
 
     def moment(self, absent_seconds: float) -> None:
         """Lets the time pass."""
@@ -214,20 +239,21 @@ class LedgerReport(Report):
     def close(self) -> None:
         """Writes all that was counted."""
         self._pass()
-        self._finish()
+        self._finish(self._minute.until)
         self._ledger.close()
 
-    def _pass(self) -> None:
+    def _pass(self, cut: bool = False) -> None:
+        """Ends the row with the minute, where the clock jumps, and where it is to be `cut` and written."""
         wall, now = self._ledger.wall(), self._ledger.clock()
         self._minute.elapsed += now - self._until
         self._minute.until = self._minute.start + self._minute.elapsed
         self._until = now
         jump = wall - self._minute.until
         jumped = abs(jump) > _JUMP_SECONDS
-        if not jumped and wall // 60 == self._minute.start // 60:
+        over = wall // 60 != self._minute.start // 60
+        if not (jumped or over or cut):
             return
-        self._finish()
-        self._minute = Minute(wall, wall)
+        self._finish(wall if jumped or over else self._minute.until)
         before, self._asleep = self._asleep, self._ledger.asleep()
         asleep = self._asleep - before
         event = Event(CLOCK, seconds=jump, reason=f"the machine slept for {asleep:.0f} s" if asleep > 1 else "")
@@ -236,14 +262,21 @@ class LedgerReport(Report):
             text = event.reason or f"the clock was set {ahead} by {abs(jump):.1f} s"
             self._ledger.note(wall, CLOCK, jump, text)
         # A clock that jumps all the time makes many rows, but no more commits.
-        if not jumped or now - self._committed >= 60:
+        if cut or not jumped or now - self._committed >= 60:
             self._committed = now
             self._ledger.commit()
         if jumped:
             self._tell(self._heard_until, event)
 
-    def _finish(self) -> None:
+    def _finish(self, following: float) -> None:
+        """Ends the row; the next starts at `following`."""
+        row, self._minute = self._minute, Minute(following, following)
         for kind, (seconds, count) in self._losses.items():
-            self._ledger.note(self._minute.until, kind, seconds, f"{count} times")
+            self._ledger.note(row.until, kind, seconds, f"{count} times")
         self._losses.clear()
-        self._ledger.add(self._minute)
+        # A window is counted when it ends: what of it does not fit into this row goes to the next.
+        for name in _OF_HEARD:
+            rest = max(0.0, getattr(row, name) - row.heard)
+            setattr(row, name, getattr(row, name) - rest)
+            setattr(self._minute, name, rest)
+        self._ledger.add(row)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import math
 import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from edge_runtime.report.output import printable
 
 SCHEMA = 1
 """`user_version` of the file."""
@@ -24,6 +28,8 @@ _HOURS_SECONDS = 2 * 366 * 86_400
 _TIDY_SECONDS = 3600
 _BUSY_SECONDS = 5.0
 _LITTLE_ROOM_BYTES = 128 * 1024
+_PAGE_BYTES = 4096
+_LOCKLESS = (errno.ENOSPC, errno.EDQUOT, errno.ENOLCK, errno.EOPNOTSUPP)
 
 _COLUMNS = "run INTEGER, number INTEGER, start REAL, until REAL, " + ", ".join(f"{name} REAL" for name in SUMS)
 _TABLES = (
@@ -35,7 +41,6 @@ _TABLES = (
     f"PRAGMA application_id = {APPLICATION}",
     f"PRAGMA user_version = {SCHEMA}",
 )
-
 
 Noted = tuple[float, str, float, str]
 """An event as it is stored: wall time, kind, seconds, text."""
@@ -75,7 +80,44 @@ class State:
 
 
 class Foreign(OSError):
-    """The file is in order, and somebody else's: it is left alone."""
+    """The file is somebody else's: it is left alone."""
+
+
+class Lock:
+    """Held by who writes the ledger at `path`, in `<path>.lock`, which goes when it is released. Not in the database's
+    own file: to close that would drop the locks that SQLite has on it."""
+
+    def __init__(self, path: Path) -> None:
+        """Does without where there is no room for the file, or locks are unknown. Raises BlockingIOError when another
+        has it, OSError when it cannot be had."""
+        self._path = f"{os.path.realpath(path)}.lock"
+        self._file: int | None = None
+        try:
+            while not self._named():  # its last holder may remove the file between the two calls
+                self._drop()
+                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as reason:
+            self._drop()
+            if reason.errno not in _LOCKLESS:
+                raise
+
+    def release(self) -> None:
+        """Lets another have it."""
+        with contextlib.suppress(OSError):
+            if self._named():
+                os.unlink(self._path)
+        self._drop()
+
+    def _drop(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _named(self) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            return self._file is not None and os.path.samestat(os.fstat(self._file), os.stat(self._path))
+        return False
 
 
 class LedgerFile:
@@ -115,7 +157,7 @@ class LedgerFile:
         self, connection: sqlite3.Connection, minutes: Sequence[Minute], events: Sequence[Noted], state: State
     ) -> None:
         connection.execute("BEGIN IMMEDIATE")
-        about = tuple(self._about.get(name, "") for name in ("device", "model", "model_sha256", "version"))
+        about = tuple(printable(self._about.get(name, "")) for name in ("device", "model", "model_sha256", "version"))
         known = (self._run, self._started)
         if not connection.execute("SELECT 1 FROM runs WHERE id = ? AND start = ?", known).fetchone():
             added = "INSERT INTO runs (start, device, model, model_sha256, version) VALUES (?, ?, ?, ?, ?)"
@@ -131,7 +173,7 @@ class LedgerFile:
         )
         connection.executemany(
             "INSERT INTO events (run, wall, kind, seconds, text) VALUES (?, ?, ?, ?, ?)",
-            [(self._run, *event) for event in events],
+            [(self._run, wall, kind, seconds, printable(text)) for wall, kind, seconds, text in events],
         )
         connection.execute("DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?", (_EVENTS_KEPT,))
         tidy = state.duration - self._tidied >= _TIDY_SECONDS
@@ -149,16 +191,19 @@ class LedgerFile:
             self._complain(f"somebody has removed the ledger {self._path}: a new one begins")
             self.close()
         for _ in range(2):
+            journal = os.path.lexists(f"{self._path}-wal")  # asked before SQLite removes it
             connection = sqlite3.connect(
                 self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
             try:
                 wrong = _prepare(connection)
                 self._inode = self._path.stat().st_ino
-            except sqlite3.Error as reason:
+            except (sqlite3.Error, Foreign) as reason:
                 connection.close()
                 if not _damaged(reason):
                     raise
+                if not journal and self._strange():
+                    raise Foreign("it is no ledger, but another file, and is left alone") from None
                 wrong = "is damaged"
             if not wrong:
                 self._connection = connection
@@ -166,6 +211,14 @@ class LedgerFile:
             connection.close()
             self._move_aside(wrong)
         raise sqlite3.OperationalError("another program puts a file there that is no ledger")
+
+    def _strange(self) -> bool:
+        """Whether a file that SQLite cannot read was never a ledger, as far as that can be told."""
+        with contextlib.suppress(OSError), self._path.open("rb") as file:
+            about = os.fstat(file.fileno())
+            ours = about.st_ino == self._inode or about.st_size % _PAGE_BYTES == 0
+            return not ours and file.read(16) != b"SQLite format 3\0"
+        return False
 
     def _move_aside(self, wrong: str) -> None:
         number = 1
@@ -181,15 +234,16 @@ class LedgerFile:
         """Whether a write failed since the disk is full."""
         if _code(reason) == sqlite3.SQLITE_FULL:
             return True
-        try:
+        with contextlib.suppress(OSError):
             space = os.statvfs(self._path.parent)
-        except OSError:
-            return False
-        # Files that SQLite needs beside its own fail with other words when there is no room for them.
-        return space.f_bavail * space.f_frsize < _LITTLE_ROOM_BYTES and not space.f_flag & os.ST_RDONLY
+            # Files that SQLite needs beside its own fail with other words when there is no room for them.
+            return space.f_bavail * space.f_frsize < _LITTLE_ROOM_BYTES and not space.f_flag & os.ST_RDONLY
+        return False
 
     def passing(self, reason: Exception) -> bool:
         """Whether it may mend by itself, so that it is no reason not to start."""
+        if isinstance(reason, Foreign):
+            return False
         return _code(reason) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR) or self.no_room(reason)
 
 

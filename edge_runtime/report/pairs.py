@@ -44,7 +44,7 @@ class Pairs:
                 pass
         except OSError as reason:
             if reason.errno not in _FULL:
-                raise OutputError(f"cannot keep clips in {self._folder}: {reason.strerror or reason}") from None
+                raise OutputError(f"cannot keep clips in {self._folder}: {self._why(reason)}") from None
             self._fail(reason)
 
     def add(self, name: str, sound: bytes, about: Callable[[str], str]) -> bool:
@@ -94,7 +94,6 @@ class Pairs:
         try:
             descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
             with open(descriptor, "wb") as file:
-                os.fchmod(descriptor, FILE_MODE)
                 file.write(content)
                 file.flush()
                 os.fsync(descriptor)
@@ -127,5 +126,15 @@ class Pairs:
         if self._failing:
             return
         self._failing = True
-        why = "there is no room on its disk" if reason.errno in _FULL else reason.strerror or str(reason)
+        why = self._why(reason)
         self._complain(f"clips cannot be written to {self._folder} ({why}): listening goes on without them")
+
+    def _why(self, reason: OSError) -> str:
+        if reason.errno in _FULL:
+            return "there is no room on its disk"
+        if isinstance(reason, FileExistsError | NotADirectoryError) and not self._folder.is_dir():
+            if os.path.lexists(self._folder):
+                return "it is no folder"
+            above = next((path for path in self._folder.parents if os.path.lexists(path)), self._folder.parent)
+            return f"{above} is no folder"
+        return reason.strerror or str(reason)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from edge_runtime.capture.block import CLOCK, DROPPED, HOP, IDENTITY, OUTAGE, OVERFLOW, STATE, Event, Losses
+from edge_runtime.capture.liveness import State
 from edge_runtime.decision.alarm import ON, Alarm
 from edge_runtime.decision.verdict import Summary, Verdict, Window
 from edge_runtime.pace import SLOW, Pace
@@ -22,6 +23,11 @@ _LABELS = {
     Verdict.NO_SPEECH: "no speech",
 }
 _COLOURS = {Verdict.BONAFIDE: "32", Verdict.SPOOF: "1;31", Verdict.UNSURE: "33"}
+_ENDS = {
+    "scores": "the voice is human again",
+    "no-speech": "nobody speaks any more",
+    "break": "the sound broke off or the run ended",
+}
 _MOST_STRETCHES = 20
 
 
@@ -47,6 +53,7 @@ class Terminal(Report):
         self._columns = columns
         self._length = length_seconds
         self._window: Window | None = None
+        self._state = ""  # of a microphone that does not listen
         self._at = 0.0
         self._level = self._peak = -120.0
         self._drawn = 0.0
@@ -72,7 +79,7 @@ class Terminal(Report):
             self._draw()
 
     def event(self, at_seconds: float, event: Event) -> None:
-        """Says what was lost, or how often is scored from now on."""
+        """Says what was lost, or how often is scored from now on, or what the microphone does."""
         if event.kind == OVERFLOW:
             text = f"the sound card lost input ({event.count} overflow{'s' if event.count > 1 else ''})"
         elif event.kind == DROPPED:
@@ -82,6 +89,10 @@ class Terminal(Report):
             text = f"from now on a verdict every {event.seconds:.2g} s: {why}"
         elif event.kind == STATE:
             text = f"the microphone: {event.state}" + (f" ({event.reason})" if event.reason else "")
+            listening = event.state == State.LISTENING
+            if listening and self._state:
+                self._window = None  # from before: it says nothing about what is heard now
+            self._state = "" if listening else event.state
         elif event.kind == OUTAGE:
             text = f"{event.seconds:.1f} s without a microphone are over"
         elif event.kind == IDENTITY:
@@ -95,9 +106,10 @@ class Terminal(Report):
     def alarm(self, alarm: Alarm) -> None:
         """Stays in the history."""
         if alarm.kind == ON:
-            text = self._paint(Verdict.SPOOF, f"ALARM {alarm.number}: a synthetic voice since {clock(alarm.start)}")
+            text = self._paint(Verdict.SPOOF, f"ALARM {alarm.number}: a synthetic voice")
         else:
-            text = f"alarm {alarm.number} is over, it began at {clock(alarm.start)}"
+            why = _ENDS.get(alarm.reason)
+            text = f"alarm {alarm.number} is over" + (f": {why}" if why else "")
         self._history(f"{clock(alarm.at)}  {text}{_score(alarm.score)}")
 
     def summary(self, summary: Summary, losses: Losses, pace: Pace, error: str | None) -> None:
@@ -153,6 +165,9 @@ class Terminal(Report):
     def _draw(self) -> None:
         """The live line: the parts that matter most come first into a narrow terminal."""
         width = self._columns() - 1
+        if self._state:
+            self._redraw("  ".join([self._state.ljust(10), clock(self._at)]), width, self._state, Verdict.UNSURE)
+            return
         verdict = self._window.verdict if self._window else None
         label = (_LABELS[verdict] if verdict else "listening").ljust(9)
         place = clock(self._at)
@@ -167,9 +182,12 @@ class Terminal(Report):
         room = min(30, width - len("  ".join(parts)) - 2)
         if room >= 5:
             parts.insert(-1 if dbfs in parts else len(parts), self._meter(room))
-        text = "  ".join(parts)[: max(0, width)]
-        if verdict and text.startswith(label):
-            text = self._paint(verdict, label) + text[len(label) :]
+        self._redraw("  ".join(parts), width, label, verdict)
+
+    def _redraw(self, text: str, width: int, label: str, colour: Verdict | None) -> None:
+        text = text[: max(0, width)]
+        if colour and text.startswith(label):
+            text = self._paint(colour, label) + text[len(label) :]
         self._output.write("\r" + text + "\x1b[K")
         self._drawn = time.monotonic()
 

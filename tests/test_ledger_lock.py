@@ -1,0 +1,69 @@
+"""Whose a file is: one ledger has one writer at a time, and another's letter is no ledger."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from edge_runtime.errors import OutputError
+from tests.booked import NOON, Listening, rows, writer
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.sqlite"
+
+
+def test_a_second_writer_is_refused_until_the_first_ends(path: Path) -> None:
+    one = Listening(path)
+    one.hear(70)
+    with pytest.raises(OutputError, match="another edge-detect writes the ledger"):
+        Listening(path)
+    one.report.close()
+    assert list(path.parent.iterdir()) == [path]
+    process = writer(path, NOON + 600)
+    assert process.stdout and process.stdout.readline()
+    with pytest.raises(OutputError, match="another edge-detect"):
+        Listening(path)
+    process.kill()
+    process.communicate()
+    Listening(path, wall=NOON + 90_000).report.close()
+    assert rows(path, "SELECT count(*) FROM runs") == [(3,)]
+
+
+@pytest.mark.parametrize(("number", "goes_on"), [(errno.ENOSPC, True), (errno.EACCES, False)])
+def test_a_lock_that_cannot_be_made(path: Path, monkeypatch: pytest.MonkeyPatch, number: int, goes_on: bool) -> None:
+    opened = os.open
+
+    def fails(name: str, *more: int) -> int:
+        if str(name).endswith(".lock"):
+            raise OSError(number, os.strerror(number))
+        return opened(name, *more)
+
+    monkeypatch.setattr(os, "open", fails)
+    if not goes_on:
+        with pytest.raises(OutputError, match="cannot keep a ledger"):
+            Listening(path)
+        return
+    run = Listening(path)
+    run.hear(70)
+    run.report.close()
+    assert run.complaints == [] and run.coverage().total.heard == 70
+
+
+@pytest.mark.parametrize("text", ["Dear Ada,\n", "my notes\n" * 1000])
+def test_a_file_of_another_kind_is_left_alone(path: Path, text: str) -> None:
+    path.write_text(text)
+    before = path.stat()
+    with pytest.raises(OutputError, match="no ledger"):
+        Listening(path)
+    assert path.read_text() == text and path.stat().st_mtime_ns == before.st_mtime_ns
+    assert list(path.parent.iterdir()) == [path]
+    # Beside what only SQLite makes it was a ledger.
+    Path(f"{path}-wal").write_bytes(b"")
+    run = Listening(path)
+    run.report.close()
+    assert "damaged-1" in run.complaints[0] and Path(f"{path}.damaged-1").read_text() == text
