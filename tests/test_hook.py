@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -94,6 +95,21 @@ def test_after_the_timeout_all_that_it_started_is_killed(tmp_path: Path) -> None
     until(lambda: not lives(grandchild))
     assert "took over 3 s" in complaints[0]
     hook.close()
+
+
+def test_what_a_command_leaves_in_the_background_costs_nothing(tmp_path: Path) -> None:
+    complaints: list[str] = []
+    hook = Hook("sh -c 'sleep 20 &'", 30.0, complaints.append)
+    before = len(os.listdir("/proc/self/fd")), threading.active_count()
+    for number in range(1, 9):
+        hook.alarm(alarm(number))
+    deadline = time.monotonic() + 30
+    while not hook._events.empty() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    hook.close()
+    after = len(os.listdir("/proc/self/fd")), threading.active_count()
+    assert after[0] <= before[0] and after[1] <= before[1]
+    assert not complaints
 
 
 def test_the_end_does_not_wait_for_ever(tmp_path: Path) -> None:
