@@ -28,7 +28,12 @@ class Running:
         """When each line came, on the monotonic clock."""
         self._news = threading.Condition()
         self._process = subprocess.Popen(
-            command, env={**environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            env={**environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=_heed_hang_up,
         )
         self._readers = [threading.Thread(target=self._read, daemon=True)]
         self._complaints: list[str] = []
@@ -112,6 +117,11 @@ class Running:
         assert self._process.stderr
         for text in self._process.stderr:
             self._complaints.append(text)
+
+
+def _heed_hang_up() -> None:
+    """Whoever runs the tests may ignore SIGHUP, as nohup does, and its children would too."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def is_state(state: str) -> Wanted:

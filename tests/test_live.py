@@ -150,7 +150,9 @@ def test_the_service_manager_hears_of_start_life_state_reload_and_end(
 
         def until(wanted: str) -> list[str]:
             told: list[str] = []
+            deadline = time.monotonic() + 60
             while not any(line.startswith(wanted) for line in told):
+                assert time.monotonic() < deadline, (wanted, told)
                 told += manager.recv(4096).decode().splitlines()
             return told
 
