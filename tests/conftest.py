@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from export.rawnet2 import VARIANTS, Config, RawNet2
 settings.register_profile("edge-detect", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("edge-detect")
 torch.set_num_threads(1)
+# Whoever runs the tests may ignore it, as nohup does; the programs that they start would too, and hear of no reload.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 TINY = replace(
     VARIANTS["edge"],

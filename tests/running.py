@@ -33,7 +33,6 @@ class Running:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=_heed_hang_up,
         )
         self._readers = [threading.Thread(target=self._read, daemon=True)]
         self._complaints: list[str] = []
@@ -117,11 +116,6 @@ class Running:
         assert self._process.stderr
         for text in self._process.stderr:
             self._complaints.append(text)
-
-
-def _heed_hang_up() -> None:
-    """Whoever runs the tests may ignore SIGHUP, as nohup does, and its children would too."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def is_state(state: str) -> Wanted:
