@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime.decision.verdict import Verdict, Window
 from edge_runtime.errors import EdgeDetectError, InputError, ModelError, OutputError, UsageError
+
+# From 1.29 on ONNX Runtime reports its use to Microsoft, unless this is set before it is loaded (its Privacy.md). Who
+# listens to people reports to nobody; a user who wants it sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from edge_runtime.detector import Detector

