@@ -309,6 +309,10 @@ FAULTS: dict[str, Callable[[Bench], Row]] = {
 }
 
 
+ON_JACK = (overflows, hung, rate_48000, rate_44100)
+"""Those that cannot be tried beside each other: JACK's servers share a list."""
+
+
 def table(rows: Sequence[tuple[str, Row]]) -> str:
     """The page."""
 
