@@ -29,7 +29,7 @@ def run_device(settings: Settings, stop: Stop, reload: Reload) -> int:
     try:
         return live.run()
     finally:
-        service.stopping()
+        service.stopping("ended")
         live.close()
         log.close()
 

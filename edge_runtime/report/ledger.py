@@ -26,7 +26,7 @@ ALARM_ON, ALARM_OFF = "alarm-on", "alarm-off"
 
 _ROWS_IN_MEMORY = 2_000
 _JUMP_SECONDS = 2.0
-_CLOSE_SECONDS = 3.0
+_CLOSE_SECONDS = 8.0
 _OF_HEARD = ("silent", "clipped", "speech", "scored", "spoof")
 
 
