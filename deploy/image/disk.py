@@ -1,0 +1,77 @@
+"""The disk that is written to a card: firmware and GRUB, the slot A with the system, an empty slot B, and /data."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from parts import fail, run
+
+HERE = Path(__file__).resolve().parent
+SLOT_MEGABYTES = 640
+GRUB_MODULES = (
+    *("part_gpt", "fat", "squash4", "gzio", "xzio", "normal", "linux", "configfile", "loadenv", "search"),
+    *("search_fs_file", "regexp", "test", "echo", "sleep", "reboot", "minicmd", "true"),
+)
+GRUB_FIRST = ("ORDER=A B", "A_OK=1", "A_TRY=0", "B_OK=0", "B_TRY=0")
+CONSOLES = {"virt": "console=ttyAMA0", "rpi": "console=tty1 console=ttyS1,115200"}
+# An EFI system partition; the Raspberry Pi's firmware looks for a FAT partition of Microsoft's type as well.
+FIRMWARE_TYPES = {"virt": "c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "rpi": "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"}
+RPI_FIRMWARE = ("start4.elf", "fixup4.dat", "LICENCE.broadcom")
+RPI_TREES = ("bcm2711-rpi-4-b.dtb", "bcm2711-rpi-400.dtb", "bcm2711-rpi-cm4-io.dtb")
+
+
+def make(root: Path, unpacked: Path, board: str, packed: Path, provisioning: Path, work: Path, disk: Path) -> None:
+    """Writes the file `disk`, from the packed system and the tree `root` in which GRUB's tools are."""
+    if packed.stat().st_size > SLOT_MEGABYTES * 1_000_000:
+        fail(f"the system has {packed.stat().st_size / 1e6:.0f} MB, and a slot {SLOT_MEGABYTES}")
+    files = work / "tree/firmware"
+    files.mkdir(parents=True)
+    (work / "tree/data").mkdir()
+    _grub(root, unpacked, board, files)
+    if board == "rpi":
+        _raspberry(unpacked, files)
+    shutil.copyfile(provisioning, files / "provision.toml")
+    config = (HERE / "boards/genimage.cfg").read_text()
+    for name, value in {
+        "NAME": disk.name,
+        "ROOTFS": str(packed.resolve()),
+        "SLOT": str(SLOT_MEGABYTES),
+        "FIRMWARE_TYPE": FIRMWARE_TYPES[board],
+    }.items():
+        config = config.replace(f"@{name}@", value)
+    (work / "genimage.cfg").write_text(config)
+    (work / "input").mkdir()
+    run("genimage", "--config", work / "genimage.cfg", "--rootpath", work / "tree", "--tmppath", work / "tmp",
+        "--inputpath", work / "input", "--outputpath", disk.parent, "--loglevel", "0")  # fmt: skip
+    for name in ("firmware.vfat", "data.ext4"):
+        (disk.parent / name).unlink()
+
+
+def _grub(root: Path, unpacked: Path, board: str, files: Path) -> None:
+    """GRUB for EFI as the removable medium's program, made by the release's own grub-mkimage."""
+    (files / "EFI/BOOT").mkdir(parents=True)
+    (files / "grub").mkdir()
+    inside = root / "grub-build"
+    shutil.copytree(unpacked / "usr/lib/grub/arm64-efi", inside)
+    shutil.copyfile(HERE / "boards/grub-early.cfg", inside / "early.cfg")
+    run("chroot", root, "grub-mkimage", "-O", "arm64-efi", "-d", "/grub-build", "-c", "/grub-build/early.cfg",
+        "-p", "/grub", "-o", "/grub-build/grub.efi", *GRUB_MODULES)  # fmt: skip
+    run("chroot", root, "grub-editenv", "/grub-build/grubenv", "create")
+    run("chroot", root, "grub-editenv", "/grub-build/grubenv", "set", *GRUB_FIRST)
+    shutil.copyfile(inside / "grub.efi", files / "EFI/BOOT/BOOTAA64.EFI")
+    shutil.copyfile(inside / "grubenv", files / "grub/grubenv")
+    shutil.rmtree(inside)
+    menu = (HERE / "boards/grub.cfg").read_text().replace("@CONSOLE@", CONSOLES[board])
+    (files / "grub/grub.cfg").write_text(menu)
+
+
+def _raspberry(unpacked: Path, files: Path) -> None:
+    """The Raspberry Pi's firmware, the device trees of the boards, and U-Boot as what the firmware starts."""
+    for name in RPI_FIRMWARE:
+        shutil.copyfile(unpacked / "usr/lib/raspi-firmware" / name, files / name)
+    (trees,) = unpacked.glob("usr/lib/linux-image-*/broadcom")
+    for name in RPI_TREES:
+        shutil.copyfile(trees / name, files / name)
+    shutil.copyfile(unpacked / "usr/lib/u-boot/rpi_arm64/u-boot.bin", files / "u-boot.bin")
+    shutil.copyfile(HERE / "boards/rpi-config.txt", files / "config.txt")
