@@ -23,6 +23,7 @@ from edge_runtime.report import Report, Several
 from edge_runtime.report.evidence import Evidence
 from edge_runtime.report.hook import Hook, split
 from edge_runtime.report.ledger import Ledger, LedgerReport
+from edge_runtime.report.light import Light
 from edge_runtime.service import Service
 from edge_runtime.settings import AUTO, Settings
 
@@ -139,6 +140,8 @@ class Plan:
             )
         if settings.exec:
             reports.append(Hook(settings.exec, settings.exec_timeout, self._log.warning, about))
+        if settings.light:
+            reports.append(Light(settings.light, lambda: source.state is State.LISTENING, self._log.warning))
         front = open_report(settings, f"{source.title}; Ctrl-C ends", wall=time.time)
         reports.append(front)
         if settings.ledger:

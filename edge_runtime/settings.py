@@ -227,6 +227,14 @@ class Settings:
         example="/usr/local/bin/tell-someone --now",
     )
     exec_timeout: float = live_time(10.0, _KEEP, (0.1, 3600), "time after which the command is killed")
+    light: str | None = live_option(
+        None,
+        _KEEP,
+        "an LED, by its name in /sys/class/leds: a flash every 2 s while it listens, two when the microphone gives "
+        "nothing, fast blinking in an alarm; dark or steadily lit when nobody listens (default: none)",
+        metavar="LED",
+        example="ACT",
+    )
     json: bool | None = option(
         None,
         kind=bool,

@@ -27,10 +27,12 @@ def build() -> ModuleType:
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    sys.path.insert(0, str(DEB))
     try:
         loader.exec_module(module)
     finally:
         sys.dont_write_bytecode = written
+        sys.path.remove(str(DEB))
     return module
 
 
@@ -50,7 +52,7 @@ def test_maintainer_scripts_are_plain_shell_and_stop_at_errors(script: str) -> N
     assert lines[:2] == ["#!/bin/sh", "set -e"]
 
 
-@pytest.mark.parametrize("script", ["build", "edge-detect", "pages.py"])
+@pytest.mark.parametrize("script", ["build", "edge-detect", "licences.py", "pages.py"])
 def test_scripts_are_python_of_the_oldest_release(script: str) -> None:
     ast.parse((DEB / script).read_text(), feature_version=(3, 11))
 
@@ -147,6 +149,13 @@ def test_the_pages_have_every_option(pages: ModuleType, tmp_path: Path) -> None:
     page = pages.man_page(made, 0)
     assert [flag for flag in flags if f"\\fB{pages.roff(flag)}\\fR" not in page] == []
     assert '.SH "EXIT CODES"' in page and ".TH EDGE\\-DETECT 1 " in page
+
+
+def test_the_group_that_may_write_leds_is_the_services(build: ModuleType) -> None:
+    rule = (PROJECT / "deploy/systemd/edge-detect.udev").read_text()
+    assert set(re.findall(r"chgrp (\S+) ", rule)) == set(re.findall(r"^Group=(.+)", UNIT, re.MULTILINE))
+    place, _ = build.FILES["deploy/systemd/edge-detect.udev"]
+    assert f"/{place}" in (PROJECT / "docs/light.md").read_text() and f"/{place}" in rule
 
 
 def test_every_lintian_override_has_its_reason() -> None:

@@ -59,16 +59,25 @@ def test_an_alarm_is_told_kept_and_accounted_for(
     microphone: PulseMicrophone, configuration: Configuration, tmp_path: Path, confined: bool
 ) -> None:
     clips, ledger, told = tmp_path / "clips", tmp_path / "ledger", tmp_path / "told"
+    led = tmp_path / "LED"
+    led.mkdir()
+    (led / "brightness").write_text("1")
     configuration.write(
-        ALL_IS_AN_ALARM + f'save_clips = "{clips}"\nledger = "{ledger}"\nexec = "tee -a {told}"\nclip_before = 1\n'
+        f'{ALL_IS_AN_ALARM}save_clips = "{clips}"\nledger = "{ledger}"\nexec = "tee -a {told}"\nclip_before = 1\n'
+        f'light = "{led}"\n'
     )
     prefix = (sys.executable, str(UNIT.parent.parent.parent / "tests" / "confined.py"), str(UNIT)) if confined else ()
     with Running(microphone.environment, "--config", str(configuration.path), prefix=prefix) as program:
         program.wait_for(is_alarm("on"))
-        time.sleep(2)
+        seen = []
+        for _ in range(100):
+            time.sleep(0.02)
+            seen.append((led / "brightness").read_text())
         code, _ = program.end()
     assert code == 0, program.complaints
     assert not program.complaints
+    lit = [text.strip() == "255" for text in seen]
+    assert np.count_nonzero(np.diff(lit)) > 5 and (led / "brightness").read_text() == "0\n"
     on, off = (line for line in program.lines if line["type"] == "alarm")
     assert (on["alarm"], off["alarm"], off["reason"]) == ("on", "off", "break")
     assert [json.loads(line)["alarm"] for line in told.read_text().splitlines()] == ["on", "off"]
