@@ -76,6 +76,17 @@ def test_the_unit_finds_its_program_and_its_configuration(build: ModuleType) -> 
         assert f"{parent}/{name}" in (DEB / "postrm").read_text()
 
 
+def test_the_unit_has_no_key_that_the_release_would_warn_of(build: ModuleType) -> None:
+    assert build.unit("trixie") == UNIT
+    kept, all_lines = build.unit("bookworm").splitlines(), UNIT.splitlines()
+    left_out = [line for line in all_lines if line not in kept]
+    keys = [line.split("=")[0] for line in left_out if not line.startswith("#")]
+    assert keys == ["RestartSteps", "RestartMaxDelaySec"]
+    assert kept == [line for line in all_lines if line not in left_out]
+    assert set(build.UNKNOWN_KEYS) <= set(build.RELEASES)
+    assert build.UNIT in build.FILES
+
+
 def test_the_releases_have_a_python_that_the_project_runs_on(build: ModuleType) -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     for _, python, following in build.RELEASES.values():
