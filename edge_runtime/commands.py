@@ -31,7 +31,7 @@ def coverage(arguments: Sequence[str], make_parser: Parser) -> int:
         "--since",
         default="24h",
         metavar="TIME",
-        help="where to begin: 24h, 7d, 90m, 2026-11-24 or '2026-11-24 10:00' (default 24h)",
+        help="where to begin: 24h, 7d, 90m, 10:00, 2026-11-24 or '2026-11-24 10:00' (default 24h)",
     )
     parser.add_argument("--until", metavar="TIME", help="where to end, likewise (default: now)")
     parser.add_argument("--per", choices=("minute", "hour", "day"), help="a line for each as well")

@@ -141,6 +141,35 @@ def test_the_minute_in_progress_is_no_gap(path: Path) -> None:
     run.report.close()
 
 
+def test_a_run_that_is_killed_in_its_first_minute_is_no_run_that_was_ended(path: Path) -> None:
+    first = Listening(path)
+    first.hear(70)
+    first.report.close()
+    for start in (300, 302, 1000):  # nothing but its start reaches the disk
+        killed = Listening(path, wall=NOON + start)
+        killed.hear(10)
+        killed.ledger._lock.release()
+    last = Listening(path, wall=NOON + 2000)
+    last.hear(70)
+    last.report.close()
+    ended, gone = last.coverage().gaps
+    assert (ended.begin, ended.end, ended.reason) == (NOON + 70, NOON + 300, "it was ended")
+    assert (gone.begin, gone.end) == (NOON + 300, NOON + 2000)
+    assert "killed" in gone.reason and "first minute" in gone.reason
+    within = [gap.reason for gap in read(str(path), NOON + 400, NOON + 1990).gaps]
+    assert len(within) == 2 and all("killed" in reason for reason in within)
+
+
+def test_a_ledger_may_begin_with_a_run_that_is_killed(path: Path) -> None:
+    Listening(path, wall=NOON + 300).ledger._lock.release()
+    run = Listening(path, wall=NOON + 600)
+    run.hear(70)
+    run.report.close()
+    before, gone = run.coverage().gaps
+    assert (before.end, before.reason) == (NOON + 300, "before the ledger begins")
+    assert (gone.begin, gone.end) == (NOON + 300, NOON + 600) and "killed" in gone.reason
+
+
 READER = """
 import os, sys
 from edge_runtime.report.coverage import read
@@ -282,3 +311,12 @@ def test_moments() -> None:
     assert moment("2026-11-24 10:00:30", NOON) - moment("2026-11-24", NOON) == 36030
     assert moment("2026-11-24 10:00", NOON) == moment("2026-11-24 10:00:00", NOON)
     assert moment("now", NOON) == NOON
+
+
+def test_a_time_alone_is_the_last_one() -> None:
+    now = moment("2026-11-24 18:50:00", NOON)
+    assert moment("18:49", now) == moment("18:49:00", now) == now - 60
+    assert moment("18:50", now) == now
+    assert moment("18:51", now) == moment("2026-11-23 18:51", NOON)
+    with pytest.raises(UsageError):
+        moment("24:00", now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import math
@@ -18,6 +19,7 @@ __all__ = ["Coverage", "Total", "moment", "read", "show"]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _FORMS = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S")
+_TIMES = ("%H:%M", "%H:%M:%S")
 _LISTED = 50
 """Gaps and alarms that people are shown; programs get them all."""
 _LATEST = 253_402_300_000.0  # the end of the year 9999
@@ -41,7 +43,8 @@ def show(ledger: str, since: str, until: str | None, per: str | None, json: bool
 
 
 def moment(text: str, now: float) -> float:
-    """Seconds since 1970 of a time as people write it: so long before `now`, or a local date. Raises UsageError."""
+    """Seconds since 1970 of a time as people write it: so long before `now`, or a local date, or a local time alone,
+    which is the last one that is not after `now`. Raises UsageError."""
     text = text.strip()
     ago = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?)([smhd])", text)
     if text == "now":
@@ -53,8 +56,15 @@ def moment(text: str, now: float) -> float:
             return max(0.0, datetime.datetime.strptime(text.replace("T", " "), form).timestamp())
         except (ValueError, OverflowError, OSError):
             continue
+    for form in _TIMES:
+        with contextlib.suppress(ValueError, OverflowError, OSError):
+            time_of_day = datetime.datetime.strptime(text, form).time()
+            today = datetime.datetime.combine(datetime.datetime.fromtimestamp(now), time_of_day)
+            last = today if today.timestamp() <= now else today - datetime.timedelta(days=1)
+            return max(0.0, last.timestamp())
     raise UsageError(
-        f"{text!r} is no time: write 24h, 7d, 90m, 30s, 2026-11-24, '2026-11-24 10:00', '2026-11-24 10:00:30' or now"
+        f"{text!r} is no time: write 24h, 7d, 90m, 30s, 10:00, 2026-11-24, '2026-11-24 10:00', "
+        "'2026-11-24 10:00:30' or now"
     )
 
 

@@ -18,6 +18,8 @@ from edge_runtime.report.ledger_file import APPLICATION, SCHEMA, SUMS
 
 NOT_RUNNING, NO_SOUND = "not running", "no sound"
 """Kinds of gaps: nobody listened; somebody did, and nothing came."""
+BEFORE = "before the ledger begins"
+KILLED_EARLY = "it ended without a word in its first minute: killed, or without power"
 GAP_SECONDS = 10.0
 """Shorter gaps are in the totals only."""
 _UNWRITTEN_SECONDS = 75.0
@@ -60,6 +62,15 @@ class Row:
         if self.until <= self.start:
             return float(since <= self.start < until)
         return max(0.0, min(until, self.until) - max(since, self.start)) / (self.until - self.start)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, which is noted at its start, before it has a row."""
+
+    start: float
+    last: float  # when it was last known to run
+    ended: bool  # in good order
 
 
 @dataclass(frozen=True)
@@ -160,10 +171,11 @@ def _read(connection: sqlite3.Connection, path: str, since: float, until: float)
         "SELECT DISTINCT wall, run, kind, seconds, text FROM events WHERE wall >= ? AND wall <= ? ORDER BY wall",
         (since - _NEAR_SECONDS, until + _NEAR_SECONDS),
     ).fetchall()
-    runs = {run: (last, bool(ended)) for run, last, ended in connection.execute("SELECT id, last, ended FROM runs")}
-    newest = runs[max(runs)] if runs else (0.0, True)
-    late = until - max(newest[0], since)
-    unwritten = late if not newest[1] and 0 < late < _UNWRITTEN_SECONDS else 0.0
+    written = connection.execute("SELECT id, start, last, ended FROM runs")
+    runs = {run: Run(start, last, bool(ended)) for run, start, last, ended in written}
+    newest = runs[max(runs)] if runs else Run(0.0, 0.0, True)
+    late = until - max(newest.last, since)
+    unwritten = late if not newest.ended and 0 < late < _UNWRITTEN_SECONDS else 0.0
     alarms = _alarms(events, since, until)
     total = _total(rows, since, until, unwritten)
     pauses = _pauses(rows, events, runs, since, until - unwritten, begins)
@@ -232,22 +244,38 @@ def _alarms(events: Sequence[Noted], since: float, until: float) -> tuple[Alarme
 def _pauses(
     rows: Sequence[Row],
     events: Sequence[Noted],
-    runs: dict[int, tuple[float, bool]],
+    runs: dict[int, Run],
     since: float,
     until: float,
     begins: float | None,
 ) -> Iterator[Gap]:
-    """Times between rows."""
+    """Times between rows, and in them those after a run that came to no row."""
     last: Row | None = None
     at = since
     for row in [*rows, None]:
         start = row.start if row else until
         if start - at > GAP_SECONDS:
-            yield Gap(NOT_RUNNING, at, start, start - at, _why(last, row, at, start, events, runs, begins))
+            gap = Gap(NOT_RUNNING, at, start, start - at, _why(last, row, at, start, events, runs, begins))
+            yield from _divided(gap, runs)
         if row:
             # The row that reaches furthest is the one that a pause follows.
             last = row if row.until >= at else last
             at = max(at, row.until)
+
+
+def _divided(gap: Gap, runs: dict[int, Run]) -> Iterator[Gap]:
+    """The parts of a pause: from where runs began in it that were gone before their first minute was written."""
+    early = [run.start for run in runs.values() if gap.begin <= run.start < gap.end - GAP_SECONDS and not run.ended]
+    if not early or gap.reason == BEFORE:
+        yield gap
+        return
+    # What follows the first of them is one time, as they may have come every two seconds.
+    first = min(early)
+    if first - gap.begin > GAP_SECONDS:
+        yield replace(gap, end=first, seconds=first - gap.begin, reason=gap.reason or BEFORE)
+    else:
+        first = gap.begin
+    yield Gap(NOT_RUNNING, first, gap.end, gap.end - first, KILLED_EARLY)
 
 
 def _why(
@@ -256,20 +284,22 @@ def _why(
     begin: float,
     end: float,
     events: Sequence[Noted],
-    runs: dict[int, tuple[float, bool]],
+    runs: dict[int, Run],
     begins: float | None,
 ) -> str:
     clock = [event for event in events if event[2] == CLOCK and abs(event[0] - end) < 1 and event[3] > 0]
     if following and clock:
         return clock[0][4]
     if begins is None or begins >= end - GAP_SECONDS:
-        return "before the ledger begins"
-    if last is None:
-        return ""
-    if following and last.run == following.run:
+        return BEFORE
+    if following and last and last.run == following.run:
         return "no row of this time"
-    known = runs.get(last.run)
-    return "it was ended" if known and known[1] else "it ended without a word: killed, or without power"
+    # Where no row is before it in the time that was asked for, the run that began last before it.
+    earlier = [run for run in runs.values() if run.start <= begin]
+    known = runs.get(last.run) if last else max(earlier, key=lambda run: run.start, default=None)
+    if known is None and last is None:
+        return ""
+    return "it was ended" if known and known.ended else "it ended without a word: killed, or without power"
 
 
 def _silences(rows: Sequence[Row], events: Sequence[Noted], since: float, until: float) -> list[Gap]:
