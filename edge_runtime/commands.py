@@ -109,7 +109,7 @@ def _check(path: str | None) -> int:
 def _rehearse(settings: Settings) -> list[str]:
     """What would keep a run with these settings from beginning."""
     from edge_runtime.live import rehearse  # late, as ONNX Runtime takes seconds to load on a small board
-    from edge_runtime.report.hook import split
+    from edge_runtime.report.hook import need
 
     found: dict[str, None] = {}
 
@@ -124,5 +124,5 @@ def _rehearse(settings: Settings) -> list[str]:
     # A rehearsal ends with the first fault, which shall not hide those behind it.
     if not attempt(lambda: rehearse(settings)):
         attempt(lambda: rehearse(dataclasses.replace(settings, window=None, hop=None)))
-        attempt(lambda: split(settings.exec) if settings.exec else None)
+        attempt(lambda: need(settings.exec) if settings.exec else None)
     return list(found)

@@ -21,11 +21,12 @@ def run_device(settings: Settings, stop: Stop, reload: Reload) -> int:
 
     `reload` gives new settings when somebody asked for them: the run ends in good order and another begins with them,
     on the same open microphone where they leave that as it is. New settings that cannot be are told, and the old ones
-    stay. Raises InputError for a microphone that is not there, ModelError, OutputError, ReaderGone or UsageError.
+    stay. A command for alarms that is not there keeps no run from beginning. Raises InputError for a microphone that is
+    not there, ModelError, OutputError, ReaderGone or UsageError.
     """
     log = Log(settings.log_level)
     service = Service.from_environment()
-    live = _Live(Plan(settings, stop, log), stop, reload, service, log)
+    live = _Live(Plan(settings, stop, log, patient=True), stop, reload, service, log)
     try:
         return live.run()
     finally:
@@ -35,7 +36,8 @@ def run_device(settings: Settings, stop: Stop, reload: Reload) -> int:
 
 
 def rehearse(settings: Settings) -> None:
-    """Raises the UsageError or ModelError with which `run_device` would not begin; the microphone is not tried."""
+    """Raises the UsageError or ModelError with which `run_device` would not begin, or could not tell of alarms; the
+    microphone is not tried."""
     Plan(settings, lambda: True, Log("error"))
 
 

@@ -21,7 +21,7 @@ from edge_runtime.log import Log
 from edge_runtime.opening import open_detector, open_report
 from edge_runtime.report import Report, Several
 from edge_runtime.report.evidence import Evidence
-from edge_runtime.report.hook import Hook, split
+from edge_runtime.report.hook import Hook, need, split
 from edge_runtime.report.ledger import Ledger, LedgerReport
 from edge_runtime.report.light import Light
 from edge_runtime.service import Service
@@ -38,8 +38,12 @@ _MICROPHONE = ("device", "channel", "connect_timeout", "recover_timeout", "stall
 class Plan:
     """Settings that can be: the model is open, and the rules and the command are in order."""
 
-    def __init__(self, settings: Settings, stop: Callable[[], bool], log: Log) -> None:
-        """Raises UsageError or ModelError for what cannot be."""
+    def __init__(self, settings: Settings, stop: Callable[[], bool], log: Log, patient: bool = False) -> None:
+        """Raises UsageError or ModelError for what cannot be.
+
+        `patient`: that the command for alarms is not there is told only, as it may come later. It is no reason not to
+        listen, but one to stay with a configuration whose command is there.
+        """
         if settings.device is None:
             raise UsageError("the configuration names no microphone any more (device)")
         self.settings = settings
@@ -57,6 +61,12 @@ class Plan:
         )
         if settings.exec:
             split(settings.exec)
+            try:
+                need(settings.exec)
+            except UsageError as reason:
+                if not patient:
+                    raise
+                log.warning(f"{reason}: listening goes on, and each alarm tries it anew")
 
     def source(self, patient: bool) -> LiveSource:
         """The microphone, not open yet. `patient`: one that is not there is waited for as if it had been there."""

@@ -222,7 +222,8 @@ class Settings:
         None,
         _KEEP,
         "a command that is told of every alarm, run without a shell, and also told when the alarm ends, with a reason; "
-        "it finds the JSON line on its standard input, and alarm-on or alarm-off in EDGE_DETECT_EVENT (default: none)",
+        "it finds the JSON line on its standard input, and alarm-on or alarm-off in EDGE_DETECT_EVENT; one that is not "
+        "there at the start is told of and tried at each alarm (default: none)",
         metavar="COMMAND",
         example="/usr/local/bin/tell-someone --now",
     )

@@ -14,7 +14,7 @@ import pytest
 
 from edge_runtime.decision.alarm import OFF, ON, Alarm
 from edge_runtime.errors import UsageError
-from edge_runtime.report.hook import Hook, split
+from edge_runtime.report.hook import Hook, need, split
 
 RECORD = """\
 import json, os, sys, time
@@ -164,13 +164,32 @@ def test_a_command_that_vanishes_is_no_end(tmp_path: Path) -> None:
     assert "cannot be run" in complaints[0]
 
 
-@pytest.mark.parametrize("text", ["", "  ", "say 'it", "sh \0", "no-such-command-anywhere --now"])
+@pytest.mark.parametrize("text", ["", "  ", "say 'it", "sh \0", "no-such-command 'anywhere"])
 def test_a_command_that_cannot_be_is_refused_at_once(text: str) -> None:
     with pytest.raises(UsageError) as refused:
         Hook(text, 1.0, print)
     assert "\n" not in str(refused.value)
     with pytest.raises(UsageError):
         split(text)
+
+
+def test_a_command_that_comes_later_is_run_from_then_on(tmp_path: Path) -> None:
+    program = tmp_path / "mounted later" / "program"
+    quoted = f"'{program}' 'two words'"
+    with pytest.raises(UsageError, match="there is no command"):
+        need(quoted)
+    complaints: list[str] = []
+    hook = Hook(quoted, 30.0, complaints.append)
+    hook.alarm(alarm(1))
+    until(lambda: bool(complaints))
+    assert "cannot be run: No such file" in complaints[0]
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\nexec tee "$0.said"\n')
+    program.chmod(0o755)
+    hook.alarm(alarm(2))
+    hook.close()
+    assert json.loads((program.parent / "program.said").read_text())["number"] == 2
+    assert len(complaints) == 1
 
 
 def test_the_words_of_a_command_are_those_of_a_shell() -> None:

@@ -90,6 +90,19 @@ def test_an_alarm_is_told_kept_and_accounted_for(
     assert total["alarms"] == 1 and total["spoof"] > 0
 
 
+def test_a_command_that_is_not_there_yet_keeps_nobody_from_listening(
+    microphone: PulseMicrophone, configuration: Configuration
+) -> None:
+    configuration.write(ALL_IS_AN_ALARM + 'exec = "/nowhere/command"\n')
+    with Running(microphone.environment, "--config", str(configuration.path)) as program:
+        program.wait_for(is_alarm("on"))
+        code, _ = program.end()
+    assert code == 0, program.complaints
+    told, alarm = program.complaints.splitlines()[:2]
+    assert "there is no command /nowhere/command" in told and "listening goes on" in told
+    assert "/nowhere/command cannot be run" in alarm
+
+
 def test_a_new_configuration_is_used_and_a_wrong_one_is_not(
     microphone: PulseMicrophone, configuration: Configuration, tmp_path: Path
 ) -> None:

@@ -32,10 +32,7 @@ _LOOK_SECONDS = 0.05
 
 
 def split(command: str) -> list[str]:
-    """The words of a command as a shell would split it; the first is a program that is there.
-
-    Raises UsageError for a command that cannot be split, or run.
-    """
+    """The words of a command as a shell would split it. Raises UsageError for one that cannot be split."""
     try:
         words = shlex.split(command)
     except ValueError as reason:
@@ -44,9 +41,14 @@ def split(command: str) -> list[str]:
         raise UsageError("the command to execute is empty")
     if "\0" in command:
         raise UsageError("the command to execute holds a null character")
-    if shutil.which(words[0]) is None:
-        raise UsageError(f"there is no command {words[0]} that could be executed")
     return words
+
+
+def need(command: str) -> None:
+    """Raises UsageError for a command that cannot be split, or is not there."""
+    word = split(command)[0]
+    if shutil.which(word) is None:
+        raise UsageError(f"there is no command {word} that could be executed")
 
 
 class Hook(Report):
@@ -59,7 +61,10 @@ class Hook(Report):
         complain: Callable[[str], object],
         about: Mapping[str, str] | None = None,
     ) -> None:
-        """`command` is that of `split`, which raises UsageError; `about` is added to each event."""
+        """`command` is that of `split`, which raises UsageError; `about` is added to each event.
+
+        A command that is not there is tried at each alarm: it may lie on a disk that is mounted later.
+        """
         self._words = split(command)
         self._timeout = timeout_seconds
         self._complain = complain
