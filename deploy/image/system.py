@@ -27,7 +27,7 @@ MODULES = (
 LEFT_OUT = (
     *("fs/ocfs2", "fs/gfs2", "fs/xfs", "fs/btrfs", "fs/bcachefs", "fs/ceph", "fs/nfsd", "fs/jfs", "fs/reiserfs"),
     *("fs/smb", "fs/nfs", "fs/afs", "fs/f2fs", "fs/ntfs3", "fs/ubifs", "net/ceph", "net/tipc", "net/sctp", "net/rds"),
-    *("net/openvswitch", "net/sched", "net/batman-adv", "net/bluetooth", "drivers/net/ethernet/mellanox"),
+    *("net/openvswitch", "net/sched", "net/batman-adv", "net/bluetooth", "net/vmw_vsock", "drivers/net/ethernet/mellanox"),
     *("drivers/net/ethernet/chelsio", "drivers/net/ethernet/qlogic", "drivers/net/ethernet/broadcom/bnx2x"),
     *("drivers/net/ethernet/intel", "drivers/net/ethernet/netronome", "drivers/net/ethernet/sfc"),
     *("drivers/net/ethernet/cavium", "drivers/net/ethernet/hisilicon", "drivers/scsi/qla2xxx", "drivers/scsi/lpfc"),
@@ -47,7 +47,6 @@ UNITS_OFF = (
     *("e2scrub_all.timer", "e2scrub_reap.service", "apt-daily.timer", "apt-daily-upgrade.timer"),
     *("dpkg-db-backup.timer", "fstrim.timer", "systemd-update-utmp.service", "systemd-update-utmp-runlevel.service"),
     *("systemd-machine-id-commit.service", "systemd-growfs-root.service", "regenerate_ssh_host_keys.service"),
-    *("alsa-restore.service", "alsa-state.service"),
 )
 UNITS_ON = {
     "multi-user.target": (
@@ -168,11 +167,17 @@ def _files(root: Path, wishes: Wishes) -> None:
         for unit in names:
             _link(units / f"{target}.wants" / unit, f"/usr/lib/systemd/system/{unit}")
     _link(units / "default.target", "/usr/lib/systemd/system/multi-user.target")
+    _link(root / "etc/systemd/system-generators/systemd-ssh-generator", "/dev/null")  # for virtual machines' sockets
+    _link(root / "var/lib/alsa", "/data/alsa")  # levels that were set with alsamixer
+    (root / "etc/default/locale").write_text("LANG=C.UTF-8\n")
     _link(root / "etc/resolv.conf", "/run/systemd/resolve/stub-resolv.conf")
     run("chroot", root, "passwd", "-l", "root", stderr=subprocess.DEVNULL)
 
 
 def _link(path: Path, target: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir() and not path.is_symlink():
+        path.rmdir()
     path.unlink(missing_ok=True)
     path.symlink_to(target)
 
