@@ -27,8 +27,9 @@ MODULES = (
 LEFT_OUT = (
     *("fs/ocfs2", "fs/gfs2", "fs/xfs", "fs/btrfs", "fs/bcachefs", "fs/ceph", "fs/nfsd", "fs/jfs", "fs/reiserfs"),
     *("fs/smb", "fs/nfs", "fs/afs", "fs/f2fs", "fs/ntfs3", "fs/ubifs", "net/ceph", "net/tipc", "net/sctp", "net/rds"),
-    *("net/openvswitch", "net/sched", "net/batman-adv", "net/bluetooth", "net/vmw_vsock", "drivers/net/ethernet/mellanox"),
-    *("drivers/net/ethernet/chelsio", "drivers/net/ethernet/qlogic", "drivers/net/ethernet/broadcom/bnx2x"),
+    *("net/openvswitch", "net/sched", "net/batman-adv", "net/bluetooth", "net/vmw_vsock"),
+    *("drivers/net/ethernet/mellanox", "drivers/net/ethernet/chelsio", "drivers/net/ethernet/qlogic"),
+    *("drivers/net/ethernet/broadcom/bnx2x",),
     *("drivers/net/ethernet/intel", "drivers/net/ethernet/netronome", "drivers/net/ethernet/sfc"),
     *("drivers/net/ethernet/cavium", "drivers/net/ethernet/hisilicon", "drivers/scsi/qla2xxx", "drivers/scsi/lpfc"),
 )
@@ -46,6 +47,7 @@ UNITS_OFF = (
     *("getty@tty1.service", "console-getty.service", "serial-getty@.service", "systemd-firstboot.service"),
     *("e2scrub_all.timer", "e2scrub_reap.service", "apt-daily.timer", "apt-daily-upgrade.timer"),
     *("dpkg-db-backup.timer", "fstrim.timer", "systemd-update-utmp.service", "systemd-update-utmp-runlevel.service"),
+    *("ldconfig.service", "systemd-update-done.service", "systemd-hwdb-update.service", "man-db.timer"),
     *("systemd-machine-id-commit.service", "systemd-growfs-root.service", "regenerate_ssh_host_keys.service"),
 )
 UNITS_ON = {
@@ -68,13 +70,20 @@ class Wishes:
     ssh_key: Path | None
     certificate: Path | None
     light: str | None
+    health_seconds: int
 
 
 def make(base: Path, unpacked: Path, package: Path, wishes: Wishes, root: Path, packed: Path) -> None:
     """Builds the tree in `root`, and packs it as the squashfs `packed`."""
     root.mkdir()
-    run("tar", "-C", root, "-xf", base)
-    _install(root, package)
+    installed = package.with_name(f"on-{base.name}")
+    if installed.exists():
+        run("tar", "-C", root, "-xf", installed)
+    else:
+        run("tar", "-C", root, "-xf", base)
+        _install(root, package)
+        run("tar", "-C", root, "-cf", installed.with_suffix(".part"), "--one-file-system", ".")
+        installed.with_suffix(".part").rename(installed)
     release = _kernel(root, unpacked)
     if wishes.board == "rpi":
         shutil.copytree(unpacked / "usr/lib/firmware", root / "usr/lib/firmware", symlinks=True, dirs_exist_ok=True)
@@ -155,6 +164,9 @@ def _files(root: Path, wishes: Wishes) -> None:
     if wanted:
         lines = "".join(f"Environment={line}\n" for line in wanted)
         (root / "etc/systemd/system/edge-detect.service.d/wishes.conf").write_text(f"[Service]\n{lines}")
+    drop_in = root / "etc/systemd/system/edge-detect-health.service.d/wishes.conf"
+    drop_in.parent.mkdir(exist_ok=True)
+    drop_in.write_text(f"[Service]\nEnvironment=HEALTH_SECONDS={wishes.health_seconds}\n")
     for clip in ("human", "synthetic"):
         shutil.copyfile(HERE.parent.parent / f"examples/{clip}.flac", root / f"usr/share/edge-detect/{clip}.flac")
     for folder in ("data", "boot/firmware"):
