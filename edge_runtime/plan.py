@@ -13,7 +13,7 @@ from edge_runtime.capture.block import CLOCK, IDENTITY, OUTAGE, STATE, Block, Ev
 from edge_runtime.capture.liveness import Limits, State
 from edge_runtime.capture.source import LiveSource
 from edge_runtime.decision.alarm import ON, Alarm, Alarms, Rules
-from edge_runtime.decision.verdict import Verdict
+from edge_runtime.decision.verdict import Verdict, Window
 from edge_runtime.errors import SPOOF_FOUND, EdgeDetectError, UsageError
 from edge_runtime.governor import SHORTEST_SECONDS, Governor
 from edge_runtime.listen import run
@@ -175,6 +175,12 @@ class _Teller(Report):
         self._about = about
         self._aloud = aloud
         self._alarm: Alarm | None = None
+        self._scored = False
+
+    def window(self, window: Window) -> None:
+        if self._aloud and not self._scored and window.score is not None:
+            self._scored = True
+            self._log.info(f"the first window with speech is scored: {window.score:+.2f}")
 
     def moment(self, absent_seconds: float) -> None:
         self._service.alive()

@@ -17,7 +17,7 @@ GRUB_FIRST = ("ORDER=A B", "A_OK=1", "A_TRY=0", "B_OK=0", "B_TRY=0")
 CONSOLES = {"virt": "console=ttyAMA0", "rpi": "console=tty1 console=ttyS1,115200"}
 # An EFI system partition; the Raspberry Pi's firmware looks for a FAT partition of Microsoft's type as well.
 FIRMWARE_TYPES = {"virt": "c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "rpi": "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"}
-RPI_FIRMWARE = ("start4.elf", "fixup4.dat", "LICENCE.broadcom")
+RPI_FIRMWARE = ("start4.elf", "fixup4.dat")
 RPI_TREES = ("bcm2711-rpi-4-b.dtb", "bcm2711-rpi-400.dtb", "bcm2711-rpi-cm4-io.dtb")
 
 
@@ -70,6 +70,7 @@ def _raspberry(unpacked: Path, files: Path) -> None:
     """The Raspberry Pi's firmware, the device trees of the boards, and U-Boot as what the firmware starts."""
     for name in RPI_FIRMWARE:
         shutil.copyfile(unpacked / "usr/lib/raspi-firmware" / name, files / name)
+    shutil.copyfile(unpacked / "usr/share/doc/raspi-firmware/copyright", files / "LICENCE.broadcom")
     (trees,) = unpacked.glob("usr/lib/linux-image-*/broadcom")
     for name in RPI_TREES:
         shutil.copyfile(trees / name, files / name)

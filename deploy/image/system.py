@@ -158,12 +158,15 @@ def _files(root: Path, wishes: Wishes) -> None:
     wanted = []
     if wishes.model:
         shutil.copyfile(wishes.model, root / "usr/share/edge-detect/model.onnx")
-        wanted.append("EDGE_DETECT_MODEL=/usr/share/edge-detect/model.onnx")
+        wanted.append("Environment=EDGE_DETECT_MODEL=/usr/share/edge-detect/model.onnx")
     if wishes.light:
-        wanted.append(f"EDGE_DETECT_LIGHT={wishes.light}")
+        wanted.append(f"Environment=EDGE_DETECT_LIGHT={wishes.light}")
+        # Lights are files of the kernel's; the rest of /sys stays closed.
+        wanted.append(f"ReadWritePaths=-/sys/class/leds/{wishes.light}")
     if wanted:
-        lines = "".join(f"Environment={line}\n" for line in wanted)
-        (root / "etc/systemd/system/edge-detect.service.d/wishes.conf").write_text(f"[Service]\n{lines}")
+        (root / "etc/systemd/system/edge-detect.service.d/wishes.conf").write_text(
+            "\n".join(["[Service]", *wanted, ""])
+        )
     drop_in = root / "etc/systemd/system/edge-detect-health.service.d/wishes.conf"
     drop_in.parent.mkdir(exist_ok=True)
     drop_in.write_text(f"[Service]\nEnvironment=HEALTH_SECONDS={wishes.health_seconds}\n")
