@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,8 +16,9 @@ import numpy as np
 import onnxruntime
 
 from benchmarks.condition import Condition, condition
-from benchmarks.sysfiles import text
+from edge_runtime.machine import board_name, fields, processor_name, usable_cores
 from edge_runtime.model.processor import this_processor
+from edge_runtime.sysfiles import text
 
 BUSY_LOAD = 0.3
 """Load average (1 minute) from which others may have disturbed the timing."""
@@ -108,9 +108,9 @@ def record(threads: int, hop_seconds: float, rounds: int | None = None, root: Pa
     """The record of a run that begins now; `finished` completes it."""
     load = text(root / "proc/loadavg").split()
     return Record(
-        processor=_name(root),
+        processor=processor_name(root),
         features=str(this_processor(root / "proc/cpuinfo")),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=usable_cores(),
         onnxruntime=onnxruntime.__version__,
         numpy=np.__version__,
         python=platform.python_version(),
@@ -118,7 +118,7 @@ def record(threads: int, hop_seconds: float, rounds: int | None = None, root: Pa
         threads=threads,
         hop_seconds=hop_seconds,
         rounds=rounds,
-        board=text(root / "proc/device-tree/model") or _dmi(root),
+        board=board_name(root) or _dmi(root),
         kernel=text(root / "proc/sys/kernel/osrelease"),
         onnxruntime_build=onnxruntime.get_build_info(),
         governor=text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or None,
@@ -140,18 +140,6 @@ def warn(about: Record, stream: TextIO | None = None) -> None:
         print(f"\033[31m{line}\033[0m" if red else line, file=stream)
 
 
-def _cpuinfo(root: Path) -> Iterator[tuple[str, str]]:
-    for line in text(root / "proc/cpuinfo").splitlines():
-        name, _, value = line.partition(":")
-        yield name.strip(), value.strip()
-
-
-def _name(root: Path) -> str:
-    """The processor's name, or the board's where the processor has none."""
-    name = next((value for key, value in _cpuinfo(root) if key == "model name" and value), "")
-    return name or text(root / "proc/device-tree/model") or platform.processor() or "unknown processor"
-
-
 def _dmi(root: Path) -> str | None:
     names = [text(root / "sys/class/dmi/id" / name) for name in ("sys_vendor", "product_name")]
     return " ".join(name for name in names if name) or None
@@ -171,5 +159,5 @@ def _virtual_machine(root: Path) -> str | None:
     kind = text(root / "sys/hypervisor/type")
     if kind:
         return f"a virtual machine ({kind})"
-    flags = next((value.split() for key, value in _cpuinfo(root) if key == "flags"), [])
+    flags = next((value.split() for key, value in fields(root / "proc/cpuinfo") if key == "flags"), [])
     return "a virtual machine" if "hypervisor" in flags else None

@@ -19,9 +19,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from edge_runtime.atomic import whole_file
 from edge_runtime.errors import ModelError, UsageError
 from export import layout
-from export.atomic import whole_file
 from export.rawnet2 import LONGEST_FRAMES, VARIANTS, Config, RawNet2
 
 LARGEST_BYTES = 1 << 30

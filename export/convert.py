@@ -7,9 +7,9 @@ from pathlib import Path
 
 import onnx
 
+from edge_runtime.atomic import whole_file
 from edge_runtime.errors import ModelError, OutputError, UsageError
 from edge_runtime.model.contract import Contract
-from export.atomic import whole_file
 from export.checkpoint import Checkpoint
 from export.graph import build
 from export.parity import Proof, demand, prove

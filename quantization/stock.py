@@ -18,8 +18,8 @@ import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from edge_runtime.atomic import whole_file
 from edge_runtime.errors import EdgeDetectError, OutputError
-from export.atomic import whole_file
 from quantization.calibration import read, windows
 from quantization.convolutions import Reader, quiet
 from quantization.workshop import float_model, stamped

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.protocols import Clip, read_clips
+from edge_runtime.atomic import whole_file
 from edge_runtime.errors import EdgeDetectError, InputError, OutputError, UsageError
-from export.atomic import whole_file
 from export.checkpoint import Checkpoint, load, save
 from training.adaptation.card import Card
 from training.adaptation.copies import CHEAP, engines_here, make_copies
