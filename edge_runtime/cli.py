@@ -26,6 +26,7 @@ _DESCRIPTION = "Tells human speech from synthetic speech, in a file or from a mi
 _EPILOG = """\
 other commands (each has its own --help):
   edge-detect coverage         what was heard, lost and scored in a time, from the ledger (--ledger)
+  edge-detect commission       whether this box, microphone and model are fit: run it before the box is relied on
   edge-detect config check     whether a configuration file is in order
   edge-detect config show      the values in effect, and where each comes from
   edge-detect config document  a complete configuration file, with every option and its default
@@ -37,6 +38,7 @@ exit codes:
   4   model: the model cannot be loaded
   5   output: the results cannot be written
   10  with --fail-on-spoof: the verdict on an input is spoof, and no error happened
+  12  of edge-detect commission: the machine is too slow, or a reference clip was judged wrongly
 
 JSON lines have a type: window (start, end, score, verdict, levels), event (sound was lost, or the microphone or the
 hop changed), alarm (with --device) and, at the end of each input, summary. Scores are log-likelihood ratios: above 0
@@ -90,6 +92,8 @@ def _main(argv: Sequence[str] | None) -> int:
 def _run(argv: list[str], stop: Stop) -> int:
     if argv[:1] == ["coverage"]:
         return commands.coverage(argv[1:], _Parser)
+    if argv[:1] == ["commission"]:
+        return commands.commission(argv[1:], _Parser, stop)
     if argv[:1] == ["config"]:
         return commands.configuration(argv[1:], _Parser, _parse)
     given = _parse(argv)

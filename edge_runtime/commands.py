@@ -1,4 +1,4 @@
-"""The commands beside listening: `edge-detect coverage` and `edge-detect config`."""
+"""The commands beside listening: `edge-detect coverage`, `edge-detect commission` and `edge-detect config`."""
 
 from __future__ import annotations
 
@@ -51,6 +51,50 @@ def coverage(arguments: Sequence[str], make_parser: Parser) -> int:
     from edge_runtime.report.coverage import show
 
     return show(ledger, given.since, given.until, given.per, given.json, Output(sys.stdout))
+
+
+def commission(arguments: Sequence[str], make_parser: Parser, stopped: Callable[[], bool]) -> int:
+    """`edge-detect commission`: whether this box is fit. Gives the exit code.
+
+    Raises UsageError, OutputError, ReaderGone, or InputError when it was `stopped()`.
+    """
+    from edge_runtime.commission import order
+
+    parser = make_parser(
+        prog="edge-detect commission",
+        description="Tests a box with its microphone before it is relied on: configuration, model, microphone, noise "
+        "floor, clipping, lost sound, speed and, with clips, verdicts. The service must not run meanwhile. Exit codes: "
+        "0 fit (there may be warnings); of the first check that failed: 2 configuration, 3 microphone, or a clip that "
+        "cannot be read, 4 model, 12 too slow, or a clip judged wrongly; 5 the report cannot be written.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--device", metavar="NAME", help="the microphone (default: the configuration's, or default)")
+    parser.add_argument("--config", metavar="PATH", help="the configuration that the box will run with")
+    parser.add_argument(
+        "--seconds", type=order.duration, default=10.0, metavar="SECONDS", help="how long to listen (default 10)"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object in the place of text for people")
+    parser.add_argument("--output", metavar="PATH", help="a file that gets the JSON object too; its folder is made")
+    parser.add_argument(
+        "--clip",
+        type=order.clip,
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="FILE:KIND",
+        help="sound files to judge, and whether each is bonafide or spoof",
+    )
+    asked = parser.parse_args(arguments)
+    given = {name: getattr(asked, name) for name in ("device", "config") if getattr(asked, name) is not None}
+
+    from edge_runtime.commission.deliver import deliver
+    from edge_runtime.commission.run import commission
+
+    log = Log()
+    tell = log.debug if asked.json else log.info
+    found = commission(order.Order(given, asked.seconds, asked.clip), stopped, tell)
+    deliver(found, asked.output, asked.json, Output(sys.stdout))
+    return found.exit_code
 
 
 def configuration(

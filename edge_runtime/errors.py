@@ -35,3 +35,6 @@ class OutputError(EdgeDetectError):
 
 SPOOF_FOUND = 10
 """Exit code of `edge-detect --fail-on-spoof` when the verdict was spoof."""
+
+CHECK_FAILED = 12
+"""Exit code of `edge-detect commission` for a failed check that has no code of its own: too slow, a clip misjudged."""

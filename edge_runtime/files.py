@@ -38,7 +38,7 @@ def _score(settings: Settings, path: str, detector: Detector, stop: Callable[[],
         raw = RawFormat(settings.raw, settings.rate or 16000, settings.channels or 1)
     about = {"file": path} if len(settings.file) > 1 else {}
     report = open_report(settings, path, about, length_seconds(path, raw))
-    source = _blocks(path, raw, detector)
+    source = blocks_of(path, raw, detector)
     summary, trouble = run(source, detector, report, duration_seconds=settings.duration, stopped=stop)
     if trouble is not None:
         log.error(str(trouble))
@@ -46,7 +46,8 @@ def _score(settings: Settings, path: str, detector: Detector, stop: Callable[[],
     return SPOOF_FOUND if settings.fail_on_spoof and summary.verdict is Verdict.SPOOF else 0
 
 
-def _blocks(path: str, raw: RawFormat | None, detector: Detector) -> Iterator[Block]:
+def blocks_of(path: str, raw: RawFormat | None, detector: Detector) -> Iterator[Block]:
+    """A file's sound for `listen.run`, as `capture.file.read_blocks` gives it. Raises InputError on the way."""
     # Several full batches: what is left over at a block's end goes through the network in a smaller one.
     for samples in read_blocks(path, raw, detector.sample_rate, 4 * detector.batch_seconds):
         yield Block(samples)

@@ -148,18 +148,23 @@ class Sustained:
 
 
 def shortest_sustained(
-    detector: Detector, clock: Callable[[], float], stopped: Callable[[], bool] = lambda: False, rounds: int = 3
+    detector: Detector,
+    clock: Callable[[], float],
+    stopped: Callable[[], bool] = lambda: False,
+    rounds: int = 3,
+    sound: NDArray[np.float32] | None = None,
 ) -> Sustained:
     """The shortest hop of the ladder at which scoring takes at most COMFORTABLE of the time; the window at worst.
 
     What a window costs hardly depends on the hop: it is measured at the shortest, and the hop that follows from it is
-    tried. `detector` is fed something loud for a window and some hops, and reset; `clock` gives seconds. When
-    `stopped()` comes in between, the answer is what is known then. Raises ModelError when the model fails.
+    tried. `detector` is fed something loud for a window and some hops, or the `sound` of a window, float32 [n], that is
+    not silent; and reset. `clock` gives seconds. When `stopped()` comes in between, the answer is what is known then.
+    Raises ModelError when the model fails.
     """
     window_seconds = detector.window_samples / detector.sample_rate
     grain_seconds = detector.network.contract.hop_multiple / detector.sample_rate
     steps = ladder(min(SHORTEST_SECONDS, window_seconds), window_seconds, grain_seconds)
-    sound = _hiss(detector.window_samples)
+    sound = hiss(detector.window_samples) if sound is None else sound
     detector.reset()
     try:
         detector.push(sound)
@@ -185,7 +190,7 @@ def _load(detector: Detector, block: NDArray[np.float32], clock: Callable[[], fl
     return statistics.median(seconds) / detector.hop_seconds
 
 
-def _hiss(samples: int) -> NDArray[np.float32]:
-    """Noise at -20 dBFS, float32 [samples]: the network takes the same time for all that is not silent."""
+def hiss(samples: int, level: float = 0.1) -> NDArray[np.float32]:
+    """Noise of an RMS of `level`, float32 [samples]: the network takes the same time for all that is not silent."""
     noise = np.random.default_rng(0).standard_normal(samples, np.float32)
-    return (0.1 * noise).astype(np.float32)
+    return (level * noise).astype(np.float32)

@@ -283,7 +283,7 @@ def test_help_tells_the_exit_codes_and_every_option() -> None:
     codes = {
         line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ") and line.split()[0].isdigit()
     }
-    assert codes == {"0", "2", "3", "4", "5", "10"}
+    assert codes == {"0", "2", "3", "4", "5", "10", "12"}
     for option in (
         "--device",
         "--file",
@@ -294,6 +294,7 @@ def test_help_tells_the_exit_codes_and_every_option() -> None:
         "--version",
         *(flag(name) for name in FIELDS),
         "edge-detect coverage",
+        "edge-detect commission",
         "edge-detect config check",
     ):
         assert option in done.stdout

@@ -12,7 +12,7 @@ from pathlib import Path
 from edge_runtime import __version__
 from edge_runtime.cli import parser
 
-COMMANDS = {"coverage": ["coverage"], "config": ["config"]}
+COMMANDS = {"coverage": ["coverage"], "commission": ["commission"], "config": ["config"]}
 PATHS = ("PATH", "DIR", "FILE", "COMMAND")
 
 
@@ -101,7 +101,10 @@ def completion(made: argparse.ArgumentParser) -> str:
         "    if [[ $word == -* ]]; then",
         f'        COMPREPLY=($(compgen -W "{" ".join(flags)}" -- "$word"))',
     ]
-    lines += ["    elif [[ $COMP_CWORD == 1 ]]; then", '        COMPREPLY=($(compgen -W "coverage config" -- "$word"))']
+    lines += [
+        "    elif [[ $COMP_CWORD == 1 ]]; then",
+        '        COMPREPLY=($(compgen -W "coverage commission config" -- "$word"))',
+    ]
     lines += ["    else", '        compopt -o filenames; COMPREPLY=($(compgen -f -- "$word"))', "    fi", "}"]
     return "\n".join([*lines, "complete -F _edge_detect edge-detect"]) + "\n"
 

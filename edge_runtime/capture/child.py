@@ -44,7 +44,7 @@ class _Voice:
 def main(arguments: list[str]) -> None:
     """Does what the order in the only argument says, and never returns: C libraries may hang where Python tidies up."""
     try:
-        voice = _Voice(_own_output())
+        voice = _Voice(own_output())
         ending = threading.Event()
         _follow_parent(ending)
         _listen(order_from(arguments[0]), voice, ending)
@@ -88,8 +88,8 @@ def _look(voice: _Voice, every_seconds: float) -> None:
         wait = every_seconds
 
 
-def _own_output() -> int:
-    """The pipe under another number: file descriptors 1 and 2 lead nowhere, since C libraries write on them."""
+def own_output() -> int:
+    """Standard output under another number: file descriptors 1 and 2 lead nowhere, since C libraries write on them."""
     handle = os.dup(1)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)

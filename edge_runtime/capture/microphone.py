@@ -27,7 +27,7 @@ _RING_SECONDS = 20.0
 _CALLBACK_SECONDS = 0.1
 _READ_SECONDS = 0.5
 _LOOK_SECONDS = 0.25
-_COMMON_RATES = (48000, 44100, 32000, 96000, 22050, 8000)
+COMMON_RATES = (48000, 44100, 32000, 96000, 22050, 8000)
 _MOST_LIKELY_CHANNELS = 16  # ALSA's plugins claim 32 and more, and make them up
 _BUSY = -9985
 _OVERFLOW_FLAG = 2  # paInputOverflow
@@ -108,7 +108,7 @@ class Microphone:
 
     def _negotiate(self) -> None:
         refusal = ""
-        for rate in dict.fromkeys((self._sample_rate, self.device.rate, *_COMMON_RATES)):
+        for rate in dict.fromkeys((self._sample_rate, self.device.rate, *COMMON_RATES)):
             for channels in self._counts():
                 try:
                     self._start(rate, channels)

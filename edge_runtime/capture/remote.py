@@ -97,14 +97,19 @@ def order_from(text: str) -> Order:
     return Order(**told, known=Known(known["name"], _card(known["card"])) if known else None)
 
 
+def python(module: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
+    """The command that runs a module of ours in a process of its own, and its environment."""
+    root = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
+    return [sys.executable, "-P", "-m", module, *arguments], {**os.environ, "PYTHONPATH": path}
+
+
 class Remote:
     """One such process, from its start to its end."""
 
     def __init__(self, order: Order) -> None:
         """Starts it. Raises InputError when the machine cannot start processes."""
-        root = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
-        command = [sys.executable, "-P", "-m", "edge_runtime.capture.child", json.dumps(dataclasses.asdict(order))]
+        command, environment = python("edge_runtime.capture.child", json.dumps(dataclasses.asdict(order)))
         try:
             self._process = subprocess.Popen(
                 command,
@@ -112,7 +117,7 @@ class Remote:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 bufsize=0,
-                env={**os.environ, "PYTHONPATH": path},
+                env=environment,
                 process_group=0,  # Ctrl-C at a terminal goes to the whole group: it is ours to heed, not the child's
             )
         except OSError as reason:

@@ -1,0 +1,50 @@
+"""What the command line asks the commissioning test for. Light to import, so that --help answers at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edge_runtime.decision.verdict import Verdict
+
+KINDS = (str(Verdict.BONAFIDE), str(Verdict.SPOOF))
+_SHORTEST_SECONDS, _LONGEST_SECONDS = 1, 600
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A file, and the one of KINDS that it is."""
+
+    path: str
+    expected: str
+
+
+@dataclass(frozen=True)
+class Order:
+    """What shall be tested."""
+
+    given: Mapping[str, Any]  # `device` and `config`, as far as they are named
+    seconds: float = 10.0
+    clips: Sequence[Clip] = ()
+
+
+def clip(text: str) -> Clip:
+    """The clip that `FILE:bonafide` or `FILE:spoof` names. Raises ValueError."""
+    path, _, expected = text.rpartition(":")
+    if not path or expected not in KINDS:
+        raise ValueError(text)
+    return Clip(path, expected)
+
+
+def duration(text: str) -> float:
+    """A time that the test can listen for, in seconds. Raises ValueError."""
+    seconds = float(text)
+    if not (math.isfinite(seconds) and _SHORTEST_SECONDS <= seconds <= _LONGEST_SECONDS):
+        raise ValueError(text)
+    return seconds
+
+
+clip.__name__ = "clip: FILE:bonafide or FILE:spoof"  # argparse puts the names into its errors
+duration.__name__ = f"time: {_SHORTEST_SECONDS} to {_LONGEST_SECONDS} seconds"
