@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 FIRMWARE = ("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd")
-BOOT_SECONDS = 300
+BOOT_SECONDS = 900
 
 
 class Failed(Exception):
