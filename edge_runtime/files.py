@@ -13,7 +13,10 @@ from edge_runtime.errors import SPOOF_FOUND
 from edge_runtime.listen import run
 from edge_runtime.log import Log
 from edge_runtime.opening import open_detector, open_report
+from edge_runtime.report import Several
 from edge_runtime.settings import Settings
+from edge_runtime.shadow.order import Order
+from edge_runtime.shadow.report import Shadow
 
 
 def score_files(settings: Settings, stop: Callable[[], bool], log: Log) -> int:
@@ -38,8 +41,15 @@ def _score(settings: Settings, path: str, detector: Detector, stop: Callable[[],
         raw = RawFormat(settings.raw, settings.rate or 16000, settings.channels or 1)
     about = {"file": path} if len(settings.file) > 1 else {}
     report = open_report(settings, path, about, length_seconds(path, raw))
+    order = Order.of(settings, detector)
+    shadow = Shadow(order, log, waits=True) if order else None
     source = blocks_of(path, raw, detector)
-    summary, trouble = run(source, detector, report, duration_seconds=settings.duration, stopped=stop)
+    both = Several([shadow, report]) if shadow else report
+    try:
+        summary, trouble = run(source, detector, both, duration_seconds=settings.duration, stopped=stop)
+    finally:
+        if shadow:
+            shadow.close()
     if trouble is not None:
         log.error(str(trouble))
         return trouble.exit_code

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from edge_runtime.decision.alarm import Rules
+from edge_runtime.decision.verdict import Thresholds
 from edge_runtime.log import Log
 from edge_runtime.report import Report
 from edge_runtime.report.jsonl import JsonLines
@@ -45,6 +47,18 @@ def open_detector(settings: Settings, stop: Callable[[], bool], log: Log) -> Det
     if auto:
         _find_hop(detector, stop, log)
     return detector
+
+
+def alarm_rules(settings: Settings, usual: Thresholds) -> Rules:
+    """When there is an alarm; `usual` are the thresholds of the model. Raises UsageError for what cannot be."""
+    return Rules(
+        on=usual.spoof if settings.alarm_on is None else settings.alarm_on,
+        off=usual.bonafide if settings.alarm_off is None else settings.alarm_off,
+        smoothing_seconds=settings.smoothing,
+        duration_seconds=settings.alarm_duration,
+        hold_seconds=settings.alarm_hold,
+        refractory_seconds=settings.refractory,
+    )
 
 
 def _find_hop(detector: Detector, stop: Callable[[], bool], log: Log) -> None:

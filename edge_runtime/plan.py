@@ -12,13 +12,13 @@ from edge_runtime import __version__
 from edge_runtime.capture.block import CLOCK, IDENTITY, OUTAGE, STATE, Block, Event
 from edge_runtime.capture.liveness import Limits, State
 from edge_runtime.capture.source import LiveSource
-from edge_runtime.decision.alarm import ON, Alarm, Alarms, Rules
+from edge_runtime.decision.alarm import ON, Alarm, Alarms
 from edge_runtime.decision.verdict import Verdict, Window
 from edge_runtime.errors import SPOOF_FOUND, EdgeDetectError, UsageError
 from edge_runtime.governor import SHORTEST_SECONDS, Governor
 from edge_runtime.listen import run
 from edge_runtime.log import Log
-from edge_runtime.opening import open_detector, open_report
+from edge_runtime.opening import alarm_rules, open_detector, open_report
 from edge_runtime.report import Report, Several
 from edge_runtime.report.evidence import Evidence
 from edge_runtime.report.hook import Hook, need, split
@@ -26,6 +26,8 @@ from edge_runtime.report.ledger import Ledger, LedgerReport
 from edge_runtime.report.light import Light
 from edge_runtime.service import Service
 from edge_runtime.settings import AUTO, Settings
+from edge_runtime.shadow.order import Order
+from edge_runtime.shadow.report import Shadow
 
 if TYPE_CHECKING:
     from edge_runtime.detector import Detector
@@ -50,15 +52,7 @@ class Plan:
         self.device = settings.device
         self.detector = open_detector(settings, stop, log)
         self._log = log
-        usual = self.detector.thresholds
-        self.rules = Rules(
-            on=usual.spoof if settings.alarm_on is None else settings.alarm_on,
-            off=usual.bonafide if settings.alarm_off is None else settings.alarm_off,
-            smoothing_seconds=settings.smoothing,
-            duration_seconds=settings.alarm_duration,
-            hold_seconds=settings.alarm_hold,
-            refractory_seconds=settings.refractory,
-        )
+        self.rules = alarm_rules(settings, self.detector.thresholds)
         if settings.exec:
             split(settings.exec)
             try:
@@ -152,6 +146,8 @@ class Plan:
             reports.append(Hook(settings.exec, settings.exec_timeout, self._log.warning, about))
         if settings.light:
             reports.append(Light(settings.light, lambda: source.state is State.LISTENING, self._log.warning))
+        if order := Order.of(settings, self.detector):
+            reports.append(Shadow(order, self._log))
         front = open_report(settings, f"{source.title}; Ctrl-C ends", wall=time.time)
         reports.append(front)
         if settings.ledger:

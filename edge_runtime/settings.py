@@ -29,6 +29,7 @@ _RAW = "raw sound (with --file)"
 _LIVE = "the microphone (with --device)"
 _ALARM = "when to raise an alarm (with --device)"
 _KEEP = "what to keep and whom to tell (with --device)"
+_TRY = "to try another model beside the one that runs"
 _OUTPUT = "what to print"
 
 SOURCES = ("device", "file", "list_devices")
@@ -236,6 +237,29 @@ class Settings:
         metavar="LED",
         example="ACT",
     )
+    shadow: str | None = option(
+        None,
+        group=_TRY,
+        metavar="PATH",
+        example="/data/models/next.onnx",
+        help="another model that scores the same windows in a process of its own; it has no say in verdicts, and what "
+        "becomes of it disturbs nothing",
+    )
+    shadow_report: str | None = option(
+        None,
+        group=_TRY,
+        metavar="PATH",
+        example="/var/lib/edge-detect/shadow.json",
+        help="where it is written, in JSON, how the trial stands; a run with the same two models carries it on",
+    )
+    shadow_windows: int = option(
+        600,
+        kind=int,
+        group=_TRY,
+        low=1,
+        high=1_000_000,
+        help="windows that both must have scored, and seconds that must have been heard, before the trial is decided",
+    )
     json: bool | None = option(
         None,
         kind=bool,
@@ -307,6 +331,8 @@ def misfits(values: Mapping[str, Any], unclear: Collection[str] = ()) -> Iterato
         yield "--raw describes a file or standard input: add --file -"
     if given("raw") is None and "raw" not in unclear and (given("rate") is not None or given("channels") is not None):
         yield "--rate and --channels describe raw sound: add --raw s16le (other files say it themselves)"
+    if bool(given("shadow")) != bool(given("shadow_report")) and not {"shadow", "shadow_report"} & set(unclear):
+        yield "--shadow and --shadow-report go together: give both"
     on, off = given("alarm_on"), given("alarm_off")
     if on is not None and off is not None and off < on:
         yield f"--alarm-off ({off:g}) must not lie below --alarm-on ({on:g})"

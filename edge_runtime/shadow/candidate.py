@@ -1,0 +1,87 @@
+"""Scores with another model the very windows that the running one scored."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.decision.quality import clean
+from edge_runtime.detector import Detector
+from edge_runtime.model.inputs import Inputs, Tape
+
+_HELD_SECONDS = 30.0
+"""Sound that may wait for its windows; the running program takes in at most some 20 s at once."""
+
+
+class Candidate:
+    """The candidate's stream. Positions are samples from the start of the run, as the running program tells them.
+
+    What windows share is computed once, as in `Detector`, so that the time measured is the time that it would take;
+    after sound that was dropped, and where a window does not lie on the candidate's grid, it begins anew.
+    """
+
+    def __init__(self, detector: Detector) -> None:
+        """`detector` says what the candidate's network, window and hop would be; it is not used itself."""
+        self._network = detector.network
+        self._window = detector.window_samples
+        self._held = max(2 * self._window, round(_HELD_SECONDS * detector.sample_rate))
+        self._tape = Tape((self._held,))
+        self._inputs = Inputs(self._network, self._window, 2 * self._window)
+        self._batch = np.empty((1, *self._network.input_shape(self._window)), np.float32)
+        self._first = 0  # position of the tape's first sample, the start of the newest window
+        self._fresh = True  # nothing was computed of what is on the tape
+
+    def hear(self, start: int, samples: NDArray[np.float32]) -> int:
+        """Takes sound in; gives how many samples before it never came."""
+        missing = max(0, start - self._end)
+        if start != self._end:
+            self._tape.clear()
+            self._first, self._fresh = start, True
+        excess = self._tape.length + len(samples) - self._held
+        if excess > 0:
+            gone = min(excess, self._tape.length)
+            self._forget(gone)
+            self._first += excess - gone
+            samples = samples[excess - gone :]
+            self._fresh = True
+        self._tape.append(clean(samples)[0])
+        return missing
+
+    def score(self, start: int, end: int, wanted: bool) -> tuple[float | None, float | None]:
+        """The log-likelihood ratio of a window, and the seconds of processor time that it took.
+
+        None where it cannot be scored: its sound did not come, it is shorter than a window, or is not `wanted`; then
+        only what the next one shares with it is computed. Raises ModelError when the model fails.
+        """
+        if end - start != self._window or start < self._first or end > self._end:
+            return None, None
+        # The process has the lowest priority, so the time of day would tell what others do; what waiting for them
+        # costs shows in the sound that is dropped.
+        began = time.thread_time()
+        shift = start - self._first
+        if self._fresh or shift > self._window or shift % self._network.contract.hop_multiple:
+            self._forget(shift)
+            self._inputs.reset()
+            self._fresh, shift = False, 0
+        data = self._tape.data
+        self._inputs.feed(data, shift + self._window)
+        score = None
+        if wanted:
+            self._inputs.write(data, shift, self._batch[0])
+            score = float(self._network.contract.llr(self._network.body(self._batch))[0])
+        self._inputs.drop(shift)
+        self._forget(shift)
+        if not wanted:
+            return None, None
+        return score if score is not None and math.isfinite(score) else None, time.thread_time() - began
+
+    @property
+    def _end(self) -> int:
+        return self._first + self._tape.length
+
+    def _forget(self, samples: int) -> None:
+        self._tape.drop(samples)
+        self._first += samples
