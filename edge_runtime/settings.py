@@ -250,7 +250,7 @@ class Settings:
         group=_TRY,
         metavar="PATH",
         example="/var/lib/edge-detect/shadow.json",
-        help="where it is written, in JSON, how the trial stands; a run with the same two models carries it on",
+        help="a JSON file that tells how the trial stands; a run with the same two models carries it on",
     )
     shadow_windows: int = option(
         600,
@@ -331,8 +331,6 @@ def misfits(values: Mapping[str, Any], unclear: Collection[str] = ()) -> Iterato
         yield "--raw describes a file or standard input: add --file -"
     if given("raw") is None and "raw" not in unclear and (given("rate") is not None or given("channels") is not None):
         yield "--rate and --channels describe raw sound: add --raw s16le (other files say it themselves)"
-    if bool(given("shadow")) != bool(given("shadow_report")) and not {"shadow", "shadow_report"} & set(unclear):
-        yield "--shadow and --shadow-report go together: give both"
     on, off = given("alarm_on"), given("alarm_off")
     if on is not None and off is not None and off < on:
         yield f"--alarm-off ({off:g}) must not lie below --alarm-on ({on:g})"

@@ -32,11 +32,13 @@ class Candidate:
         self._inputs = Inputs(self._network, self._window, 2 * self._window)
         self._batch = np.empty((1, *self._network.input_shape(self._window)), np.float32)
         self._first = 0  # position of the tape's first sample, the start of the newest window
+        self._heard = False
         self._fresh = True  # nothing was computed of what is on the tape
 
     def hear(self, start: int, samples: NDArray[np.float32]) -> int:
-        """Takes sound in; gives how many samples before it never came."""
-        missing = max(0, start - self._end)
+        """Takes sound in; gives how many samples before it never came, but for what it was loaded too late for."""
+        missing = max(0, start - self._end) if self._heard else 0
+        self._heard = True
         if start != self._end:
             self._tape.clear()
             self._first, self._fresh = start, True

@@ -170,15 +170,18 @@ class Shadow(Report):
                 self._hear(json.loads(line))
 
     def _hear(self, told: dict[str, str]) -> None:
-        model, report = self._order.model, self._order.report
-        if told.get("ended") or told.get("state") == TRYING:  # there is no more sound
+        model = self._order.model
+        if told.get("ended"):
             self._over = True
         elif "trouble" in told:
             self._log.warning(f"shadow: {told['trouble']}")
         elif told["state"] == "ready":
             self._ready = True
             self._moved = time.monotonic()
-            self._log.info(f"shadow: {model} is tried beside the running model; {report} tells how it stands")
+            self._log.info(f"shadow: {model} is tried beside the running model")
+        elif told["state"] == TRYING:  # there is no more sound
+            self._over = True
+            self._log.info(f"shadow: {model} is not decided on yet: {told['reason']}")
         elif told["state"] == PASSED:
             self._over = True
             self._log.info(f"shadow: {model} has passed: {told['reason']}")

@@ -90,7 +90,9 @@ def resumed(path: str, models: Models) -> Record | None:
 
 
 def write(path: str, record: Record) -> None:
-    """All of it, also after a power cut, or nothing. Raises OSError."""
+    """All of it, also after a power cut, or nothing; nowhere where no path is given. Raises OSError."""
+    if not path:
+        return
     target = Path(path)
     half = target.with_name(f".{target.name}.part")
     half.unlink(missing_ok=True)
