@@ -32,13 +32,15 @@ class Candidate:
         self._inputs = Inputs(self._network, self._window, 2 * self._window)
         self._batch = np.empty((1, *self._network.input_shape(self._window)), np.float32)
         self._first = 0  # position of the tape's first sample, the start of the newest window
-        self._heard = False
+        self.begins: int | None = None
+        """Where the sound begins that it was given: what was before, it was loaded too late for."""
         self._fresh = True  # nothing was computed of what is on the tape
 
     def hear(self, start: int, samples: NDArray[np.float32]) -> int:
-        """Takes sound in; gives how many samples before it never came, but for what it was loaded too late for."""
-        missing = max(0, start - self._end) if self._heard else 0
-        self._heard = True
+        """Takes sound in; gives how many samples before it never came."""
+        if self.begins is None:
+            self.begins = self._first = start
+        missing = max(0, start - self._end)
         if start != self._end:
             self._tape.clear()
             self._first, self._fresh = start, True

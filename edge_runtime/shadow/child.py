@@ -83,6 +83,8 @@ class _Child:
         for told in wire.read(take):
             if isinstance(told, Window):
                 start, end = round(told.start * rate), round(told.end * rate)
+                if candidate.begins is None or start < candidate.begins:
+                    continue
                 score, seconds = candidate.score(start, end, told.score is not None and not told.reason)
                 trial.add(told, score, None if seconds is None else seconds / hop_seconds)
                 self._record.judgement = judge(trial.tally, order.windows)

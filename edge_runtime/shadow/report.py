@@ -37,14 +37,12 @@ _READ_BYTES = 1 << 16
 class Shadow(Report):
     """Whatever becomes of the process, the run goes on; one line in the log tells when the trial changes."""
 
-    def __init__(
-        self, order: Order, log: Log, *, waits: bool = False, patience_seconds: float = PATIENCE_SECONDS
-    ) -> None:
+    def __init__(self, order: Order, log: Log, *, waits: bool = False) -> None:
         """Starts the process; where that cannot be, the trial has failed. `waits`: the sound is a file's, and can."""
         self._order = order
         self._log = log
         self._waits = waits
-        self._patience = patience_seconds
+        self._patience = PATIENCE_SECONDS
         self._ready = False
         self._over = False
         self._rest = b""  # what of the last frame did not fit into the pipe
