@@ -26,6 +26,7 @@ from edge_runtime.settings import Settings
 from edge_runtime.shadow.order import Order
 from edge_runtime.shadow.report import Shadow
 from edge_runtime.shadow.trial import FAILED, PASSED, TRYING, Tally, judge
+from tests.confined import allowed
 from tests.conftest import voice
 
 SECONDS = 20
@@ -198,6 +199,11 @@ def test_its_process_has_the_lowest_priority_and_is_the_first_to_go_without_memo
     assert os.getpriority(os.PRIO_PROCESS, process) == 19
     assert Path(f"/proc/{process}/oom_score_adj").read_text().strip() == "1000"
     made.close()
+
+
+def test_the_service_leaves_it_the_calls_for_that() -> None:
+    left, _ = allowed(Path(__file__).parent.parent / "deploy/systemd/edge-detect.service")
+    assert {"setpriority", "prctl", "prlimit64", "kill"} <= left and "sched_setscheduler" not in left
 
 
 GOOD = Tally(
