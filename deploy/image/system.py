@@ -55,6 +55,7 @@ UNITS_ON = {
         *("systemd-networkd.service", "systemd-resolved.service", "ssh.service", "edge-detect-grow.service"),
         *("edge-detect-provision.service", "edge-detect-commission.service", "edge-detect-health.service"),
     ),
+    "timers.target": ("edge-detect-model.timer",),
 }
 
 
