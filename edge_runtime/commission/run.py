@@ -208,13 +208,18 @@ def _advice(trouble: str, microphones: Sequence[Probed], opened: bool) -> str:
     locked = [str(path) for path in sorted(_SND.glob("pcm*c")) if not os.access(path, os.R_OK | os.W_OK)]
     if locked:
         return f"this user may not open {locked[0]}: run it with sudo, or add the user to the group audio"
+    if "need PyAudio" in trouble:
+        return "install PyAudio as it says, and run this again"
     if "busy" in trouble:
         return "end what holds it (`sudo systemctl stop edge-detect`, or a sound server), and run this again"
     if microphones:
-        return "name one of those that are listed (--device), or plug yours in; one in use elsewhere is not listed"
+        return (
+            "plug it in, or name one that is listed (--device); one in use is not: `sudo systemctl stop edge-detect` "
+            "frees the service's"
+        )
     if read_cards():
         return (
-            "a sound card is there, and no microphone at it is free: plug one in, and end what else uses it "
+            "a sound card is there, and no microphone at it is free: plug one in, end what uses it "
             "(`sudo systemctl stop edge-detect`)"
         )
     return "plug a microphone in, and see `arecord -l`; an I2S one needs its dtoverlay line in config.txt"
