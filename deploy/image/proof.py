@@ -208,9 +208,34 @@ def survives_a_cut_while_writing(box: Given) -> None:
                 f"clips that can be heard: {len(whole)}; /data: {checked}")  # fmt: skip
 
 
+def tries_a_model(box: Given) -> None:
+    """A model alone: refused from a stranger, tried beside the running one, takes over, and goes back on command."""
+    machine = box.machine
+    machine.send(box.updates["strange-model"], "/data/new.model")
+    line = machine.refuses("edge-detect-model install /data/new.model 2>&1", "is not signed by the key")
+    box.say(f"ok    model of a stranger refused: {line[:160]}")
+    # Two networks on a processor of 500 million instructions a second: a window every four seconds is what it can do.
+    machine.run(f"sed -i 's/^hop.*/hop = 4/' {CONFIGURATION}; echo shadow_windows = 10 >>{CONFIGURATION}")
+    machine.send(box.updates["model"], "/data/new.model")
+    began = machine.uptime()
+    machine.run("edge-detect-model install /data/new.model")
+    machine.start("voice", "while aplay -q -D plughw:1,1 /run/human.wav; do :; done")
+    state = "edge-detect-model status"
+    _until(box, "the end of the trial", 600, lambda: "on trial" not in machine.run(state))
+    told = machine.run(state)
+    _require("running:  proof" in told and "on probation" in told, f"the model did not take over: {told}")
+    box.say(f"ok    model: took over after {machine.uptime() - began:.0f} s in shadow; {told.splitlines()[-1].strip()}")
+    machine.run("sleep 100; edge-detect-model tick --health 30")  # the ledger is written once a minute
+    _require("on probation" not in machine.run(state), f"still on probation: {machine.run(state)}")
+    machine.run("systemctl stop voice; edge-detect-model rollback")
+    told = machine.run(state)
+    _require("running:  the service's own model" in told, f"not back: {told}")
+    box.say("ok    model: stays after its probation; rolled back on command")
+
+
 ALL = (
     *(boots, is_commissioned, hears, is_good, refuses, survives_a_cut_while_updating, updates, falls_back_from_dead),
-    *(falls_back_from_mute, survives_a_cut_while_writing),
+    *(falls_back_from_mute, survives_a_cut_while_writing, tries_a_model),
 )
 FAST = (boots, hears, is_good, updates, falls_back_from_dead)
 
