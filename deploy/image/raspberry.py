@@ -1,8 +1,8 @@
 """What of the Raspberry Pi's image an emulator can show: `deploy/image/test --board rpi`.
 
 QEMU's `raspi3b` starts U-Boot as the Pi's own firmware would, with the device tree of a Pi 3; from there on all is the
-image's: U-Boot, EFI, GRUB, kernel, initrd, both systems' places, /data on an SD card. The network does not work, and the
-watchdog restarts it as soon as it is armed; so the watchdog is left off, and what came of it is read from /data.
+image's: U-Boot, EFI, GRUB, kernel, initrd, the two systems, /data on an SD card. The network does not work, and the
+watchdog restarts it as soon as it is armed; so that is left off, and what came of it is read from /data.
 """
 
 from __future__ import annotations
