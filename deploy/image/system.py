@@ -87,7 +87,8 @@ def make(base: Path, unpacked: Path, package: Path, wishes: Wishes, root: Path, 
         installed.with_suffix(".part").rename(installed)
     release = _kernel(root, unpacked)
     if wishes.board == "rpi":
-        shutil.copytree(unpacked / "usr/lib/firmware", root / "usr/lib/firmware", symlinks=True, dirs_exist_ok=True)
+        firmware = _where(unpacked, "lib/firmware")
+        shutil.copytree(firmware, root / "usr/lib/firmware", symlinks=True, dirs_exist_ok=True)
     _files(root, wishes)
     _initrd(root, unpacked, release)
     _clean(root)
@@ -111,7 +112,7 @@ def _install(root: Path, package: Path) -> None:
 
 
 def _kernel(root: Path, unpacked: Path) -> str:
-    (source,) = [path for path in (unpacked / "usr/lib/modules").iterdir() if path.is_dir()]
+    (source,) = [path for path in _where(unpacked, "lib/modules").iterdir() if path.is_dir()]
     release = source.name
     target = root / "usr/lib/modules" / release
     for part in MODULES:
@@ -125,6 +126,11 @@ def _kernel(root: Path, unpacked: Path) -> str:
     (root / "boot").mkdir(exist_ok=True)
     shutil.copyfile(unpacked / f"boot/vmlinuz-{release}", root / "boot/vmlinuz")
     return release
+
+
+def _where(unpacked: Path, path: str) -> Path:
+    """Packages of trixie have their files below /usr, those of bookworm partly not."""
+    return unpacked / path if (unpacked / path).exists() else unpacked / "usr" / path
 
 
 def _files(root: Path, wishes: Wishes) -> None:
@@ -203,8 +209,7 @@ def _initrd(root: Path, unpacked: Path, release: str) -> None:
     (tree / "bin").mkdir(parents=True)
     shutil.copyfile(HERE / "initrd/init", tree / "init")
     (tree / "init").chmod(0o755)
-    (busybox,) = [path for path in (unpacked / "bin/busybox", unpacked / "usr/bin/busybox") if path.exists()]
-    shutil.copyfile(busybox, tree / "bin/busybox")
+    shutil.copyfile(_where(unpacked, "bin/busybox"), tree / "bin/busybox")
     (tree / "bin/busybox").chmod(0o755)
     _modules(root, tree, release)
     for name in INITRD_PROGRAMS:
