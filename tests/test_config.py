@@ -172,7 +172,7 @@ def some_value(declared: Option) -> st.SearchStrategy[Any]:
     if declared.many:
         return st.lists(st.text("abc./ü-", min_size=1).filter(str.strip), min_size=1, max_size=3).map(tuple)
     if declared.kind is str:
-        return st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(str.strip)
+        return st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20).filter(str.strip)
     numbers: st.SearchStrategy[Any]
     if declared.kind is int:
         numbers = st.integers(int(declared.low), int(declared.high))
