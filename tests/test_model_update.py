@@ -253,8 +253,8 @@ def heard(tmp_path: Path, keys: Path, exported: Exported) -> Iterator[Box]:
         # An alarm has the ledger written at once, and not with the minute.
         (made.root / "etc/edge-detect/edge-detect.toml").write_text(
             f'device = "hw:1"\nmodel = "{exported("streaming")}"\nledger = "{made.root}/ledger"\n'
-            "gate = false\nhop = 0.1\nshadow_windows = 4\nthreshold = -1e5\nalarm_on = 1e5\nalarm_off = 1e5\n"
-            "smoothing = 0\nalarm_duration = 2\n"
+            "gate = false\nhop = 0.1\nshadow_windows = 2\nthreshold = -1e5\nalarm_on = 1e5\nalarm_off = 1e5\n"
+            "smoothing = 0\nalarm_duration = 1\n"
         )
         yield made
         made.manager.stop()
