@@ -204,7 +204,8 @@ class Settings:
         None,
         _KEEP,
         "a folder for the sound around each alarm, as FLAC with a JSON beside it; made if it is missing (default: none "
-        "is kept)",
+        "is kept). A power cut takes some 10 s of an alarm that goes on: the next start makes a clip of the rest "
+        '(`"interrupted": true`)',
         metavar="DIR",
         example="/var/lib/edge-detect/clips",
     )
@@ -213,7 +214,7 @@ class Settings:
     clip_budget: float = live_option(
         200.0,
         _KEEP,
-        "room for all clips; the oldest are removed for new ones",
+        "room for all clips; the oldest are removed for new ones, and also to leave 1 MB free on their disk",
         kind=float,
         unit="MB",
         low=1,

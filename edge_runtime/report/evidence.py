@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import math
 import os
 import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from edge_runtime.decision.alarm import ON, Alarm
 from edge_runtime.decision.verdict import Window
 from edge_runtime.report import Report
 from edge_runtime.report.jsonl import alarm_line, to_json, utc
-from edge_runtime.report.pairs import Pairs
+from edge_runtime.report.pairs import SPARE_BYTES, Pairs
 
 LONGEST_SECONDS = 60.0
 """Of an alarm in a clip: what lasts longer goes on as it began."""
@@ -32,7 +33,10 @@ CLOSE_SECONDS = 2.0
 """How long the end waits for the disk."""
 WAITING = 4
 """Clips that may wait for the disk; more are left out, and told."""
+DRAFT_SECONDS = 10.0
+"""Of an alarm that goes on, what a power cut may take from its clip."""
 _SPARE_SECONDS = 5.0
+_LOOK_SECONDS = 60.0  # between two looks at the room on the disk
 _PATIENCE_SECONDS = 10.0
 _OPEN = 4
 _LOSSES = (LOST, DROPPED, OVERFLOW, OUTAGE)
@@ -50,17 +54,22 @@ class _Clip:
     about: dict[str, Any]
     off: Alarm | None = None
     cut: bool = False
+    drafted: float = -math.inf  # until where it is on the disk
 
 
 @dataclass(frozen=True)
 class _Job:
     name: str
     samples: NDArray[np.int16]
-    told: dict[str, Any] = field(default_factory=dict)
+    told: dict[str, Any]
+    draft: bool
 
 
 class Evidence(Report):
-    """Holds the last minute or so of sound in memory, 16 bit; what an alarm asks for is written by another thread."""
+    """Holds the last minute or so of sound in memory, 16 bit; what an alarm asks for is written by another thread.
+
+    A clip in the making is drafted on the disk now and then, so that a power cut leaves what was heard until then.
+    """
 
     def __init__(
         self,
@@ -75,11 +84,13 @@ class Evidence(Report):
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         longest_seconds: float = LONGEST_SECONDS,
+        spare_bytes: int = SPARE_BYTES,
     ) -> None:
         """`about` (model, model_sha256, device, version) is looked at anew for each alarm and goes into its JSON.
 
-        `folder` is made if it is missing; what a killed run left half written there is removed. Raises OutputError when
-        it cannot be made or written to. A full disk is no reason not to start: `complain` is told, once.
+        `folder` is made if it is missing; what a killed run left half written there is removed, and its drafts become
+        clips. Raises OutputError when it cannot be made or written to. A full disk is no reason not to start:
+        `complain` is told, once. The oldest clips go to leave `spare_bytes` free on it.
         """
         self._before, self._after, self._longest = before_seconds, after_seconds, longest_seconds
         self._about = about
@@ -95,7 +106,7 @@ class Evidence(Report):
         self._windows: deque[Window] = deque()
         self._events: deque[tuple[float, Event]] = deque(maxlen=1000)
         self._clips: list[_Clip] = []
-        self._pairs = Pairs(Path(folder), budget_bytes, complain)
+        self._pairs = Pairs(Path(folder), budget_bytes, complain, spare_bytes)
         self._pairs.prepare()
         self._jobs: queue.Queue[_Job | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._work, name="evidence", daemon=True)
@@ -128,6 +139,7 @@ class Evidence(Report):
         """Writes the clips that are complete, with the windows of the last sound, which came after it."""
         self._absent += absent_seconds
         self._finish_complete()
+        self._draft()
 
     def alarm(self, alarm: Alarm) -> None:
         """Begins a clip, or says where it ends."""
@@ -180,8 +192,27 @@ class Evidence(Report):
                 clip.cut |= clip.off is None
                 self._finish(clip)
 
+    def _draft(self) -> None:
+        """At a clip's begin and then now and then, unless the disk has other work."""
+        now = self._end / self._rate
+        for clip in self._clips:
+            if now - clip.drafted >= DRAFT_SECONDS and self._jobs.empty():
+                clip.drafted = now
+                self._hand_over(self._job(clip, draft=True))
+
     def _finish(self, clip: _Clip) -> None:
         self._clips.remove(clip)
+        if not self._hand_over(self._job(clip, draft=False)):
+            self._complain("the disk is too slow: the clip of an alarm was left out")
+
+    def _hand_over(self, job: _Job) -> bool:
+        try:
+            self._jobs.put_nowait(job)
+        except queue.Full:
+            return False
+        return True
+
+    def _job(self, clip: _Clip, draft: bool) -> _Job:
         held_from = self._end - self._held
         first = max(round(clip.start * self._rate), held_from)
         last = max(first, min(round(clip.until * self._rate), self._end))
@@ -194,7 +225,8 @@ class Evidence(Report):
             "monotonic": clip.monotonic,
             **clip.about,
             "alarms": [alarm_line(alarm, {}) for alarm in (clip.alarm, clip.off) if alarm],
-            "cut": clip.cut,
+            "cut": clip.cut or draft,
+            "interrupted": draft,
             "sample_rate": self._rate,
             "start": start,
             "end": end,
@@ -205,19 +237,23 @@ class Evidence(Report):
                 if start <= at <= end
             ],
         }
-        name = f"{_stamp(clip.wall)}-{clip.alarm.number:04d}"
-        try:
-            self._jobs.put_nowait(_Job(name, samples, told))
-        except queue.Full:
-            self._complain("the disk is too slow: the clip of an alarm was left out")
+        return _Job(f"{_stamp(clip.wall)}-{clip.alarm.number:04d}", samples, told, draft)
 
     def _work(self) -> None:
         """The other thread: encodes and writes; nothing that goes wrong here may end it."""
-        while (job := self._jobs.get()) is not None:
+        while True:
+            try:
+                job = self._jobs.get(timeout=_LOOK_SECONDS)
+            except queue.Empty:
+                self._pairs.leave_room()
+                continue
+            if job is None:
+                return
             try:
                 sound = _flac(job.samples, self._rate)
                 told = {**job.told, "sha256": hashlib.sha256(sound).hexdigest()}
-                self._pairs.add(job.name, sound, functools.partial(_told, told))
+                write = self._pairs.draft if job.draft else self._pairs.add
+                write(job.name, sound, functools.partial(_told, told))
             except Exception as reason:
                 self._complain(f"cannot keep the clip of an alarm: {reason}")
             finally:
