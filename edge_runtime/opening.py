@@ -29,11 +29,12 @@ def open_detector(settings: Settings, stop: Callable[[], bool], log: Log) -> Det
     window or the hop does not fit the model.
     """
     from edge_runtime.detector import Detector  # late, as ONNX Runtime takes seconds to load on a small board
+    from edge_runtime.model import provider
 
     auto = settings.hop == AUTO
     given = None if auto or settings.hop is None else float(settings.hop)
     detector = Detector(
-        settings.model,
+        provider.load(settings.model, settings.provider),
         hop_seconds=given,
         window_seconds=settings.window,
         threshold=settings.threshold,

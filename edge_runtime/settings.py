@@ -23,6 +23,7 @@ AUTO = "auto"
 FOREVER = "forever"
 MIX = "mix"
 LEVELS = ("error", "warning", "info", "debug")
+PROVIDERS = (AUTO, "cpu", "cuda", "tensorrt")
 
 _SOURCE = "what to listen to (one of them)"
 _RAW = "raw sound (with --file)"
@@ -83,6 +84,13 @@ class Settings:
         metavar="PATH",
         example="/etc/edge-detect/model.onnx",
         help="an ONNX file that `python -m export` wrote (default: the one that is shipped)",
+    )
+    provider: str = option(
+        AUTO,
+        choices=PROVIDERS,
+        metavar="NAME",
+        help="what runs the model: cpu, cuda, tensorrt, or auto, the first of TensorRT, CUDA and the CPU that ONNX "
+        "Runtime has, that works, and whose scores are the CPU's",
     )
     window: float | None = option(
         None,

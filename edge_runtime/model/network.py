@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from edge_runtime.errors import ModelError
 from edge_runtime.model.contract import COLUMN_FRAMES, Contract
 from edge_runtime.model.processor import Processor, judge_target, this_processor
+from edge_runtime.model.session import one_line, open_session
 
 SHIPPED = Path(__file__).parent.parent / "models" / "edge.onnx"
 INPUTS = {"waveform": "waveform", "streaming": "features", "shared": "columns"}
-_FATAL = 4  # ONNX Runtime logs errors on its own, beside raising them; the exception says it once
 _LARGEST_BATCH = 4
 """Windows of one run: a GRU's weights are then read once for all. 8 were no faster, and take more memory."""
 
@@ -76,17 +76,27 @@ class Network:
             raise ModelError(f"{what}: {file}")
         processor = processor or this_processor()
         exact = exact and processor.is_x86
-        session = _session(str(file), threads, exact, f"the model {file}")
+        session = open_session(str(file), f"the model {file}", threads=threads, exact=exact)
         try:
             contract = Contract.from_metadata(session.get_modelmeta().custom_metadata_map)
             refusal, notes = judge_target(contract, processor)
             if refusal and not exact:
                 raise ModelError(refusal)
             first = contract.first_block
-            first_block = _session(first, threads, exact, "its first block") if first else None
+            first_block = open_session(first, "its first block", threads=threads, exact=exact) if first else None
             return Network(file, session, contract, tuple(notes), first_block)
         except ModelError as error:
             raise ModelError(f"{file}: {error}") from None
+
+    def moved(self, session: onnxruntime.InferenceSession) -> Network:
+        """The same model with its body in another session, of another provider; a first block stays on the CPU.
+
+        It takes one window at a time, so that all its runs have one shape: TensorRT builds anew for each, in minutes.
+        Raises ModelError when the session is not one of this model.
+        """
+        network = Network(self.path, session, self.contract, self.notes, self._first_block)
+        network.largest_batch = 1
+        return network
 
     @cached_property
     def sha256(self) -> str:
@@ -138,24 +148,8 @@ class Network:
         try:
             (result,) = session.run([output], feed)
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base
-            raise ModelError(f"the model {self.path} failed: {_one_line(error)}") from None
+            raise ModelError(f"the model {self.path} failed: {one_line(error)}") from None
         return np.asarray(result)
-
-
-def _session(model: str | bytes, threads: int, exact: bool, what: str) -> onnxruntime.InferenceSession:
-    """Raises ModelError when ONNX Runtime cannot open it; `what` is then named."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _FATAL
-    # Waiting threads sleep: spinning costs a battery or a neighbour more than it gains between two hops.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if exact:
-        options.add_session_config_entry("session.x64quantprecision", "1")
-    try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions share no narrower base
-        raise ModelError(f"cannot open {what}: {_one_line(error)}") from None
 
 
 def _check(session: onnxruntime.InferenceSession, contract: Contract) -> list[Any]:
@@ -184,10 +178,3 @@ def _check_first_block(session: onnxruntime.InferenceSession, contract: Contract
     shape, bands = inputs[0].shape, len(contract.filters)
     if len(shape) != 3 or shape[1] != bands or isinstance(shape[2], int):
         raise ModelError(f"its first block takes {shape}, its filter bank gives {bands} bands of any length")
-
-
-def _one_line(error: Exception) -> str:
-    """The first line of ONNX Runtime's message, without its code prefix and at most a screen line long."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    text = lines[0].split(" : ", 3)[-1].strip()
-    return text if len(text) <= 200 else text[:197] + "..."
