@@ -20,7 +20,7 @@ SYSTEM = (
     *("systemd", "systemd-sysv", "systemd-resolved", "systemd-timesyncd", "libnss-systemd", "udev", "dbus", "kmod"),
     *("e2fsprogs", "dosfstools", "fdisk", "cloud-guest-utils", "iproute2", "iputils-ping", "procps", "less"),
     *("openssh-server", "wpasupplicant", "wireless-regdb", "ca-certificates", "tzdata", "bash-completion"),
-    *("rauc", "grub-common", "python3", "python3-pyaudio", "libportaudio2", "alsa-utils", "vim-tiny"),
+    *("rauc", "grub-common", "python3", "python3-pyaudio", "libportaudio2", "alsa-utils", "vim-tiny", "openssl"),
 )
 # Only unpacked: their scripts make an initrd and boot files, which is done here without emulation.
 UNPACKED = ("linux-image-arm64", "busybox-static", "grub-efi-arm64-bin")
