@@ -47,7 +47,8 @@ UNITS_OFF = (
     *("getty@tty1.service", "console-getty.service", "serial-getty@.service", "systemd-firstboot.service"),
     *("e2scrub_all.timer", "e2scrub_reap.service", "apt-daily.timer", "apt-daily-upgrade.timer"),
     *("dpkg-db-backup.timer", "fstrim.timer", "systemd-update-utmp.service", "systemd-update-utmp-runlevel.service"),
-    *("ldconfig.service", "systemd-update-done.service", "systemd-hwdb-update.service", "man-db.timer"),
+    *("ldconfig.service", "systemd-update-done.service", "systemd-hwdb-update.service"),
+    *("systemd-journal-catalog-update.service", "man-db.timer"),
     *("systemd-machine-id-commit.service", "systemd-growfs-root.service", "regenerate_ssh_host_keys.service"),
 )
 UNITS_ON = {
@@ -179,8 +180,10 @@ def _files(root: Path, wishes: Wishes) -> None:
     drop_in.write_text(f"[Service]\nEnvironment=HEALTH_SECONDS={wishes.health_seconds}\n")
     for clip in ("human", "synthetic"):
         shutil.copyfile(HERE.parent.parent / f"examples/{clip}.flac", root / f"usr/share/edge-detect/{clip}.flac")
-    for folder in ("data", "boot/firmware"):
-        (root / folder).mkdir(exist_ok=True)
+    # No clock of its own, and perhaps no network: it begins no earlier than now, when the certificate is valid.
+    (root / "usr/lib/clock-epoch").touch()
+    for folder in ("data", "boot/firmware", "var/lib/systemd/timesync"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
     units = root / "etc/systemd/system"
     for unit in UNITS_OFF:
         _link(units / unit, "/dev/null")
