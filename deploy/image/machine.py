@@ -24,7 +24,7 @@ class Machine:
     """One box with its disk, over power cuts and restarts."""
 
     def __init__(self, image: Path, size: str, key: Path, work: Path) -> None:
-        """`image` is left as it is; `size` is the card's; `key` may log in."""
+        """`image` is left as it is; `size` is the card's; `key` may log in. A disk that is in `work` is used again."""
         self.disk = work / "disk.qcow2"
         self.console = work / "console.txt"
         self._key = key
@@ -34,6 +34,8 @@ class Machine:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
+        if self.disk.exists():
+            return
         shutil.copyfile(FIRMWARE[1], self._variables)
         subprocess.run(
             ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", image, self.disk, size], check=True
