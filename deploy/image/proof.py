@@ -45,15 +45,7 @@ def boots(box: Given) -> None:
     machine.power_on()
     box.started = machine.wait()
     login = machine.uptime()
-    # A human voice is there from now on, so that the first score depends on the box alone.
-    _recordings(box)
-    machine.start("voice", "while aplay -q -D plughw:1,1 /run/human.wav; do :; done")
-    first = _until(box, "a first score", 180, lambda: _journal_time(box, "first window with speech is scored"))
-    ready = _journal_time(box, "Started edge-detect.service")
-    listens = _journal_time(box, "microphone listening")
-    box.say(f"ok    boots: login {login:.0f} s after the kernel's start, service {ready:.0f} s, "
-            f"listening {listens:.0f} s, first score {first:.0f} s (by the box's own clock)")  # fmt: skip
-    machine.run("systemctl stop voice")
+    box.say(f"ok    first start: login {login:.0f} s after the kernel's start, {_first_score(box)}")
     _require(machine.run("hostname").strip() == "proof", "the hostname of provision.toml is not in force")
     _require(machine.run("date +%Z").strip() == "CET", "the timezone of provision.toml is not in force")
     _require("hop = 4" in machine.run(f"cat {CONFIGURATION}"), "the settings of provision.toml are not in force")
@@ -160,8 +152,7 @@ def updates(box: Given) -> None:
     _require(now != slot and version == "2", f"system {now}, version {version} started")
     _require("hop = 4" in box.machine.run(f"cat {CONFIGURATION}"), "the configuration was lost")
     _require(bool(_coverage(box)["alarms"]), "the ledger was lost")
-    _recordings(box)
-    _play(box, "human")
+    box.say(f"ok    a later start: {_first_score(box)}")
     is_good(box)
     box.say(f"ok    good update: installed in {seconds:.0f} s; configuration and ledger kept")
 
@@ -263,6 +254,17 @@ def _until(box: Given, what: str, seconds: float, look: Callable[[], T]) -> T:
 
 def _recordings(box: Given) -> None:
     box.machine.run(f"python3 -I - <<'END'\n{RECORDINGS % REPEATS}\nEND")
+
+
+def _first_score(box: Given) -> str:
+    """Has a human voice there at once, so that the first score depends on the box alone, and says when it came."""
+    _recordings(box)
+    box.machine.start("voice", "while aplay -q -D plughw:1,1 /run/human.wav; do :; done")
+    first = _until(box, "a first score", 180, lambda: _journal_time(box, "first window with speech is scored"))
+    ready = _journal_time(box, "Started edge-detect.service")
+    listens = _journal_time(box, "microphone listening")
+    box.machine.run("systemctl stop voice")
+    return f"service {ready:.0f} s, listening {listens:.0f} s, first score {first:.0f} s (by the box's own clock)"
 
 
 def _whole_clips() -> str:
