@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -108,6 +109,21 @@ def exported(
             onnx.save(graph.build(model, contract), str(file))
         return file
 
+    return path
+
+
+@pytest.fixture(scope="session")
+def model(exported: Callable[[str], Path]) -> str:
+    """What `--model` takes: the tiny model of the form `streaming`."""
+    return str(exported("streaming"))
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few seconds of speech at 22050 Hz."""
+    path = tmp_path_factory.mktemp("clips") / "speech.wav"
+    text = "The quick brown fox jumps over the lazy dog, and nobody in the village knows the reason why."
+    subprocess.run(["espeak-ng", "-w", str(path), text], check=True)
     return path
 
 

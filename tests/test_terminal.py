@@ -1,0 +1,105 @@
+"""What is shown on a terminal: it fits, and says nothing that is not so."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from edge_runtime.capture.block import STATE, Event
+from edge_runtime.decision.alarm import OFF, ON, Alarm
+from edge_runtime.decision.verdict import Verdict, Window
+from edge_runtime.report.output import Output
+from edge_runtime.report.terminal import Terminal
+from tests.program import PROGRAM
+
+
+def on_terminal(arguments: list[str], columns: int, environment: dict[str, str]) -> tuple[str, int]:
+    """What the program draws on a terminal of that width, and its exit code."""
+    ours, its = pty.openpty()
+    shown: list[bytes] = []
+
+    def watch() -> None:
+        try:
+            while data := os.read(ours, 4096):
+                shown.append(data)
+        except OSError:
+            pass  # the terminal is gone: the program has ended
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    where = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns), **environment}
+    code = subprocess.run([*PROGRAM, *arguments], stdin=its, stdout=its, stderr=its, env=where, timeout=60).returncode
+    time.sleep(0.1)
+    os.close(its)
+    watcher.join(10)
+    os.close(ours)
+    return b"".join(shown).decode(), code
+
+
+def window(end: float, score: float) -> Window:
+    return Window(end - 1, end, score, Verdict.BONAFIDE, level_dbfs=-20, peak_dbfs=-3, clipped=0, invalid=0)
+
+
+@pytest.mark.parametrize("state", ["stalled", "recovering", "silent", "connecting"])
+@pytest.mark.parametrize("columns", [5, 12, 80])
+def test_the_view_shows_no_verdict_while_nothing_is_heard(state: str, columns: int) -> None:
+    text = io.StringIO()
+    view = Terminal(Output(text), "hw:1", live=True, colour=False, unicode=False, columns=lambda: columns)
+
+    def last() -> str:
+        return text.getvalue().rsplit("\r", 1)[1].removesuffix("\x1b[K")
+
+    view.event(0.0, Event(STATE, state="listening"))
+    view.level(2.0, -20.0, -3.0)
+    view.window(window(2.0, 3.25))
+    assert last().startswith("human"[: columns - 1])
+    view.event(2.0, Event(STATE, state=state, reason="no such device"))
+    view.window(window(2.5, 3.25))  # of the sound before it
+    assert last().split() == [state, "0:02.0"] if columns > 20 else last().strip() == state[: columns - 1]
+    assert len(last()) < columns
+    view.event(2.5, Event(STATE, state="listening"))
+    assert last().startswith("listening"[: columns - 1]) and "3.25" not in last()
+    view.window(window(3.5, 1.5))
+    assert last().startswith("human"[: columns - 1])
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("scores", "alarm 1 is over: the voice is human again (score -1.50)"),
+        ("no-speech", "alarm 1 is over: nobody speaks any more (score -1.50)"),
+        ("break", "alarm 1 is over: the sound broke off or the run ended (score -1.50)"),
+        ("", "alarm 1 is over (score -1.50)"),
+    ],
+)
+def test_the_view_says_when_an_alarm_begins_and_why_it_ends(reason: str, words: str) -> None:
+    text = io.StringIO()
+    view = Terminal(Output(text), "hw:1", live=False, colour=False, unicode=False, columns=lambda: 80)
+    view.alarm(Alarm(ON, 1, 2.0, 5.0, -2.5))
+    view.alarm(Alarm(OFF, 1, 2.0, 9.0, -1.5, reason))
+    assert text.getvalue().splitlines()[1:] == [
+        "0:05.0  ALARM 1: a synthetic voice (score -2.50)",
+        f"0:09.0  {words}",
+    ]
+
+
+@pytest.mark.parametrize("columns", [12, 30, 80])
+def test_the_view_fits_the_terminal_and_keeps_its_colours_for_who_wants_them(
+    model: str, clip: Path, columns: int
+) -> None:
+    arguments = ["--model", model, "--file", str(clip), "--threshold", "1000"]
+    plain, code = on_terminal(arguments, columns, {"NO_COLOR": "1"})
+    assert code == 0
+    assert "\x1b[" not in plain.replace("\x1b[K", "")
+    redrawn = [part.split("\x1b[K")[0] for part in plain.split("\r")[1:] if "\x1b[K" in part]
+    assert redrawn and max(map(len, redrawn)) < columns
+    assert "SYNTHETIC" in plain and "Verdict: SYNTHETIC" in plain and "Called synthetic:" in plain
+    coloured, _ = on_terminal(arguments, columns, {"NO_COLOR": ""})
+    assert "\x1b[1;31mSYNTHETIC" in coloured
