@@ -108,10 +108,13 @@ def hears(box: Given) -> None:
 
 def is_good(box: Given) -> None:
     """The health check has found the system good."""
-    _until(box, "health: found good", 300, lambda: "found good" in _health(box))
     slot, version = _slot(box)
-    environment = box.machine.run("grub-editenv /boot/firmware/grub/grubenv list")
-    _require(f"{slot}_TRY=0" in environment and f"{slot}_OK=1" in environment, f"GRUB does not know: {environment}")
+
+    def marked() -> bool:
+        environment = box.machine.run("grub-editenv /boot/firmware/grub/grubenv list")
+        return f"{slot}_TRY=0" in environment and f"{slot}_OK=1" in environment and "found good" in _health(box)
+
+    _until(box, "the system found good, and GRUB knows", 300, marked)
     box.say(f"ok    system {slot}, version {version}, is found good: {_health(box).splitlines()[-1]}")
 
 
