@@ -112,7 +112,7 @@ def is_good(box: Given) -> None:
 
     def marked() -> bool:
         environment = box.machine.run("grub-editenv /boot/firmware/grub/grubenv list")
-        return f"{slot}_TRY=0" in environment and f"{slot}_OK=1" in environment and "found good" in _health(box)
+        return f"{slot}_TRY=0" in environment and f"{slot}_OK=1" in environment and ": found good" in _health(box)
 
     _until(box, "the system found good, and GRUB knows", 300, marked)
     box.say(f"ok    system {slot}, version {version}, is found good: {_health(box).splitlines()[-1]}")
