@@ -10,13 +10,13 @@ from parts import fail, run
 HERE = Path(__file__).resolve().parent
 SLOT_MEGABYTES = 640
 GRUB_MODULES = (
-    *("part_gpt", "fat", "squash4", "gzio", "xzio", "normal", "linux", "configfile", "loadenv", "search"),
+    *("part_msdos", "fat", "squash4", "gzio", "xzio", "normal", "linux", "configfile", "loadenv", "search"),
     *("search_fs_file", "regexp", "test", "echo", "sleep", "reboot", "minicmd", "true"),
 )
 GRUB_FIRST = ("ORDER=A B", "A_OK=1", "A_TRY=0", "B_OK=0", "B_TRY=0")
 CONSOLES = {"virt": "console=ttyAMA0", "rpi": "console=tty1 console=ttyS1,115200"}
-# An EFI system partition; the Raspberry Pi's firmware looks for a FAT partition of Microsoft's type as well.
-FIRMWARE_TYPES = {"virt": "c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "rpi": "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"}
+SIGNATURE = "ed9ede7e"
+"""Of the disk, by which the system finds its partitions: that of an update has to be the card's."""
 RPI_FIRMWARE = ("start4.elf", "fixup4.dat")
 RPI_TREES = ("bcm2711-rpi-4-b.dtb", "bcm2711-rpi-400.dtb", "bcm2711-rpi-cm4-io.dtb")
 
@@ -37,7 +37,7 @@ def make(root: Path, unpacked: Path, board: str, packed: Path, provisioning: Pat
         "NAME": disk.name,
         "ROOTFS": str(packed.resolve()),
         "SLOT": str(SLOT_MEGABYTES),
-        "FIRMWARE_TYPE": FIRMWARE_TYPES[board],
+        "SIGNATURE": SIGNATURE,
     }.items():
         config = config.replace(f"@{name}@", value)
     (work / "genimage.cfg").write_text(config)
@@ -62,7 +62,9 @@ def _grub(root: Path, unpacked: Path, board: str, files: Path) -> None:
     shutil.copyfile(inside / "grub.efi", files / "EFI/BOOT/BOOTAA64.EFI")
     shutil.copyfile(inside / "grubenv", files / "grub/grubenv")
     shutil.rmtree(inside)
-    menu = (HERE / "boards/grub.cfg").read_text().replace("@CONSOLE@", CONSOLES[board])
+    menu = (
+        (HERE / "boards/grub.cfg").read_text().replace("@CONSOLE@", CONSOLES[board]).replace("@SIGNATURE@", SIGNATURE)
+    )
     (files / "grub/grub.cfg").write_text(menu)
 
 
@@ -74,5 +76,9 @@ def _raspberry(unpacked: Path, files: Path) -> None:
     (trees,) = unpacked.glob("usr/lib/linux-image-*/broadcom")
     for name in RPI_TREES:
         shutil.copyfile(trees / name, files / name)
-    shutil.copyfile(unpacked / "usr/lib/u-boot/rpi_arm64/u-boot.bin", files / "u-boot.bin")
+    # U-Boot listens for a key for two seconds, in which a byte of noise on an open serial pin would stop a box for ever.
+    loader = (unpacked / "usr/lib/u-boot/rpi_arm64/u-boot.bin").read_bytes()
+    if loader.count(b"bootdelay=2\0") != 1:
+        fail("this U-Boot has another delay than 2 seconds")
+    (files / "u-boot.bin").write_bytes(loader.replace(b"bootdelay=2\0", b"bootdelay=0\0"))
     shutil.copyfile(HERE / "boards/rpi-config.txt", files / "config.txt")

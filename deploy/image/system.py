@@ -55,6 +55,7 @@ UNITS_ON = {
     "multi-user.target": (
         *("systemd-networkd.service", "systemd-resolved.service", "ssh.service", "edge-detect-grow.service"),
         *("edge-detect-provision.service", "edge-detect-commission.service", "edge-detect-health.service"),
+        "edge-detect-proven.service",
     ),
     "timers.target": ("edge-detect-model.timer",),
 }
@@ -171,12 +172,12 @@ def _files(root: Path, wishes: Wishes) -> None:
         wanted.append(f"Environment=EDGE_DETECT_LIGHT={wishes.light}")
         # Lights are files of the kernel's; the rest of /sys stays closed.
         wanted.append(f"ReadWritePaths=-/sys/class/leds/{wishes.light}")
-    if wanted:
-        (root / "etc/systemd/system/edge-detect.service.d/wishes.conf").write_text(
-            "\n".join(["[Service]", *wanted, ""])
-        )
-    drop_in = root / "etc/systemd/system/edge-detect-health.service.d/wishes.conf"
-    drop_in.parent.mkdir(exist_ok=True)
+    # What the box is tested with is what it will run.
+    for unit in ("edge-detect", "edge-detect-commission", "edge-detect-health"):
+        drop_in = root / f"etc/systemd/system/{unit}.service.d/wishes.conf"
+        drop_in.parent.mkdir(exist_ok=True)
+        drop_in.write_text("\n".join(["[Service]", *wanted, ""]))
+    drop_in = root / "etc/systemd/system/edge-detect-health.service.d/seconds.conf"
     drop_in.write_text(f"[Service]\nEnvironment=HEALTH_SECONDS={wishes.health_seconds}\n")
     for clip in ("human", "synthetic"):
         shutil.copyfile(HERE.parent.parent / f"examples/{clip}.flac", root / f"usr/share/edge-detect/{clip}.flac")
@@ -193,6 +194,7 @@ def _files(root: Path, wishes: Wishes) -> None:
             _link(units / f"{target}.wants" / unit, f"/usr/lib/systemd/system/{unit}")
     _link(units / "default.target", "/usr/lib/systemd/system/multi-user.target")
     _link(root / "etc/systemd/system-generators/systemd-ssh-generator", "/dev/null")  # for virtual machines' sockets
+    _link(root / "etc/systemd/resolved.conf.d/00-disable-mdns.conf", "/dev/null")  # HOSTNAME.local finds the box
     _link(root / "var/lib/alsa", "/data/alsa")  # levels that were set with alsamixer
     (root / "etc/default/locale").write_text("LANG=C.UTF-8\n")
     _link(root / "etc/resolv.conf", "/run/systemd/resolve/stub-resolv.conf")
