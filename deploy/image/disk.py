@@ -76,7 +76,7 @@ def _raspberry(unpacked: Path, files: Path) -> None:
     (trees,) = unpacked.glob("usr/lib/linux-image-*/broadcom")
     for name in RPI_TREES:
         shutil.copyfile(trees / name, files / name)
-    # U-Boot listens for a key for two seconds, in which a byte of noise on an open serial pin would stop a box for ever.
+    # U-Boot listens for a key for two seconds, in which a byte of noise at an open serial pin stops a box for ever.
     loader = (unpacked / "usr/lib/u-boot/rpi_arm64/u-boot.bin").read_bytes()
     if loader.count(b"bootdelay=2\0") != 1:
         fail("this U-Boot has another delay than 2 seconds")
