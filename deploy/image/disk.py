@@ -60,7 +60,8 @@ def _grub(root: Path, unpacked: Path, board: str, files: Path) -> None:
     run("chroot", root, "grub-editenv", "/grub-build/grubenv", "create")
     run("chroot", root, "grub-editenv", "/grub-build/grubenv", "set", *GRUB_FIRST)
     shutil.copyfile(inside / "grub.efi", files / "EFI/BOOT/BOOTAA64.EFI")
-    shutil.copyfile(inside / "grubenv", files / "grub/grubenv")
+    for name in ("grubenv", "grubenv.good"):
+        shutil.copyfile(inside / "grubenv", files / "grub" / name)
     shutil.rmtree(inside)
     menu = (
         (HERE / "boards/grub.cfg").read_text().replace("@CONSOLE@", CONSOLES[board]).replace("@SIGNATURE@", SIGNATURE)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+from disk import SIGNATURE
 from parts import fail, run
 
 HERE = Path(__file__).resolve().parent
@@ -152,9 +153,10 @@ def _files(root: Path, wishes: Wishes) -> None:
         json.dumps({"compatible": f"edge-detect-{wishes.board}", "version": wishes.version, "build": uuid4().hex[:12]})
         + "\n"
     )
-    system = (HERE / "boards/rauc.conf").read_text().replace("@BOARD@", wishes.board)
     (root / "etc/rauc").mkdir(exist_ok=True)
-    (root / "etc/rauc/system.conf").write_text(system)
+    shutil.copyfile(HERE / "boards/rauc.conf", root / "etc/rauc/system.conf")
+    for file in (root / "etc/rauc/system.conf", root / "etc/fstab"):
+        file.write_text(file.read_text().replace("@BOARD@", wishes.board).replace("@SIGNATURE@", SIGNATURE))
     if wishes.certificate:
         shutil.copyfile(wishes.certificate, root / "etc/rauc/keyring.pem")
     if wishes.ssh_key:
