@@ -73,7 +73,7 @@ def _boot(card: Path, work: Path, goods: int) -> None:
 def _health(card: Path) -> list[str]:
     """The lines of /data/rauc/health.log, read from the card's fourth partition while it may be in use."""
     table = subprocess.run(["sfdisk", "-d", card], capture_output=True, text=True, check=True).stdout
-    (start,) = re.findall(r"start= *(\d+),.*name=\"data\"", table)
+    (start,) = re.findall(r"4 : start= *(\d+)", table)
     said = subprocess.run(["debugfs", "-R", "cat rauc/health.log", f"{card}?offset={int(start) * 512}"],
                           capture_output=True, text=True)  # fmt: skip
     return said.stdout.splitlines()
