@@ -55,7 +55,9 @@ def test_all_of_the_file_is_put_in_force(box: Path) -> None:
     assert "psk=0dc0d6eb90555ed6419756b9a15ec3e3209b63df707dd508d14581f8982721af" in wireless.read_text()
     assert wireless.stat().st_mode & 0o777 == 0o600
     settings = (box / "data/config/edge-detect.toml").read_text()
-    assert 'device = "hw:1"\nhop = 1\nclip_before = 2.5\ngate = true\n' in settings
+    assert 'device = "hw:1"\n' in settings and "\nhop = 1\nclip_before = 2.5\ngate = true\n" in settings
+    # And what a box needs to listen for years.
+    assert 'connect_timeout = "forever"\nrecover_timeout = "forever"\nledger = "/var/lib' in settings
     assert (box / "data/ssh/ssh_host_ed25519_key").read_text() == "the box's own"
 
 
@@ -91,6 +93,7 @@ def test_the_template_is_in_order_and_also_with_its_lines_taken_in(box: Path) ->
         ('[wifi]\nssid = "a"', "wifi.country"),
         ('[wifi]\nssid = "a"\ncountry = "DE"\npassphrase = "short"', "8 to 63 characters"),
         ("[settings]\nhopp = 3", "hopp"),
+        ("[settings]\nhop = 2024-01-01", "a value that no option has"),
         ('[settings]\ndevice = "hw:1"\nhop = 1000000', "hop"),
     ],
 )
@@ -101,5 +104,6 @@ def test_what_is_wrong_is_named_and_the_box_goes_on_as_it_was(box: Path, text: s
     assert said in log
     assert "nothing of it was taken over" in log
     assert "Traceback" not in log
+    assert said in (box / "boot/firmware/provision-error.txt").read_text()
     after = {path: path.read_bytes() for path in (box / "data").rglob("*") if path.is_file()}
     assert after == before
