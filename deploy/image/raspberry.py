@@ -61,7 +61,7 @@ def _boot(card: Path, work: Path, goods: int) -> None:
     )
     try:
         end = time.monotonic() + START_SECONDS
-        while sum("found good" in line for line in _health(card)) < goods:
+        while sum(": found good" in line for line in _health(card)) < goods:
             if process.poll() is not None or time.monotonic() > end:
                 raise Failed(f"the Raspberry Pi's image was not found good; its console: {work / 'console.txt'}")
             time.sleep(10)
