@@ -27,6 +27,8 @@ class Machine:
         """`image` is left as it is; `size` is the card's; `key` may log in. A disk that is in `work` is used again."""
         self.disk = work / "disk.qcow2"
         self.console = work / "console.txt"
+        self.shift = 1
+        """An instruction takes 2 ** shift nanoseconds, from the next `power_on` on."""
         self._key = key
         self._work = work
         self._variables = work / "variables.fd"
@@ -59,7 +61,7 @@ class Machine:
                     "-display",
                     "none",
                 ),
-                *("-icount", "shift=1,sleep=on", "-rtc", "clock=vm", "-monitor", "none"),
+                *("-icount", f"shift={self.shift},sleep=on", "-rtc", "clock=vm", "-monitor", "none"),
                 *("-chardev", f"file,id=console,path={self.console},append=on", "-serial", "chardev:console"),
                 *("-drive", f"{pflash},unit=0,readonly=on,file={FIRMWARE[0]}"),
                 *("-drive", f"{pflash},unit=1,file={self._variables}", "-drive", f"file={self.disk},if=virtio"),

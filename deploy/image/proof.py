@@ -219,7 +219,11 @@ def tries_a_model(box: Given) -> None:
     machine.send(box.updates["strange-model"], "/data/new.model")
     line = machine.refuses("edge-detect-model install /data/new.model 2>&1", "is not signed by the key")
     box.say(f"ok    model of a stranger refused: {line[:160]}")
-    machine.run(f"echo shadow_windows = 10 >>{CONFIGURATION}")
+    # Two networks are too much for 500 million instructions a second, and the trial says so: here it has 1000.
+    machine.shift = 0
+    _cut_and_boot(box)
+    _recordings(box)
+    machine.run(f"grep -q shadow_windows {CONFIGURATION} || echo shadow_windows = 10 >>{CONFIGURATION}; sync")
     machine.send(box.updates["model"], "/data/new.model")
     began = machine.uptime()
     machine.run("edge-detect-model install /data/new.model")
@@ -229,7 +233,7 @@ def tries_a_model(box: Given) -> None:
     told = machine.run(state)
     _require("running:  proof" in told and "on probation" in told, f"the model did not take over: {told}")
     box.say(f"ok    model: took over after {machine.uptime() - began:.0f} s in shadow; {told.splitlines()[-1].strip()}")
-    machine.run("sleep 100; edge-detect-model tick --health 30")  # the ledger is written once a minute
+    machine.run("sleep 75; edge-detect-model tick --health 30")  # the ledger is written once a minute
     _require("on probation" not in machine.run(state), f"still on probation: {machine.run(state)}")
     machine.run("systemctl stop voice; edge-detect-model rollback")
     told = machine.run(state)
