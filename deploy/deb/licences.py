@@ -37,7 +37,7 @@ def copyright_of(target: Path, installed: Path) -> str:
         texts = [path for path in listed if LICENCE_FILE.search(path.name) and _is_text(path)]
         spoken_for |= set(texts)
         licence = about["License-Expression"] or (about["License"] or "see below").splitlines()[0]
-        head = f"{rule}\n{about['Name']} {about['Version']}: {licence}\nhttps://pypi.org/project/{about['Name']}/"
+        head = f"{rule}\n{about['Name']} {about['Version']}: {licence}\nfrom the Python Package Index"
         parts.append(head)
         seen = set()
         for path in sorted(texts):
