@@ -19,7 +19,15 @@ HERE = Path(__file__).resolve().parent
 # Kernel modules of the running system: what microphones, networks and storage need, and no more.
 MODULES = (
     *("crypto", "lib", "arch", "block", "mm", "sound", "fs", "net", "drivers/ata", "drivers/block", "drivers/char"),
-    *("drivers/clk", "drivers/cpufreq", "drivers/dma", "drivers/firmware", "drivers/gpio", "drivers/hid"),
+    *(
+        "drivers/clk",
+        "drivers/cpufreq",
+        "drivers/dax",
+        "drivers/dma",
+        "drivers/firmware",
+        "drivers/gpio",
+        "drivers/hid",
+    ),
     *("drivers/hwmon", "drivers/i2c", "drivers/input", "drivers/leds", "drivers/mailbox", "drivers/md", "drivers/mfd"),
     *("drivers/mmc", "drivers/net", "drivers/nvme", "drivers/nvmem", "drivers/pci", "drivers/phy", "drivers/pinctrl"),
     *("drivers/pwm", "drivers/regulator", "drivers/reset", "drivers/rtc", "drivers/scsi", "drivers/soc", "drivers/spi"),
