@@ -51,7 +51,7 @@ class Release:
 
 
 RELEASES = {
-    "bookworm": Release("bookworm", ()),
+    "bookworm": Release("bookworm", ("rauc-service",)),
     "trixie": Release("trixie", ("rauc-service",)),
 }
 
