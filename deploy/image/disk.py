@@ -9,6 +9,8 @@ from parts import fail, run
 
 HERE = Path(__file__).resolve().parent
 SLOT_MEGABYTES = 640
+FIRMWARE_OFFSET = 4 << 20
+"""Where the first partition begins, in bytes: genimage's `align`."""
 GRUB_MODULES = (
     *("part_msdos", "fat", "squash4", "gzio", "xzio", "normal", "linux", "configfile", "loadenv", "search"),
     *("search_fs_file", "regexp", "test", "echo", "sleep", "reboot", "minicmd", "true"),

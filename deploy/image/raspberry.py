@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from machine import Failed
+from disk import FIRMWARE_OFFSET
+from machine import SOUND_CARD, Failed, add_kernel_words
 
 TREE = "bcm2837-rpi-3-b.dtb"
-FIRMWARE_OFFSET = 4 << 20
 START_SECONDS = 3600
 """Of this machine's clock: the four emulated cores take turns on one."""
 
@@ -27,14 +27,11 @@ def prove(image: Path, unpacked: Path, work: Path, say: Callable[[str], None]) -
 
     `unpacked` has U-Boot and the device trees. Raises Failed.
     """
-    card, menu, place = work / "card.img", work / "menu.cfg", f"{work / 'card.img'}@@{FIRMWARE_OFFSET}"
+    card = work / "card.img"
     subprocess.run(["cp", "--sparse=always", image, card], check=True)
     with card.open("r+b") as file:
         file.truncate(2 << 30)  # an SD card's size is a power of two
-    subprocess.run(["mcopy", "-n", "-i", place, "::grub/grub.cfg", menu], check=True)
-    more = "systemd.watchdog_sec=0 modules_load=snd-aloop snd_aloop.index=1"
-    menu.write_text(re.sub(r" panic=10 ", rf" panic=10 {more} ", menu.read_text()))
-    subprocess.run(["mcopy", "-o", "-i", place, menu, "::grub/grub.cfg"], check=True)
+    add_kernel_words(card, f"systemd.watchdog_sec=0 {SOUND_CARD}", work)
     shutil.copyfile(unpacked / "usr/lib/u-boot/rpi_arm64/u-boot.bin", work / "u-boot.bin")
     (tree,) = unpacked.glob(f"usr/lib/linux-image-*/broadcom/{TREE}")
     shutil.copyfile(tree, work / TREE)
@@ -42,7 +39,7 @@ def prove(image: Path, unpacked: Path, work: Path, say: Callable[[str], None]) -
     say(f"ok    rpi: U-Boot, EFI, GRUB, kernel, /data on an SD card: {_health(card)[-1]}")
     empty = work / "grubenv"
     empty.write_bytes(b"")
-    subprocess.run(["mcopy", "-o", "-i", place, empty, "::grub/grubenv"], check=True)
+    subprocess.run(["mcopy", "-o", "-i", f"{card}@@{FIRMWARE_OFFSET}", empty, "::grub/grubenv"], check=True)
     _boot(card, work, 2)
     if not any("made anew" in line for line in _health(card)):
         raise Failed("GRUB's emptied record was not repaired")

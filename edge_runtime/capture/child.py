@@ -6,7 +6,6 @@ closed, it says what it has heard until then and ends; when whoever started it i
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -18,8 +17,8 @@ from edge_runtime.capture.identity import look
 from edge_runtime.capture.microphone import Heard, Microphone
 from edge_runtime.capture.remote import Message, Opened, Order, Trouble, order_from, pack
 from edge_runtime.errors import InputError
+from edge_runtime.process import die_with_parent, own_output
 
-_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 _PARENT_LOOK_SECONDS = 0.5
 _FIRST_LOOK_SECONDS = 0.5
 
@@ -88,22 +87,12 @@ def _look(voice: _Voice, every_seconds: float) -> None:
         wait = every_seconds
 
 
-def own_output() -> int:
-    """Standard output under another number: file descriptors 1 and 2 lead nowhere, since C libraries write on them."""
-    handle = os.dup(1)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
-    return handle
-
-
 def _follow_parent(ending: threading.Event) -> None:
     """Ends with the parent, and not by signals that are meant for it."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     parent = os.getppid()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    die_with_parent()
 
     def follow() -> None:
         while os.read(0, 1):

@@ -13,12 +13,11 @@ import subprocess
 from dataclasses import dataclass
 from typing import Any
 
-from edge_runtime.capture.child import own_output
 from edge_runtime.capture.devices import Device, devices_of, load_pyaudio
 from edge_runtime.capture.identity import Card, card_of, read_cards
 from edge_runtime.capture.microphone import COMMON_RATES
-from edge_runtime.capture.remote import python
 from edge_runtime.errors import InputError
+from edge_runtime.process import command, own_output
 
 RATES = tuple(sorted((16000, *COMMON_RATES)))
 """Hz, that are asked for."""
@@ -39,10 +38,10 @@ def probe(seconds: float = _PROBE_SECONDS) -> list[Probed]:
 
     Raises InputError when PyAudio is missing, or sound does not work or answer within `seconds`.
     """
-    command, environment = python("edge_runtime.capture.probe")
+    words, environment = command("edge_runtime.capture.probe")
     try:
         done = subprocess.run(
-            command,
+            words,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -12,14 +12,13 @@ import os
 import select
 import struct
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from edge_runtime import process
 from edge_runtime.capture.devices import Device
 from edge_runtime.capture.identity import Card, Facts, Known
 from edge_runtime.capture.microphone import Heard
@@ -29,7 +28,6 @@ _HEAD = struct.Struct("<cI")
 _SOUND = struct.Struct("<didff")
 _READ_BYTES = 1 << 16
 _LARGEST_BYTES = 1 << 24
-_KILL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -97,29 +95,13 @@ def order_from(text: str) -> Order:
     return Order(**told, known=Known(known["name"], _card(known["card"])) if known else None)
 
 
-def python(module: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
-    """The command that runs a module of ours in a process of its own, and its environment."""
-    root = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
-    return [sys.executable, "-P", "-m", module, *arguments], {**os.environ, "PYTHONPATH": path}
-
-
 class Remote:
     """One such process, from its start to its end."""
 
     def __init__(self, order: Order) -> None:
         """Starts it. Raises InputError when the machine cannot start processes."""
-        command, environment = python("edge_runtime.capture.child", json.dumps(dataclasses.asdict(order)))
         try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                bufsize=0,
-                env=environment,
-                process_group=0,  # Ctrl-C at a terminal goes to the whole group: it is ours to heed, not the child's
-            )
+            self._process = process.start("edge_runtime.capture.child", json.dumps(dataclasses.asdict(order)))
         except OSError as reason:
             raise InputError(f"no process can be started for the microphone: {reason}") from None
         assert self._process.stdout
@@ -159,15 +141,9 @@ class Remote:
         """Ends it at once. Gives in words how it ended, if it had already."""
         if self.ended:  # it has closed its end of the pipe, and is about to go by itself
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_KILL_SECONDS)
+                self._process.wait(process.KILL_SECONDS)
         had_ended = self._process.poll()
-        self._process.kill()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe:
-                pipe.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            # Longer takes only one that hangs in the kernel, with a driver; Python collects it later.
-            self._process.wait(_KILL_SECONDS)
+        process.kill(self._process)
         self.ended = True
         if had_ended is None:
             return "it had to be ended"

@@ -8,7 +8,6 @@ input does, and on SIGTERM.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import resource
@@ -22,13 +21,13 @@ from typing import Any, BinaryIO
 from edge_runtime.decision.verdict import Thresholds, Window
 from edge_runtime.errors import EdgeDetectError
 from edge_runtime.opening import alarm_rules
+from edge_runtime.process import die_with_parent, own_output
 from edge_runtime.shadow import statefile, wire
 from edge_runtime.shadow.order import Order
 from edge_runtime.shadow.trial import FAILED, TRYING, Judgement, Trial, judge
 
 WRITE_SECONDS = 60.0
 """From one writing of the state file to the next: a card wears out, and so much may be lost with a power cut."""
-_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 _LEAST_NICE = 19
 _MEMORY_SHARE = 0.5
 """Of the machine's memory, what a candidate may take before it is told that there is no more."""
@@ -125,7 +124,7 @@ class _Child:
 
 def main(arguments: list[str]) -> None:
     """Does what the order in the only argument says, and never returns."""
-    output = _own_output()
+    output = os.fdopen(own_output(), "wb", buffering=0)
     _step_back()
     child = None
     try:
@@ -148,8 +147,7 @@ def _step_back() -> None:
     signal.signal(signal.SIGTERM, enough)
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    die_with_parent()
     with contextlib.suppress(OSError):  # the unit of an older release forbids it
         os.setpriority(os.PRIO_PROCESS, 0, _LEAST_NICE)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
@@ -157,15 +155,6 @@ def _step_back() -> None:
     with contextlib.suppress(OSError, ValueError):
         most = int(_MEMORY_SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
-
-
-def _own_output() -> BinaryIO:
-    """The pipe under another number: file descriptors 1 and 2 lead nowhere, since C libraries write on them."""
-    handle = os.dup(1)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
-    return os.fdopen(handle, "wb", buffering=0)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,13 @@ import json
 import os
 import select
 import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime import process
 from edge_runtime.capture.block import OUTAGE, Event
 from edge_runtime.decision.verdict import Window
 from edge_runtime.log import Log
@@ -29,7 +28,6 @@ PIPE_BYTES = 1 << 20
 PATIENCE_SECONDS = 300.0
 """Time for a candidate to load, and later to take in anything at all, before it counts as hanging."""
 _END_SECONDS = 2.0
-_KILL_SECONDS = 0.2
 _WRITE_SECONDS = 5.0
 _READ_BYTES = 1 << 16
 
@@ -50,19 +48,9 @@ class Shadow(Report):
         self._moved = time.monotonic()  # when it last took something in, or nothing was there for it to take
         self._writer: threading.Thread | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        root = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
         one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "edge_runtime.shadow.child", order.to_json()],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                bufsize=0,
-                env={**os.environ, **one_thread, "PYTHONPATH": path},
-                process_group=0,  # Ctrl-C at a terminal is for the running program
-            )
+            self._process = process.start("edge_runtime.shadow.child", order.to_json(), more=one_thread)
         except OSError as reason:
             self._fail(f"no process can be started for it: {reason}")
             return
@@ -207,9 +195,4 @@ class Shadow(Report):
         if self._process is None:
             return
         self._ready = False
-        self._process.kill()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe:
-                pipe.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_KILL_SECONDS)
+        process.kill(self._process)

@@ -94,6 +94,7 @@ def write(path: str, record: Record) -> None:
     if not path:
         return
     target = Path(path)
+    # Not `whole_file`, whose names differ: what a power cut leaves of the last one goes with the next.
     half = target.with_name(f".{target.name}.part")
     half.unlink(missing_ok=True)
     descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
