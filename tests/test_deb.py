@@ -105,23 +105,32 @@ def test_what_a_microphone_needs_comes_from_debian_and_the_rest_from_the_wheel(b
 
 
 def test_versions_before_a_tag_are_lower_and_after_it_higher(
-    build: ModuleType, monkeypatch: pytest.MonkeyPatch
+    build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: dict[str, str] = {"rev-parse": "abc1234"}
+    monkeypatch.setattr(build, "PROJECT", tmp_path)
+    assert build.package_version("1.2.0", 0, 12) == "1.2.0~19700101.000000~deb12"  # no repository
 
     def git(*words: str) -> str:
-        return said.get(" ".join(words[:2]), said.get(words[0], ""))
+        who = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+        done = subprocess.run(["git", *who, "-C", tmp_path, *words], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
 
-    monkeypatch.setattr(build, "git", git)
-    assert build.package_version("1.2.0", 0, 12) == "1.2.0~git19700101.000000.abc1234~deb12"
-    said["tag --merged"] = "v1.2.0"
-    assert build.package_version("1.2.0", 0, 12) == "1.2.0+git19700101.000000.abc1234~deb12"
-    said["tag --points-at"] = "v1.2.0"
+    def commit() -> str:
+        git("commit", "-q", "--allow-empty", "-m", "change")
+        return git("rev-parse", "--short=7", "HEAD")
+
+    git("init", "-q")
+    (tmp_path / "README.md").write_text("one")
+    git("add", "README.md")
+    now = commit()
+    assert build.package_version("1.2.0", 0, 12) == f"1.2.0~git19700101.000000.{now}~deb12"
+    git("tag", "v1.2.0")
     assert build.package_version("1.2.0", 0, 13) == "1.2.0~deb13"
-    said["status"] = " M README.md"
-    assert build.package_version("1.2.0", 0, 12).endswith("abc1234.dirty~deb12")
-    said.clear()
-    assert build.package_version("1.2.0", 0, 12) == "1.2.0~19700101.000000~deb12"
+    (tmp_path / "README.md").write_text("two")
+    assert build.package_version("1.2.0", 0, 12).endswith(f"{now}.dirty~deb12")
+    git("checkout", "-q", "README.md")
+    now = commit()
+    assert build.package_version("1.2.0", 0, 12) == f"1.2.0+git19700101.000000.{now}~deb12"
 
 
 def test_the_launcher_keeps_the_users_python_out_of_its_children_too(tmp_path: Path) -> None:
