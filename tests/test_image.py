@@ -31,6 +31,7 @@ def box(tmp_path: Path) -> Path:
     for folder in ("boot/firmware", "data/ssh", "data/config", "etc"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "data/ssh/ssh_host_ed25519_key").write_text("the box's own")
+    (tmp_path / "etc/edge-detect-image.json").write_text('{"version": "1", "light": "ACT"}')
     (tmp_path / "data/config/edge-detect.toml").write_text('device = "default"\n')
     return tmp_path
 
@@ -58,6 +59,7 @@ def test_all_of_the_file_is_put_in_force(box: Path) -> None:
     assert 'device = "hw:1"\n' in settings and "\nhop = 1\nclip_before = 2.5\ngate = true\n" in settings
     # And what a box needs to listen for years.
     assert 'connect_timeout = "forever"\nrecover_timeout = "forever"\nledger = "/var/lib' in settings
+    assert 'light = "ACT"\n' in settings  # and the board's light
     assert (box / "data/ssh/ssh_host_ed25519_key").read_text() == "the box's own"
 
 

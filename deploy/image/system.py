@@ -6,6 +6,7 @@ import gzip
 import json
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,8 @@ def make(base: Path, unpacked: Path, package: Path, wishes: Wishes, root: Path, 
         firmware = _where(unpacked, "lib/firmware")
         shutil.copytree(firmware, root / "usr/lib/firmware", symlinks=True, dirs_exist_ok=True)
     _files(root, wishes)
+    _wishes(root, wishes)
+    _units(root)
     _initrd(root, unpacked, release)
     _clean(root)
     # GRUB reads the kernel from here, and knows gzip but not zstd.
@@ -145,7 +148,7 @@ def _where(unpacked: Path, path: str) -> Path:
 
 
 def _files(root: Path, wishes: Wishes) -> None:
-    """Our own files, the wishes, and which units start."""
+    """Our own files, and those that differ from image to image."""
     for path in sorted((HERE / "files").rglob("*")):
         target = root / path.relative_to(HERE / "files")
         if path.is_dir():
@@ -154,60 +157,70 @@ def _files(root: Path, wishes: Wishes) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
             target.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
-    (root / "etc/hostname").write_text(wishes.hostname + "\n")
-    (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {wishes.hostname}\n::1 localhost\n")
-    (root / "etc/edge-detect-image.json").write_text(
-        # `build` tells two of one version apart: what was proved of one holds for no other.
-        json.dumps({"compatible": f"edge-detect-{wishes.board}", "version": wishes.version, "build": uuid4().hex[:12]})
-        + "\n"
-    )
     (root / "etc/rauc").mkdir(exist_ok=True)
     shutil.copyfile(HERE / "boards/rauc.conf", root / "etc/rauc/system.conf")
     for file in (root / "etc/rauc/system.conf", root / "etc/fstab"):
         file.write_text(file.read_text().replace("@BOARD@", wishes.board).replace("@SIGNATURE@", SIGNATURE))
-    if wishes.certificate:
-        shutil.copyfile(wishes.certificate, root / "etc/rauc/keyring.pem")
-    if wishes.ssh_key:
-        (root / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
-        shutil.copyfile(wishes.ssh_key, root / "root/.ssh/authorized_keys")
-        (root / "root/.ssh/authorized_keys").chmod(0o600)
-    if wishes.configuration:
-        shutil.copyfile(wishes.configuration, root / "etc/edge-detect/edge-detect.toml")
+    (root / "etc/default/locale").write_text("LANG=C.UTF-8\n")
     (root / "usr/share/edge-detect").mkdir(exist_ok=True)
-    wanted = []
-    if wishes.model:
-        shutil.copyfile(wishes.model, root / "usr/share/edge-detect/model.onnx")
-        wanted.append("Environment=EDGE_DETECT_MODEL=/usr/share/edge-detect/model.onnx")
-    if wishes.light:
-        wanted.append(f"Environment=EDGE_DETECT_LIGHT={wishes.light}")
-        # Lights are files of the kernel's; the rest of /sys stays closed.
-        wanted.append(f"ReadWritePaths=-/sys/class/leds/{wishes.light}")
-    # What the box is tested with is what it will run.
-    for unit in ("edge-detect", "edge-detect-commission", "edge-detect-health"):
-        drop_in = root / f"etc/systemd/system/{unit}.service.d/wishes.conf"
-        drop_in.parent.mkdir(exist_ok=True)
-        drop_in.write_text("\n".join(["[Service]", *wanted, ""]))
-    drop_in = root / "etc/systemd/system/edge-detect-health.service.d/seconds.conf"
-    drop_in.write_text(f"[Service]\nEnvironment=HEALTH_SECONDS={wishes.health_seconds}\n")
     for clip in ("human", "synthetic"):
         shutil.copyfile(HERE.parent.parent / f"examples/{clip}.flac", root / f"usr/share/edge-detect/{clip}.flac")
     # No clock of its own, and perhaps no network: it begins no earlier than now, when the certificate is valid.
     (root / "usr/lib/clock-epoch").touch()
     for folder in ("data", "boot/firmware", "var/lib/systemd/timesync"):
         (root / folder).mkdir(parents=True, exist_ok=True)
+    _link(root / "etc/systemd/resolved.conf.d/00-disable-mdns.conf", "/dev/null")  # HOSTNAME.local finds the box
+    _link(root / "etc/resolv.conf", "/run/systemd/resolve/stub-resolv.conf")
+    _link(root / "var/lib/alsa", "/data/alsa")  # levels that were set with alsamixer
+
+
+def _wishes(root: Path, wishes: Wishes) -> None:
+    """What whoever builds the image asked for."""
+    identity = {
+        "compatible": f"edge-detect-{wishes.board}",
+        "version": wishes.version,
+        "build": uuid4().hex[:12],  # tells two of one version apart: what was proved of one holds for no other
+        "light": wishes.light,
+    }
+    (root / "etc/edge-detect-image.json").write_text(json.dumps(identity) + "\n")
+    (root / "etc/hostname").write_text(wishes.hostname + "\n")
+    (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {wishes.hostname}\n::1 localhost\n")
+    if wishes.certificate:
+        shutil.copyfile(wishes.certificate, root / "etc/rauc/keyring.pem")
+    if wishes.ssh_key:
+        home = root / "root/.ssh"
+        home.mkdir(mode=0o700, exist_ok=True)
+        shutil.copyfile(wishes.ssh_key, home / "authorized_keys")
+        (home / "authorized_keys").chmod(0o600)
+    configuration = root / "etc/edge-detect/edge-detect.toml"
+    if wishes.configuration:
+        shutil.copyfile(wishes.configuration, configuration)
+    text = configuration.read_text("utf-8-sig")
+    if wishes.light and "light" not in tomllib.loads(text):
+        configuration.write_text(f'{text.rstrip()}\nlight = "{wishes.light}"\n')
+    # What the box is tested with is what it will run.
+    for unit in ("edge-detect", "edge-detect-commission", "edge-detect-health") if wishes.model else ():
+        shutil.copyfile(wishes.model, root / "usr/share/edge-detect/model.onnx")
+        _drop_in(root, unit, "model", "Environment=EDGE_DETECT_MODEL=/usr/share/edge-detect/model.onnx")
+    _drop_in(root, "edge-detect-health", "seconds", f"Environment=HEALTH_SECONDS={wishes.health_seconds}")
+
+
+def _drop_in(root: Path, unit: str, name: str, line: str) -> None:
+    path = root / f"etc/systemd/system/{unit}.service.d/{name}.conf"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"[Service]\n{line}\n")
+
+
+def _units(root: Path) -> None:
+    """Which start, and that nobody has a password."""
     units = root / "etc/systemd/system"
     for unit in UNITS_OFF:
         _link(units / unit, "/dev/null")
     for target, names in UNITS_ON.items():
-        (units / f"{target}.wants").mkdir(exist_ok=True)
         for unit in names:
             _link(units / f"{target}.wants" / unit, f"/usr/lib/systemd/system/{unit}")
     _link(units / "default.target", "/usr/lib/systemd/system/multi-user.target")
     _link(root / "etc/systemd/system-generators/systemd-ssh-generator", "/dev/null")  # for virtual machines' sockets
-    _link(root / "etc/systemd/resolved.conf.d/00-disable-mdns.conf", "/dev/null")  # HOSTNAME.local finds the box
-    _link(root / "var/lib/alsa", "/data/alsa")  # levels that were set with alsamixer
-    (root / "etc/default/locale").write_text("LANG=C.UTF-8\n")
-    _link(root / "etc/resolv.conf", "/run/systemd/resolve/stub-resolv.conf")
     run("chroot", root, "passwd", "-l", "root", stderr=subprocess.DEVNULL)
 
 
