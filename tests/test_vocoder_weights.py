@@ -84,11 +84,11 @@ def test_melgan_sounds_as_the_network_that_was_pickled(tmp_path: Path, monkeypat
     torch.manual_seed(0)
     network = Melgan().eval()
     packaged(tmp_path, network, monkeypatch)
-    mel = 20 * torch.randn(1, 80, 21)
+    mel = torch.randn(1, 80, 21) - 4
     with torch.no_grad():
         ours, theirs = gan.melgan(mel), network(mel)
     assert ours.shape == (1, 1, 21 * 256)
-    assert torch.allclose(ours, theirs, atol=1e-6) and theirs.std() > 1e-3
+    assert torch.allclose(ours, theirs, atol=1e-7) and theirs.std() > 1e-4
     assert "ttskit" not in sys.modules
 
 
