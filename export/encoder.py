@@ -52,26 +52,46 @@ class Layer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Normalised features [B, bands, frames] to a summary of the window [B, 2 * summary]."""
+    """Normalised features [B, bands, frames] to a summary of the window [B, 2 * channels].
+
+    `summary` channels are read from the outputs frame by frame; 0: the outputs themselves are summed up.
+    """
 
     position: Tensor
 
     def __init__(self, bands: int, width: int, heads: int, layers: int, summary: int, longest: int) -> None:
         super().__init__()
+        outputs = (layers + 1) * width
+        self.channels = summary or outputs
         self.stem1 = nn.Conv1d(bands, width, 3, padding=1)
         self.stem2 = nn.Conv1d(width, width, 3, padding=1, stride=2)
         self.layers = nn.ModuleList(Layer(width, heads) for _ in range(layers))
-        self.read = nn.Linear((layers + 1) * width, summary)
+        self.read = nn.Linear(outputs, summary) if summary else None
         self.dropout = nn.Dropout(0.0)  # training sets it
         self.register_buffer("position", positions(longest, width), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def outputs(self, x: Tensor) -> Tensor:
+        """The convolutions' and all layers' outputs side by side, [B, frames, (layers + 1) * width]."""
         x = functional.gelu(self.stem2(functional.gelu(self.stem1(x)))).transpose(1, 2)
         x = x + self.position[: x.shape[1]]
         outputs = [x]
         for layer in self.layers:
             outputs.append(layer(outputs[-1]))
-        read = functional.gelu(self.read(self.dropout(torch.cat(outputs, 2))))
+        return torch.cat(outputs, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        read = self.dropout(self.outputs(x))
+        if self.read is not None:
+            read = functional.gelu(self.read(read))
         mean = read.mean(dim=1)
         variance = (read - mean.unsqueeze(1)).square().mean(dim=1)
         return torch.cat((mean, torch.sqrt(variance + VARIANCE_FLOOR)), 1)
+
+
+class FixedNorm(nn.BatchNorm1d):
+    """A BatchNorm that keeps the means and variances it was given, in training too: [B, channels]."""
+
+    def train(self, mode: bool = True) -> FixedNorm:
+        """Stays in evaluation mode."""
+        super().train(False)
+        return self

@@ -84,7 +84,7 @@ class _FoldedLayer(nn.Module):
 
 
 class FoldedEncoder(nn.Module):
-    """Normalised features [B, frames, bands] to a summary of the window [B, 2 * summary]; any number of frames."""
+    """Normalised features [B, frames, bands] to a summary of the window [B, 2 * channels]; any number of frames."""
 
     rates: Tensor
 
@@ -93,7 +93,7 @@ class FoldedEncoder(nn.Module):
         self.stem1, self.stem2 = _Stem(encoder.stem1), _Stem(encoder.stem2)
         self.register_buffer("rates", rates(encoder.stem2.out_channels))
         self.layers = nn.ModuleList(_FoldedLayer(layer) for layer in encoder.layers)  # type: ignore[arg-type]
-        self.read = Dense.of(encoder.read)
+        self.read = None if encoder.read is None else Dense.of(encoder.read)
 
     def forward(self, x: Tensor) -> Tensor:
         x = gelu(self.stem2(gelu(self.stem1(x))))
@@ -102,7 +102,9 @@ class FoldedEncoder(nn.Module):
         outputs = [x]
         for layer in self.layers:
             outputs.append(layer(outputs[-1]))
-        read = gelu(self.read(torch.cat(outputs, 2)))
+        read = torch.cat(outputs, 2)
+        if self.read is not None:
+            read = gelu(self.read(read))
         mean = read.mean(dim=1, keepdim=True)
         variance = (read - mean).square().mean(dim=1)
         return torch.cat((mean.squeeze(1), torch.sqrt(variance + VARIANCE_FLOOR)), 1)

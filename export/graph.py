@@ -153,6 +153,7 @@ class Folded(nn.Module):
             self.register_buffer("filters", model.filters.unsqueeze(1))
         if self.config.has_encoder:
             self.first_bn, self.encoder = _Affine(model.first_bn, inner=0), FoldedEncoder(model.encoder)
+            self.summary_bn = None if self.config.encoder_read else _Affine(model.summary_bn, inner=0)
             self.hidden, self.logits = Dense.of(model.fc1), Dense.of(model.fc2)
             self.eval()
             return
@@ -174,7 +175,9 @@ class Folded(nn.Module):
             every = tuple(range(1, x.ndim))
             x = torch.log(x / (x.mean(dim=every, keepdim=True) + LEVEL_FLOOR) + RELATIVE_FLOOR)
         if self.config.has_encoder:
-            return self.logits(gelu(self.hidden(self.encoder(self.first_bn(x)))))
+            x = self.encoder(self.first_bn(x))
+            x = x if self.summary_bn is None else self.summary_bn(x)
+            return self.logits(gelu(self.hidden(x)))
         x = functional.selu(self.first_bn(x))
         for block in self.blocks:
             x = block(x)

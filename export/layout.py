@@ -153,6 +153,7 @@ def widths(state: Mapping[str, Tensor]) -> dict[str, Any]:
             "fc_nodes": size("fc1.weight"),
             "encoder_width": size(_ENCODER_ANCHOR),
             "encoder_layers": count(r"encoder\.layers\.(\d{1,2})\."),
+            "encoder_read": "encoder.read.weight" in state,
         }
     return {
         "filters": size(_ANCHOR),

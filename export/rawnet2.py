@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export.encoder import Encoder
+from export.encoder import Encoder, FixedNorm
 
 LEVEL_FLOOR = 1e-5
 """Mean envelope below which a window counts as empty; keeps the logarithm finite on digital silence."""
@@ -53,6 +53,7 @@ class Config:
     encoder_width: int = 0  # 0: residual blocks and a GRU; else a speech encoder, and `channels` is empty
     encoder_heads: int = 6
     encoder_layers: int = 3
+    encoder_read: bool = True  # fc_nodes channels are read from the encoder frame by frame, else all are summed up
 
     @property
     def has_encoder(self) -> bool:
@@ -166,10 +167,13 @@ class RawNet2(nn.Module):
         self.register_buffer("filters", torch.from_numpy(sinc_filters(config)), persistent=False)
         self.first_bn = nn.BatchNorm1d(config.filters)
         if config.has_encoder:
-            width, layers, summary = config.encoder_width, config.encoder_layers, config.fc_nodes
+            width, layers, nodes = config.encoder_width, config.encoder_layers, config.fc_nodes
+            summary = nodes if config.encoder_read else 0
             self.encoder = Encoder(config.filters, width, config.encoder_heads, layers, summary, LONGEST_FRAMES // 2)
-            self.fc1 = nn.Linear(2 * summary, summary)
-            self.fc2 = nn.Linear(summary, 2)
+            if not config.encoder_read:
+                self.summary_bn = FixedNorm(2 * self.encoder.channels)
+            self.fc1 = nn.Linear(2 * self.encoder.channels, nodes)
+            self.fc2 = nn.Linear(nodes, 2)
             return
         widths = (config.filters, *config.channels)
         self.blocks = nn.ModuleList(
@@ -201,7 +205,9 @@ class RawNet2(nn.Module):
         """Front-end features [batch, filters, frames] to logits [batch, 2]."""
         x = self.relate(features)
         if self.config.has_encoder:
-            return self.fc2(functional.gelu(self.fc1(self.encoder(self.first_bn(x)))))
+            x = self.encoder(self.first_bn(x))
+            x = x if self.config.encoder_read else self.summary_bn(x)
+            return self.fc2(functional.gelu(self.fc1(x)))
         x = functional.selu(self.first_bn(x))
         for block in self.blocks:
             x = block(x)

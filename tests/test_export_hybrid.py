@@ -51,9 +51,9 @@ SOUND = np.concatenate([0.3 * voice(3, seed=5), *signals(RATE, RATE).values()]).
 """10 s: speech, noise, tones, silence and clipping."""
 
 
-def random_hybrid() -> RawNet2:
+def random_hybrid(read: bool = True) -> RawNet2:
     """Random weights everywhere, biases and norms too, so that whatever an export forgets is seen."""
-    model = random_model(TINY, seed=7)
+    model = random_model(replace(TINY, encoder_read=read), seed=7)
     for module in model.modules():
         if isinstance(module, nn.LayerNorm):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -63,9 +63,9 @@ def random_hybrid() -> RawNet2:
     return model
 
 
-@pytest.fixture(scope="module")
-def model() -> RawNet2:
-    return random_hybrid()
+@pytest.fixture(scope="module", params=[True, False], ids=["read", "summed"])
+def model(request: pytest.FixtureRequest) -> RawNet2:
+    return random_hybrid(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,9 @@ def test_a_sound_shorter_than_a_window_is_scored_and_a_window_shorter_than_a_fil
             Detector(exported.network, window_seconds=samples / RATE)
 
 
-def test_the_file_says_what_it_is_and_leaves_what_a_device_fuses(exported: Exported, tmp_path: Path) -> None:
+def test_the_file_says_what_it_is_and_leaves_what_a_device_fuses(
+    exported: Exported, model: RawNet2, tmp_path: Path
+) -> None:
     contract = exported.network.contract
     assert (contract.variant, contract.name, contract.window_samples, contract.pool) == (
         "hybrid", "small hybrid", TINY.window_samples, TINY.pool,
@@ -192,7 +194,7 @@ def test_the_file_says_what_it_is_and_leaves_what_a_device_fuses(exported: Expor
     # Every dense layer and convolution of the network is a MatMul by a constant: what a quantizer takes.
     constants = {item.name: item.dims for item in graph.graph.initializer}
     weights = [node.input[1] for node in graph.graph.node if node.op_type == "MatMul" and node.input[1] in constants]
-    assert len(weights) == 2 + 4 * TINY.encoder_layers + 3
+    assert len(weights) == 2 + 4 * TINY.encoder_layers + 2 + model.config.encoder_read
     assert [TINY.encoder_width, 4 * TINY.encoder_width] in [list(constants[name]) for name in weights]
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "optimized.onnx"), 4
@@ -207,7 +209,7 @@ def test_saved_and_loaded_it_is_the_same_network(half: bool, model: RawNet2, tmp
     save(path, model, CALIBRATION, figures={"eer": 0.5}, name="saved", half=half)
     found = load(path, "hybrid")
     assert (found.model.config, found.calibration, found.figures, found.name) == (
-        TINY, CALIBRATION, {"eer": 0.5}, "saved",
+        model.config, CALIBRATION, {"eer": 0.5}, "saved",
     )  # fmt: skip
     windows = np.stack([SOUND[start : start + RATE] for start in (0, RATE, 4 * RATE)])
     expected = by_pytorch(model, windows)
@@ -267,6 +269,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "negative width": (file_of(encoder_width=-24), "encoder_width = -24"),
     "huge width": (file_of(encoder_width=1 << 40), "encoder_width"),
     "other width": (file_of(encoder_width=48), "disagree"),
+    "read, but for its weights": (file_of(encoder_read=False), "disagree"),
     "no layers": (file_of(encoder_layers=0), "encoder_layers = 0"),
     "many layers": (file_of(encoder_layers=1 << 20), "disagree"),
     "slaney as a number": (file_of(slaney=1), "slaney = 1"),

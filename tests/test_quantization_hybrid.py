@@ -49,9 +49,9 @@ TINY = replace(
 CORRELATIONS = {"fp16": 0.9999, "int8": 0.999, "int8-static": 0.99, "int4": 0.95, "auto": 0.99}
 
 
-def float_file(path: Path, form: str = "streaming") -> Path:
+def float_file(path: Path, form: str = "streaming", read: bool = True) -> Path:
     """A tiny network with a speech encoder and random weights, in float."""
-    model = random_model(TINY, seed=3)
+    model = random_model(replace(TINY, encoder_read=read), seed=3)
     contract = Contract(
         form=form,
         variant="hybrid",
@@ -96,6 +96,13 @@ def test_a_level_keeps_the_scores_and_is_smaller(
     assert np.corrcoef(scores, shop.reference[:8])[0, 1] >= CORRELATIONS[level]
     assert item.comparison.correlation is not None and item.comparison.correlation >= CORRELATIONS[level]
     assert item.bytes == (tmp_path / "small.onnx").stat().st_size < shop.path.stat().st_size
+
+
+@pytest.mark.parametrize("level", ["int8-static", "int4"])
+def test_an_encoder_that_is_summed_up_as_it_is_keeps_the_scores(level: str, tmp_path: Path) -> None:
+    shop = Workshop(float_file(tmp_path / "tiny.onnx", read=False), read(None), count=48)
+    item = shop.make(level, "portable")
+    assert item.comparison.correlation is not None and item.comparison.correlation >= CORRELATIONS[level]
 
 
 @pytest.mark.parametrize("level", ["int8", "int8-static", "int4"])

@@ -17,9 +17,11 @@ from benchmarks.protocols import Clip
 from edge_runtime.errors import ModelError
 from export.checkpoint import load, save
 from export.rawnet2 import VARIANTS, RawNet2
-from training import blend, pretrained
+from tests.conftest import TINY
+from training import blend, ending, pretrained
 from training.batches import Crops, Library, Strengths
 from training.fit import Recipe, Trainer, mask
+from training.scoring import score_clips
 from training.splice import insert, own_cut, partial_spoof
 
 RATE = 16000
@@ -103,7 +105,7 @@ def test_a_pretrained_encoder_that_is_held_does_not_move(library: Library, tmp_p
     trainer.fit()
     after = trainer.model.state_dict()
     assert torch.equal(after["encoder.layers.0.dense_in.weight"], start.encoder.layers[0].dense_in.weight)  # type: ignore[union-attr, arg-type]
-    assert not torch.equal(after["encoder.read.weight"], start.encoder.read.weight)
+    assert not torch.equal(after["encoder.read.weight"], start.encoder.read.weight)  # type: ignore[union-attr]
 
 
 def test_a_student_comes_nearer_to_its_teacher(library: Library, tmp_path: Path) -> None:
@@ -224,3 +226,31 @@ def test_a_network_of_another_width_cannot_take_the_weights(tmp_path: Path) -> N
             pretrained.config_for(weights, layers)
     save(tmp_path / "kept.safetensors", RawNet2(SMALL))
     assert load(tmp_path / "kept.safetensors").model.config.has_encoder
+
+
+def test_an_ending_is_fitted_to_the_encoder_as_it_is(library: Library, tmp_path: Path) -> None:
+    start, out = tmp_path / "start.safetensors", tmp_path / "out.safetensors"
+    torch.manual_seed(0)
+    save(start, RawNet2(SMALL))
+    table = tmp_path / "clips.csv"
+    rows = [f"{clip.path},{clip.label},{clip.source},{clip.original or ''}" for clip in library.clips]
+    table.write_text("\n".join(["file,label,source,original", *rows]) + "\n")
+    command = [str(start), "--data", str(table), "-o", str(out), "--crops", "64", "--augmentation", "0"]
+    assert ending.main(command) == 0
+    fitted, began = load(out).model, load(start).model
+    for name, tensor in began.state_dict().items():
+        if name.startswith(("first_bn", "encoder.stem", "encoder.layers")):
+            assert torch.equal(fitted.state_dict()[name], tensor), name
+    scores = score_clips(fitted, library.samples, 4.0)
+    bonafide = np.array([clip.is_bonafide for clip in library.clips])
+    assert scores[bonafide].min() > scores[~bonafide].max(), "human noise and buzzing copies are told apart"
+    assert not fitted.train().summary_bn.training, "its norm stays as it was fitted"
+
+
+def test_a_network_without_an_encoder_has_no_ending_to_fit(
+    library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path / "edge.safetensors", RawNet2(TINY))
+    folder = str(library.clips[0].path.parent)
+    assert ending.main([str(tmp_path / "edge.safetensors"), "--data", folder, "-o", str(tmp_path / "none")]) == 2
+    assert "encoder" in capsys.readouterr().err and not (tmp_path / "none").exists()
