@@ -80,9 +80,9 @@ class Encoder(nn.Module):
         return torch.cat(outputs, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        read = self.dropout(self.outputs(x))
+        read = self.outputs(x)
         if self.read is not None:
-            read = functional.gelu(self.read(read))
+            read = functional.gelu(self.read(self.dropout(read)))
         mean = read.mean(dim=1)
         variance = (read - mean.unsqueeze(1)).square().mean(dim=1)
         return torch.cat((mean, torch.sqrt(variance + VARIANCE_FLOOR)), 1)

@@ -5,6 +5,9 @@ what it had learnt: Kumar et al., "Fine-tuning can distort pretrained features a
 2022, fit the ending first. Here that is a logistic regression on the means and deviations over time of all the
 encoder's outputs, of many augmented crops; it takes minutes and no gradient of the encoder. The regression becomes
 two of the hidden nodes (gelu(z) - gelu(-z) = z); the others begin at random, without a say.
+
+The crops have a window's length, and half of it in every second batch: the encoder's channels tell how far into the
+sound a frame lies, and an ending that had seen one length alone would take any other for a spoof.
 """
 
 from __future__ import annotations
@@ -41,11 +44,11 @@ def without_ending(start: RawNet2) -> RawNet2:
 
 
 @torch.no_grad()
-def summaries(model: RawNet2, crops: Crops, count: int, bfloat16: bool) -> tuple[Tensor, Tensor]:
-    """What the encoder sums up of `count` crops, float32 [count, channels], and their labels, float32 [count]."""
+def summaries(model: RawNet2, lengths: Sequence[Crops], count: int, bfloat16: bool) -> tuple[Tensor, Tensor]:
+    """What the encoder sums up of some `count` crops, float32 [crops, channels], and their labels, float32 [crops]."""
     seen, labels = [], []
     for number in tqdm(range(-(-count // BATCH)), desc="looking at crops", unit="batch"):
-        waveforms, answers = crops.make(number)
+        waveforms, answers = lengths[number % len(lengths)].make(number)
         features = model.relate(model.features_fft(waveforms))
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             seen.append(model.encoder(model.first_bn(features)).float())
@@ -99,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--data", type=Path, action="append", required=True, help="folder or CSV; repeatable")
     command.add_argument("-o", "--output", type=Path, required=True, help="the checkpoint to start training with")
-    command.add_argument("--crops", type=int, default=12_000, help="crops of a window's length (default: 12000)")
+    command.add_argument("--crops", type=int, default=16_000, help="crops to look at (default: 16000)")
     command.add_argument("--augmentation", type=float, default=0.6, help="as in training (default: 0.6)")
     command.add_argument("--penalty", type=float, default=5e-4, help="on the weights' squares (default: 0.0005)")
     command.add_argument("--seed", type=int, default=1)
@@ -117,8 +120,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         model = without_ending(load(options.start).model)
         library = read_library(options.data, None, model.config.sample_rate, "training")
         strengths = Strengths(options.augmentation, 0, 0.8, 0.1)
-        crops = Crops(library, BATCH, model.config.window_samples, options.seed, 0, strengths)
-        inputs, labels = summaries(model, crops, options.crops, options.bfloat16)
+        window = model.config.window_samples
+        lengths = [Crops(library, BATCH, samples, options.seed, 0, strengths) for samples in (window, window // 2)]
+        inputs, labels = summaries(model, lengths, options.crops, options.bfloat16)
         loss = fit_ending(model, inputs, labels, options.penalty)
         save(options.output, model, name="start")
     except EdgeDetectError as reason:
