@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -140,6 +142,13 @@ def process_of(made: Shadow) -> int:
     return made._process.pid
 
 
+def drained(made: Shadow) -> None:
+    """Waits until the process has read all that it was handed."""
+    while int.from_bytes(fcntl.ioctl(made._in, termios.FIONREAD, bytes(4)), sys.byteorder):
+        time.sleep(0.01)
+    time.sleep(0.2)
+
+
 def hear(made: Shadow, detector: Detector, seconds: int, begin: int = 0) -> None:
     """A second after the other, as fast as they can be handed on."""
     samples = voice(1.0)
@@ -159,8 +168,9 @@ def test_one_that_stands_still_misses_sound_and_nobody_waits_for_it(exported: Ex
     while made._rest:
         made.window(Window(0, 1, None, Verdict.SILENT, 0, 0, 0, 0))
         time.sleep(0.01)
-    time.sleep(0.2)
+    drained(made)
     hear(made, detector, 5, begin=60)
+    drained(made)
     made.close()
     tally = json.loads((tmp_path / "report").read_text())["tally"]
     assert tally["dropped_seconds"] > 30
