@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -19,10 +20,9 @@ DEB = PROJECT / "deploy" / "deb"
 UNIT = (PROJECT / "deploy" / "systemd" / "edge-detect.service").read_text()
 
 
-@pytest.fixture(scope="module")
-def build() -> ModuleType:
-    """deploy/deb/build as a module."""
-    loader = SourceFileLoader("deb_build", str(DEB / "build"))
+def program(file: Path) -> ModuleType:
+    """A deploy/deb/build as a module."""
+    loader = SourceFileLoader("deb_build", str(file))
     spec = importlib.util.spec_from_loader("deb_build", loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
@@ -34,6 +34,11 @@ def build() -> ModuleType:
         sys.dont_write_bytecode = written
         sys.path.remove(str(DEB))
     return module
+
+
+@pytest.fixture(scope="module")
+def build() -> ModuleType:
+    return program(DEB / "build")
 
 
 @pytest.fixture(scope="module")
@@ -104,10 +109,10 @@ def test_what_a_microphone_needs_comes_from_debian_and_the_rest_from_the_wheel(b
     assert [name for name in bundled if name not in told] == []
 
 
-def test_versions_before_a_tag_are_lower_and_after_it_higher(
-    build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(build, "PROJECT", tmp_path)
+def test_versions_before_a_tag_are_lower_and_after_it_higher(tmp_path: Path) -> None:
+    place = tmp_path / "deploy" / "deb"  # a project of its own, with a history of its own
+    place.mkdir(parents=True)
+    build = program(Path(shutil.copy(DEB / "build", place)))
     assert build.package_version("1.2.0", 0, 12) == "1.2.0~19700101.000000~deb12"  # no repository
 
     def git(*words: str) -> str:

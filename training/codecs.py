@@ -88,10 +88,10 @@ CODECS: tuple[Codec, ...] = BY_SOUNDFILE + (BY_AV if HAS_AV else ())
 """What `codec` draws from, each as often as it stands here."""
 
 
-def codec(samples: Samples, rng: np.random.Generator, rate: int) -> Samples:
-    """Through a lossy codec and back, drawn from `CODECS`; unchanged where the library lacks it."""
+def codec(samples: Samples, rng: np.random.Generator, rate: int, among: tuple[Codec, ...] = CODECS) -> Samples:
+    """Through a lossy codec and back, drawn from those `among`; unchanged where the library lacks it."""
     try:
-        return CODECS[rng.integers(len(CODECS))](samples, rng, rate)
+        return among[rng.integers(len(among))](samples, rng, rate)
     except CodecMissing:
         return samples
 

