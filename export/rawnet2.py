@@ -53,7 +53,7 @@ class Config:
     encoder_width: int = 0  # 0: residual blocks and a GRU; else a speech encoder, and `channels` is empty
     encoder_heads: int = 6
     encoder_layers: int = 3
-    encoder_read: bool = True  # fc_nodes channels are read frame by frame, to be learnt; else `training.ending` fits all
+    encoder_read: bool = True  # fc_nodes channels are read frame by frame, to be learnt; else all go to a fitted ending
 
     @property
     def has_encoder(self) -> bool:
