@@ -191,7 +191,7 @@ class Settings:
         example=0.5,
     )
     smoothing: float = live_time(
-        2.0, _ALARM, (0, 3600), "time over which scores are averaged; 0: each window counts for itself"
+        5.0, _ALARM, (0, 3600), "time over which scores are averaged; 0: each window counts for itself"
     )
     alarm_duration: float = live_time(
         2.0, _ALARM, (0, 3600), "how long the smoothed score must stay below --alarm-on before an alarm begins"

@@ -7,7 +7,7 @@ the network's; `--layers` of its layers are taken, from below.
 Whisper takes a mel spectrogram where RawNet2 has the envelopes of a sinc filter bank. A linear map from the one to the
 other, band by band over all bands, is fitted on clips (ridge regression) and folded into the first convolution, so that
 the layers above see what they were trained on. `--data` are human clips to fit it on; their labels are not looked at.
-The ending is random: `python -m training.ending` fits it.
+The ending is random; `python -m training.ending` fits one of its own kind.
 """
 
 from __future__ import annotations
@@ -165,8 +165,7 @@ def config_for(weights: dict[str, NDArray[np.float32]], layers: int) -> Config:
     if not 1 <= layers <= there:
         raise ModelError(f"--layers {layers}: the Whisper model has {there}")
     width = first.shape[0]
-    sizes = {"encoder_width": width, "encoder_heads": width // HEAD, "encoder_layers": layers}
-    return replace(VARIANTS["hybrid"], encoder_read=False, **sizes)
+    return replace(VARIANTS["hybrid"], encoder_width=width, encoder_heads=width // HEAD, encoder_layers=layers)
 
 
 def parser() -> argparse.ArgumentParser:
