@@ -3,7 +3,6 @@ what they should be are told in a line."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,17 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tests.normed import normed
 from training.synthesize import vits
 from training.synthesize.catalogue import COPY
 from training.synthesize.engine import EngineFailed
 
 RATE = 16_000
-
-
-def normed(layer: nn.Module) -> nn.Module:
-    """`layer` with the weight normalisation that VITS is stored with."""
-    with warnings.catch_warnings(action="ignore"):
-        return nn.utils.weight_norm(layer)
 
 
 class Posterior(nn.Module):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.normed import normed
 from training.synthesize import gan
 from training.synthesize.engine import EngineFailed
-
-
-def normed(layer: nn.Module) -> nn.Module:
-    """`layer` with the weight normalisation of older networks, which such files hold."""
-    with warnings.catch_warnings(action="ignore"):
-        return nn.utils.weight_norm(layer)
 
 
 class Stack(nn.Module):

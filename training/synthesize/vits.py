@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from training.synthesize.dsp import Wave, fit_length, resample
 from training.synthesize.engine import CopyEngine, EngineFailed, Generator, Need
+from training.synthesize.weightnorm import multiplied_out
 
 INSTALL = (
     "pip install torch; pip download --no-deps --no-binary :all: tiny-tts==0.2.0, unpack it, "
@@ -48,18 +49,6 @@ class NeedWeights(Need):
 
 
 NEED = NeedWeights(INSTALL, ("torch",))
-
-
-def multiplied_out(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights without weight normalisation: `weight` for each pair of `weight_g` and `weight_v`."""
-    weights = {}
-    for name, tensor in stored.items():
-        if name.endswith("weight_v"):
-            length = tensor.flatten(1).norm(dim=1)[:, None, None]
-            weights[name.removesuffix("_v")] = tensor / length * stored[name.removesuffix("v") + "g"]
-        elif not name.endswith("weight_g"):
-            weights[name] = tensor
-    return weights
 
 
 @cache
