@@ -235,7 +235,19 @@ def test_an_ending_is_fitted_to_the_encoder_as_it_is(library: Library, tmp_path:
     table = tmp_path / "clips.csv"
     rows = [f"{clip.path},{clip.label},{clip.source},{clip.original or ''}" for clip in library.clips]
     table.write_text("\n".join(["file,label,source,original", *rows]) + "\n")
-    command = [str(start), "--data", str(table), "-o", str(out), "--crops", "64", "--augmentation", "0"]
+    command = [
+        str(start),
+        "--data",
+        str(table),
+        "-o",
+        str(out),
+        "--crops",
+        "64",
+        "--augmentation",
+        "0",
+        "--epochs",
+        "100",
+    ]
     assert ending.main(command) == 0
     fitted, began = load(out).model, load(start).model
     for name, tensor in began.state_dict().items():
@@ -245,6 +257,22 @@ def test_an_ending_is_fitted_to_the_encoder_as_it_is(library: Library, tmp_path:
     bonafide = np.array([clip.is_bonafide for clip in library.clips])
     assert scores[bonafide].min() > scores[~bonafide].max(), "human noise and buzzing copies are told apart"
     assert not fitted.train().summary_bn.training, "its norm stays as it was fitted"
+
+
+def test_joined_clips_are_of_one_label_and_a_copy_is_joined_where_its_original_is(library: Library) -> None:
+    levels = Library(library.clips, RATE)
+    for index, clip in enumerate(levels.clips):  # a sound that tells which clip it is from: copies are below zero
+        levels.samples[index] = np.full(2 * RATE, (index // 2 + 1) * (3000 if clip.is_bonafide else -3000), np.int16)
+    crops = Crops(levels, 8, 4 * RATE, 1, 0, Strengths(0.0, 0, 1.0, joined=1.0))
+    changes = []
+    for number in range(10):
+        waveforms, labels = crops.make(number)
+        for copy, human in waveforms.numpy().reshape(4, 2, -1):
+            assert human.min() >= 0 >= copy.max(), "nothing of the other label"
+            assert np.allclose(human, -copy, atol=1e-4), "pauses and cuts in the same places"
+            changes.append(len(np.unique(human[human > 0])))
+        assert torch.equal(waveforms, crops.make(number)[0]) and labels.tolist() == [0, 1] * 4
+    assert np.mean(np.array(changes) > 1) > 0.3, "many crops go over from clip to clip"
 
 
 def test_a_network_without_an_encoder_has_no_ending_to_fit(

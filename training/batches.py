@@ -22,6 +22,8 @@ from training.augment import augment
 from training.splice import own_cut, partial_spoof
 
 SHORTEST_SECONDS = 0.7
+END_SECONDS = (0.8, 3.2)
+LONGEST_PAUSE_SECONDS = 0.6
 MINED = {"bonafide": 8, "spoof": 3}
 """Draws of which the hardest is taken. Some synthesizers are found out at once and teach nothing more; but a spoofed
 clip that stays hard may hold no trace at all."""
@@ -98,6 +100,7 @@ class Strengths:
     matched: float = 0.8  # probability that a copy brings its original along, else a clip a human one of its source
     partial: float = 0.0  # probability that a copy is but a stretch in its original; human clips get as many cuts
     mining: float = 0.0  # probability that a clip is the hardest of several draws
+    joined: float = 0.0  # probability that another clip of the same label follows, as in speech that goes on
 
 
 class Crops(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
@@ -140,12 +143,8 @@ class Crops(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
         clips = np.zeros(self.batch, np.int64)
         strength = self.strengths.augmentation * min(1.0, 0.3 + 0.7 * number / max(1, self.strengths.ramp))
         for row in range(0, self.batch, 2):
-            spoof = self._mined(self.spoof, "spoof", rng)
+            spoof, bonafide, matched = self._pair(rng)
             original = int(self.library.original[spoof])
-            matched = original >= 0 and rng.random() < self.strengths.matched
-            human = self.by_source[self.library.clips[spoof].source]
-            near = human[-1] > 0 and rng.random() < self.strengths.matched
-            bonafide = original if matched else self._mined(human if near else self.bonafide, "bonafide", rng)
             seeds = rng.integers(0, 1 << 32, 2)
             lengths = [len(self.library.samples[index]) for index in (spoof, bonafide)]
             shared = min(lengths) if matched else 0
@@ -153,12 +152,36 @@ class Crops(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
             if rng.random() < self.strengths.partial and original >= 0:
                 samples[0] = partial_spoof(self._samples(original), samples[0], rng, self.library.sample_rate)
                 samples[1] = own_cut(samples[1], rng, self.library.sample_rate)
+            elif self.strengths.joined and rng.random() < self.strengths.joined:
+                samples = self._joined([clip[: shared or None] for clip in samples], rng)
+                shared = min(map(len, samples)) if matched else 0
             clips[row : row + 2] = spoof, bonafide
             waveforms[row] = self._crop(samples[0], np.random.default_rng(seeds[0]), strength, shared)
             if row + 1 < self.batch:
                 rng_bonafide = np.random.default_rng(seeds[0 if matched else 1])
                 waveforms[row + 1] = self._crop(samples[1], rng_bonafide, strength, shared)
         return torch.from_numpy(waveforms), torch.from_numpy(labels), torch.from_numpy(clips)
+
+    def _pair(self, rng: np.random.Generator) -> tuple[int, int, bool]:
+        """A spoofed and a human clip, and whether the one is a copy of the other."""
+        spoof = self._mined(self.spoof, "spoof", rng)
+        original = int(self.library.original[spoof])
+        matched = original >= 0 and rng.random() < self.strengths.matched
+        human = self.by_source[self.library.clips[spoof].source]
+        near = human[-1] > 0 and rng.random() < self.strengths.matched
+        bonafide = original if matched else self._mined(human if near else self.bonafide, "bonafide", rng)
+        return spoof, bonafide, matched
+
+    def _joined(self, firsts: list[NDArray[np.float32]], rng: np.random.Generator) -> list[NDArray[np.float32]]:
+        """The ends of a spoofed and a human clip, each with another clip of its label behind and often a pause between.
+
+        The summary of a window over such a cut is one that no clip has, and what a box hears has many.
+        """
+        others = [self._samples(index) for index in self._pair(rng)[:2]]
+        rate = self.library.sample_rate
+        end = int(rng.uniform(*END_SECONDS) * rate)
+        pause = np.zeros(int(rng.integers(2) * rng.uniform(0, LONGEST_PAUSE_SECONDS) * rate), np.float32)
+        return [np.concatenate((first[-end:], pause, other)) for first, other in zip(firsts, others, strict=True)]
 
     def _mined(self, cumulative: NDArray[np.float64], label: str, rng: np.random.Generator) -> int:
         """A clip; with the probability `mining` the one of several draws that the network does worst on."""
