@@ -24,10 +24,10 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from edge_runtime.errors import EdgeDetectError, UsageError
+from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
 from export.checkpoint import load, save
 from export.rawnet2 import RawNet2
-from training.batches import Crops, Strengths, read_library
+from training.batches import SHORTEST_SECONDS, Crops, Strengths, read_library
 
 BATCH = 32
 LENGTHS = (1.0, 1.0, 0.5, 0.675)
@@ -56,7 +56,10 @@ def summaries(model: RawNet2, lengths: Sequence[Crops], count: int, bfloat16: bo
     Each of `lengths` gives every so-many-th batch; a process for each cuts and augments them.
     """
     seen, labels = [], []
-    distinct = {id(crops): iter(DataLoader(crops, batch_size=None, num_workers=1)) for crops in lengths}
+    distinct = {
+        number: iter(DataLoader(crops, batch_size=None, num_workers=1))
+        for number, crops in {id(crops): crops for crops in lengths}.items()
+    }
     for number in tqdm(range(-(-count // BATCH)), desc="looking at crops", unit="batch"):
         waveforms, answers, _ = next(distinct[id(lengths[number % len(lengths)])])
         features = model.relate(model.features_fft(waveforms))
@@ -101,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--data", type=Path, action="append", required=True, help="folder or CSV; repeatable")
     command.add_argument("-o", "--output", type=Path, required=True, help="the checkpoint to calibrate or train on")
-    command.add_argument("--crops", type=int, default=48_000, help="crops to look at (default: 48000)")
+    command.add_argument("--crops", type=int, default=48_000, help="crops to look at, by 32 (default: 48000)")
     command.add_argument("--augmentation", type=float, default=0.6, help="as in training (default: 0.6)")
     command.add_argument("--nodes", type=int, default=256, help="of the hidden layer (default: 256)")
     command.add_argument("--epochs", type=int, default=8, help="times that each crop is learnt (default: 8)")
@@ -112,13 +115,17 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 done, 2 usage, 3 data, 4 checkpoint, 5 output."""
+    """Returns the exit code: 0 done, 2 usage, 3 data, 4 checkpoint, 5 output, 130 stopped."""
     options = parser().parse_args(argv)
     try:
-        if options.crops < 2 or options.augmentation < 0 or min(options.nodes, options.epochs) < 1:
+        if options.crops < 2 or not options.augmentation >= 0 or min(options.nodes, options.epochs) < 1:
             raise UsageError(
                 "--crops must be 2 or more, --nodes and --epochs 1 or more, and --augmentation cannot be negative"
             )
+        if options.seed < 0:
+            raise UsageError("--seed cannot be negative")
+        if not options.output.parent.is_dir():  # before minutes of work, not behind them
+            raise OutputError(f"cannot write {options.output}: there is no folder {options.output.parent}")
         if not 0 <= options.dropout < 1:
             raise UsageError("--dropout lies between 0 and 1")
         torch.manual_seed(options.seed)
@@ -126,6 +133,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         library = read_library(options.data, None, model.config.sample_rate, "training")
         strengths = Strengths(options.augmentation, 0, 0.8, PARTIAL, joined=JOINED)
         window = model.config.window_samples
+        if window * min(LENGTHS) < SHORTEST_SECONDS * model.config.sample_rate:
+            raise UsageError(f"{options.start}: its window is too short to be cut into")
         by_length = {
             share: Crops(library, BATCH, round(window * share), options.seed, number * options.crops, strengths)
             for number, share in enumerate(dict.fromkeys(LENGTHS))
@@ -133,10 +142,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         lengths = [by_length[share] for share in LENGTHS]
         inputs, labels = summaries(model, lengths, options.crops, options.bfloat16)
         loss = fit_ending(model, inputs, labels, options.epochs, options.dropout)
-        save(options.output, model, name="start")
+        made = {
+            name: getattr(options, name)
+            for name in ("crops", "augmentation", "nodes", "epochs", "dropout", "seed", "bfloat16")
+        }
+        save(options.output, model, figures={"ending": made}, name=options.output.stem)
     except EdgeDetectError as reason:
         print(f"error: {reason}", file=sys.stderr)
         return reason.exit_code
+    except KeyboardInterrupt:
+        print("stopped: nothing was written", file=sys.stderr)
+        return 130
     with torch.no_grad():
         logits = model.fc2(functional.gelu(model.fc1(model.summary_bn(inputs))))
     right = float(((logits[:, 1] > logits[:, 0]) == labels.bool()).float().mean())

@@ -10,7 +10,7 @@ import numpy as np
 from edge_runtime.errors import InputError, OutputError
 from training.synthesize.catalogue import COPY, SPEECH
 from training.synthesize.clips import RATE, Row, read_wave, write_clip
-from training.synthesize.dsp import Wave, fit_length, resample, rms, set_level
+from training.synthesize.dsp import Wave, resample, rms, set_level
 from training.synthesize.engine import EngineFailed, Generator
 from training.synthesize.plan import CopyTask, SpeechTask, Task
 
@@ -64,11 +64,14 @@ def make(task: Task, folder: Path) -> float:
 
 
 def copied(task: CopyTask) -> tuple[Wave, Row]:
-    """The copy, with the original's length and level, its speaker and its source."""
+    """The copy, with the original's level, its speaker and its source, and its length unless the vocoder made less.
+
+    Zeros in the place of what a vocoder leaves out would tell copies from their originals.
+    """
     engine = COPY[task.engine]
     original = read_wave(task.human.path)[:LONGEST]
     found = engine.render(original, RATE, np.random.default_rng(task.seed))
-    wave = set_level(fit_length(found, len(original)), rms(original))
+    wave = set_level(found[: len(original)], rms(original))
     old = task.human.row
     licence = f"{old.licence}; vocoder: {engine.licence}"
     row = Row(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from pickle import UnpicklingError
+from struct import error as StructError
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ INSTALL = (
 LICENCE = "Apache-2.0 (TinyTTS 0.2.0)"
 RATE = 44_100
 SIZE, HOP = 2048, 512
-WIDTH, GATES, REACH = 80, 16, 2
+WIDTH, GATES = 80, 16
 STRIDES, KERNELS, TAPS, DILATIONS = (8, 8, 2, 2, 2), (16, 16, 8, 2, 2), (3, 7, 11), (1, 3, 5)
 WORN = 12
 
@@ -63,7 +64,18 @@ def voice(worn: int = 0) -> Weights:
         weights = multiplied_out({name: tensor.float() for name, tensor in stored.items()})
         if weights["dec.conv_pre.weight"].shape[1] != WIDTH or weights["enc_q.pre.weight"].shape[1] != SIZE // 2 + 1:
             raise KeyError("other sizes")
-    except (OSError, EOFError, LookupError, TypeError, AttributeError, RuntimeError, UnpicklingError) as error:
+        weights["emb_g.weight"]
+    except (
+        OSError,
+        EOFError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        RuntimeError,
+        UnpicklingError,
+        StructError,
+    ) as error:
         why = type(error).__name__
         raise EngineFailed(f"{path} does not hold the weights of TinyTTS 0.2.0 ({why})") from None
     if worn:

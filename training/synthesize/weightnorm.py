@@ -12,7 +12,7 @@ def multiplied_out(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
     weights = {}
     for name, tensor in stored.items():
         if name.endswith("weight_v"):
-            length = tensor.flatten(1).norm(dim=1)[:, None, None]
+            length = tensor.norm(dim=tuple(range(1, tensor.ndim)), keepdim=True)
             weights[name.removesuffix("_v")] = tensor / length * stored[name.removesuffix("v") + "g"]
         elif not name.endswith("weight_g"):
             weights[name] = tensor
