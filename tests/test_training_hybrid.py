@@ -250,6 +250,7 @@ def test_an_ending_is_fitted_to_the_encoder_as_it_is(library: Library, tmp_path:
     ]
     assert ending.main(command) == 0
     fitted, began = load(out).model, load(start).model
+    assert load(out).name == "out" and load(out).figures["ending"]["crops"] == 64, "it says how it was made"
     for name, tensor in began.state_dict().items():
         if name.startswith(("first_bn", "encoder.stem", "encoder.layers")):
             assert torch.equal(fitted.state_dict()[name], tensor), name
@@ -273,6 +274,63 @@ def test_joined_clips_are_of_one_label_and_a_copy_is_joined_where_its_original_i
             changes.append(len(np.unique(human[human > 0])))
         assert torch.equal(waveforms, crops.make(number)[0]) and labels.tolist() == [0, 1] * 4
     assert np.mean(np.array(changes) > 1) > 0.3, "many crops go over from clip to clip"
+
+
+def test_what_follows_a_copy_follows_its_original_at_the_same_place(library: Library) -> None:
+    crops = Crops(library, 8, 4 * RATE, 1, 0, Strengths(0.0, 0, 1.0, joined=1.0))
+    rng = np.random.default_rng(5)
+    pauses = 0
+    for _ in range(30):
+        firsts = [np.full(4 * RATE, level, np.float32) for level in (-0.1, 0.1)]
+        spoof, human = crops._joined(firsts, rng)
+        assert len(spoof) == len(human)
+        ends = [int(np.argmax(side != side[0])) for side in (spoof, human)]
+        assert ends[0] == ends[1] and 0.8 <= ends[0] / RATE <= 3.2, "the same part of both is kept"
+        silent = [np.flatnonzero(side[ends[0] :]) for side in (spoof, human)]
+        lengths = [int(found[0]) if len(found) else 0 for found in silent]
+        assert abs(lengths[0] - lengths[1]) < 0.01 * RATE, "the same pause in both"
+        pauses += lengths[0] > 0.02 * RATE
+    assert 5 < pauses < 25, "some go on at once, some after a pause"
+
+
+def test_crops_of_a_joined_pair_end_where_the_shorter_does(library: Library) -> None:
+    uneven = Library(library.clips, RATE)
+    for index, clip in enumerate(uneven.clips):
+        samples = np.full(2 * RATE if clip.is_bonafide else 20000, 3000 if clip.is_bonafide else -3000, np.int16)
+        uneven.samples[index] = samples
+    crops = Crops(uneven, 8, 3 * RATE, 1, 0, Strengths(0.0, 0, 1.0, joined=1.0))
+    for number in range(10):
+        for copy, human in crops.make(number)[0].numpy().reshape(4, 2, -1):
+            assert np.array_equal(copy == 0, human == 0), "pauses in the same places"
+
+
+def test_an_ending_s_norm_is_that_of_what_it_was_fitted_to() -> None:
+    torch.manual_seed(1)
+    model = ending.without_ending(RawNet2(SMALL), 8)
+    inputs = 3 + 2 * torch.randn(200, 2 * model.encoder.channels)
+    labels = (inputs[:, 0] > 3).long()
+    before = model.fc1.weight.clone()
+    ending.fit_ending(model, inputs, labels, 2, 0.3)
+    assert torch.allclose(model.summary_bn.running_mean, inputs.mean(0), atol=1e-5)
+    assert torch.allclose(model.summary_bn.running_var, inputs.var(0), atol=1e-5)
+    assert not torch.equal(model.fc1.weight, before)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "word"),
+    [(["--seed", "-1"], 2, "--seed"), (["--augmentation", "nan"], 2, "augmentation"), ([], 5, "no folder")],
+)
+def test_what_an_ending_cannot_do_is_said_before_the_work(
+    options: list[str], code: int, word: str, library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path / "start.safetensors", RawNet2(SMALL))
+    out = tmp_path / ("out" if options else "missing") / "x.safetensors"
+    if options:
+        out = tmp_path / "x.safetensors"
+    command = [str(tmp_path / "start.safetensors"), "--data", str(library.clips[0].path.parent), "-o", str(out)]
+    assert ending.main([*command, *options]) == code
+    printed = capsys.readouterr()
+    assert word in printed.err and "looking at crops" not in printed.err and not out.exists()
 
 
 def test_a_network_without_an_encoder_has_no_ending_to_fit(

@@ -135,6 +135,22 @@ def test_a_copy_is_as_long_as_its_original_and_the_seed_s_own(name: str, seconds
     assert all(abs(len(copy) - max(len(wave), short)) < 2 * frame for copy in copies if seconds > 0.1)
 
 
+def test_worn_voices_decode_otherwise_each_in_its_way_and_encode_alike() -> None:
+    voices = [vits.voice(number) for number in (0, 1, 2)]
+    for name, tensor in voices[0].items():
+        others = [voice[name] for voice in voices[1:]]
+        if name.startswith("dec.") and tensor.ndim > 1:
+            assert not torch.equal(tensor, others[0]) and not torch.equal(*others), name
+        else:
+            assert all(torch.equal(tensor, other) for other in others), name
+
+
+def test_smoothed_latents_move_less_from_frame_to_frame() -> None:
+    means = torch.randn(1, 80, 100)
+    found = vits.smoothed(means, np.random.default_rng(0))
+    assert found.shape == means.shape and found.diff(dim=2).std() < 0.9 * means.diff(dim=2).std()
+
+
 def test_silence_is_copied_without_a_fault() -> None:
     assert np.isfinite(COPY["vits"].render(np.zeros(RATE), RATE, np.random.default_rng(0))).all()
 
