@@ -191,3 +191,9 @@ def test_options_out_of_range_get_one_clear_line(
     assert calibrate.main(options) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and said.count("\n") == 1
+
+
+def test_labels_that_do_not_overlap_are_told_to_be_no_scale() -> None:
+    apart = [heard([8.0 + 0.1 * n]) for n in range(6)] + [heard([-8.0 - 0.1 * n], "spoof") for n in range(6)]
+    assert "warning: " in calibrate.thresholds_line(fit(apart, Limits()))
+    assert "warning" not in calibrate.thresholds_line(fit(crowd(), Limits()))

@@ -34,6 +34,8 @@ from training.verdicts import SAID, Floats, Heard, Judged, groups, hear, judge, 
 FOLDS = 8
 WORST = 5
 """Sources with false alarms that are named."""
+PLAUSIBLE_LLR = 15.0
+"""Beyond this, odds of three million to one, no number of clips at hand can tell. Labels that do not overlap do it."""
 HAIR = 1e-6
 """Between a threshold and the score that it was taken from: means differ by their rounding."""
 
@@ -186,10 +188,16 @@ def _cllrs(scores: Sequence[tuple[bool, float]]) -> tuple[float, float]:
 
 
 def thresholds_line(calibration: Calibration) -> str:
-    """Scale, offset and thresholds in one line."""
-    return (
+    """Scale, offset and thresholds in one line, and another one where they cannot be trusted."""
+    line = (
         f"LLR = {calibration.scale:.4f} * raw {calibration.offset:+.4f}; spoof below {calibration.threshold:.3f}, "
         f"bona fide from {calibration.threshold_bonafide:.3f}"
+    )
+    if max(abs(calibration.threshold), abs(calibration.threshold_bonafide)) <= PLAUSIBLE_LLR:
+        return line
+    return (
+        f"{line}\nwarning: no clip of one label scored like the other's, so how sure a score is cannot be told: "
+        "these are too few clips, or too easy. Calibrate on more before you rely on a verdict"
     )
 
 

@@ -73,7 +73,7 @@ class Network:
             raise ModelError(f"cannot read the model {file}: {getattr(reason, 'strerror', None) or reason}") from None
         if not there:
             what = "the shipped model is missing" if path is None else "no such model file"
-            raise ModelError(f"{what}: {file}")
+            raise ModelError(f"the model {file} is a folder" if file.is_dir() else f"{what}: {file}")
         processor = processor or this_processor()
         exact = exact and processor.is_x86
         session = open_session(str(file), f"the model {file}", threads=threads, exact=exact)

@@ -38,7 +38,10 @@ def open_session(
         # Without the fallback, which would print on standard output, among our lines.
         return onnxruntime.InferenceSession(model, options, providers=list(providers), enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions share no narrower base
-        raise ModelError(f"cannot open {what}: {one_line(error)}") from None
+        why = one_line(error)
+        if "Protobuf parsing failed" in why:
+            why = "it is no ONNX file, or a damaged one; `python -m export` makes one of a checkpoint"
+        raise ModelError(f"cannot open {what}: {why}") from None
 
 
 def one_line(error: Any) -> str:
