@@ -10,7 +10,9 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from edge_runtime.capture.block import STATE, Event
 from edge_runtime.decision.alarm import OFF, ON, Alarm
@@ -103,3 +105,10 @@ def test_the_view_fits_the_terminal_and_keeps_its_colours_for_who_wants_them(
     assert "SYNTHETIC" in plain and "Verdict: SYNTHETIC" in plain and "Called synthetic:" in plain
     coloured, _ = on_terminal(arguments, columns, {"NO_COLOR": ""})
     assert "\x1b[1;31mSYNTHETIC" in coloured
+
+
+def test_noise_is_told_to_be_what_makes_a_verdict_unsure(tmp_path: Path) -> None:
+    path = tmp_path / "hum.wav"
+    soundfile.write(path, 0.1 * np.sin(np.arange(6 * 16000) / 8), 16000)
+    said = subprocess.run([*PROGRAM, "--no-json", "--file", path], capture_output=True, text=True, timeout=60).stdout
+    assert "unsure: noisy (score " in said

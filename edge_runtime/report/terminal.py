@@ -8,7 +8,7 @@ from collections.abc import Callable
 from edge_runtime.capture.block import CLOCK, DROPPED, HOP, IDENTITY, OUTAGE, OVERFLOW, STATE, Event, Losses
 from edge_runtime.capture.liveness import State
 from edge_runtime.decision.alarm import ON, Alarm
-from edge_runtime.decision.verdict import Summary, Verdict, Window
+from edge_runtime.decision.verdict import Reason, Summary, Verdict, Window
 from edge_runtime.pace import SLOW, Pace
 from edge_runtime.report import Report
 from edge_runtime.report.output import Output, printable
@@ -71,10 +71,10 @@ class Terminal(Report):
         """Shows the verdict; a change of it stays in the history above."""
         before, self._window = self._window, window
         if before is None:
-            self._history(f"{clock(window.end)}  {self._paint(window.verdict)}{_score(window.score)}")
+            self._history(f"{clock(window.end)}  {self._paint(window.verdict)}{_why(window)}{_score(window.score)}")
         elif before.verdict is not window.verdict:
             change = f"{_LABELS[before.verdict]} {self._arrow} {self._paint(window.verdict)}"
-            self._history(f"{clock(window.end)}  {change}{_score(window.score)}")
+            self._history(f"{clock(window.end)}  {change}{_why(window)}{_score(window.score)}")
         elif self._live:
             self._draw()
 
@@ -217,6 +217,12 @@ def clock(seconds: float) -> str:
     if minutes >= 60:
         return f"{minutes // 60}:{minutes % 60:02d}:{rest // 10:02d}"
     return f"{minutes}:{rest / 10:04.1f}"
+
+
+def _why(window: Window) -> str:
+    """What makes a window unsure whatever its score, such as `: noisy`."""
+    objected = window.verdict is Verdict.UNSURE and window.reason is not Reason.NONE
+    return f": {window.reason}" if objected else ""
 
 
 def _score(score: float | None) -> str:
