@@ -196,7 +196,7 @@ def thresholds_line(calibration: Calibration) -> str:
     if max(abs(calibration.threshold), abs(calibration.threshold_bonafide)) <= PLAUSIBLE_LLR:
         return line
     return (
-        f"{line}\nwarning: no clip of one label scored like the other's, so how sure a score is cannot be told: "
+        f"{line}\nwarning: hardly a clip of one label scored like the other's, so how sure a score is cannot be told: "
         "these are too few clips, or too easy. Calibrate on more before you rely on a verdict"
     )
 

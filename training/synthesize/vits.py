@@ -62,9 +62,9 @@ def voice(worn: int = 0) -> Weights:
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)["model"]
         weights = multiplied_out({name: tensor.float() for name, tensor in stored.items()})
-        if weights["dec.conv_pre.weight"].shape[1] != WIDTH or weights["enc_q.pre.weight"].shape[1] != SIZE // 2 + 1:
+        sizes = [weights[name].shape[1] for name in ("dec.conv_pre.weight", "emb_g.weight", "enc_q.pre.weight")]
+        if sizes != [WIDTH, WIDTH, SIZE // 2 + 1]:
             raise KeyError("other sizes")
-        weights["emb_g.weight"]
     except (
         OSError,
         EOFError,
