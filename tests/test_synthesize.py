@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
 
-from training.synthesize import make, neural
+from training.synthesize import fargan, make, neural
 from training.synthesize.__main__ import main
 from training.synthesize.catalogue import COPY, SPEECH
 from training.synthesize.clips import HEADER, Row, append_row, find_humans, read_rows
@@ -230,3 +232,40 @@ def test_hifi_gan_gets_the_mel_it_was_trained_on() -> None:
     print(f"peak in band {peak} at {mel[40].max():.2f}")
     assert 26 <= peak <= 28 and 0.0 < mel[40].max() < 3.0
     assert make.LONGEST == 5 * RATE
+
+
+@pytest.mark.parametrize("name", [engine.name for engine in fargan.ENGINES])
+def test_opus_vocoder_copies_what_it_hears_where_it_hears_it(name: str) -> None:
+    engine = COPY[name]
+    if reason := engine.missing():
+        pytest.skip(reason)
+    wave = np.concatenate([vowel(0.5, pitch) for pitch in (110, 190, 130)])
+    copy = engine.render(wave, RATE, np.random.default_rng(2))
+    assert abs(len(copy) - len(wave)) < RATE // 50
+    long = min(len(copy), len(wave))
+    filters = mel_filters(RATE, 1024, 40, 0.0, 8000.0)
+    first, second = (np.log(np.abs(stft(w[:long], 1024, 160)) @ filters.T + 1e-2)[8:-8] for w in (wave, copy))
+    far = {lag: float(np.abs(first - np.roll(second, lag, axis=0))[4:-4].mean()) for lag in range(-3, 4)}
+    print(name, far)
+    assert min(far, key=lambda lag: far[lag]) in (-1, 0, 1), "it is where the original is, to 10 ms"
+    assert np.abs(copy[:long] - wave[:long]).max() > 0.01
+
+
+@given(
+    frames=st.integers(1, 200), pitch=st.floats(-1.49, 1.49), spread=st.floats(0, 0.8), seed=st.integers(0, 2**32 - 1)
+)
+def test_changed_features_stay_what_the_vocoder_knows(frames: int, pitch: float, spread: float, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    features = generator.standard_normal((frames, fargan.FEATURES)).astype(np.float32)
+    features[:, fargan.PITCH] = np.clip(pitch + spread * features[:, fargan.PITCH], *fargan.PITCHES)
+    moved = fargan.repitched(features.copy(), generator)
+    assert moved.dtype == np.float32 and np.isfinite(moved).all()
+    low, high = fargan.PITCHES
+    assert (moved[:, fargan.PITCH] >= low - 1e-6).all() and (moved[:, fargan.PITCH] <= high + 1e-6).all()
+    others = np.arange(fargan.FEATURES) != fargan.PITCH
+    assert np.array_equal(moved[:, others], features[:, others]), "the sound of the voice is as it was"
+    blurred = fargan.smoothed(features.copy(), generator)
+    assert np.array_equal(blurred[:, fargan.PITCH + 1 :], features[:, fargan.PITCH + 1 :])
+    assert (
+        np.ptp(blurred[:, : fargan.BANDS], axis=0) <= 1.06 * np.ptp(features[:, : fargan.BANDS], axis=0) + 1e-5
+    ).all()

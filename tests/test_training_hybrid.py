@@ -317,9 +317,32 @@ def test_an_ending_s_norm_is_that_of_what_it_was_fitted_to() -> None:
     assert not torch.equal(model.fc1.weight, before)
 
 
+def test_members_of_an_ending_give_the_mean_of_what_each_would_say_alone() -> None:
+    many = ending.without_ending(RawNet2(SMALL), 3 * 8)
+    inputs = 3 + 2 * torch.randn(200, 2 * many.encoder.channels)
+    labels = (inputs[:, 0] > 3).long()
+    torch.manual_seed(1)
+    loss = ending.fit_ending(many, inputs, labels, 4, 0.3, members=3)
+    alone = [ending.without_ending(RawNet2(SMALL), 8) for _ in range(3)]
+    torch.manual_seed(1)  # the members are drawn one after the other: three runs go through the same numbers
+    losses = [ending.fit_ending(model, inputs, labels, 4, 0.3) for model in alone]
+
+    def logits(model: RawNet2) -> torch.Tensor:
+        with torch.no_grad():
+            return model.fc2(torch.nn.functional.gelu(model.fc1(model.summary_bn(inputs))))
+
+    assert torch.allclose(logits(many), sum(map(logits, alone)) / 3, atol=1e-5)
+    assert np.isclose(loss, np.mean(losses)) and not torch.allclose(logits(alone[0]), logits(alone[1]), atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("options", "code", "word"),
-    [(["--seed", "-1"], 2, "--seed"), (["--augmentation", "nan"], 2, "augmentation"), ([], 5, "no folder")],
+    [
+        (["--members", "0"], 2, "--members"),
+        (["--seed", "-1"], 2, "--seed"),
+        (["--augmentation", "nan"], 2, "augmentation"),
+        ([], 5, "no folder"),
+    ],
 )
 def test_what_an_ending_cannot_do_is_said_before_the_work(
     options: list[str], code: int, word: str, library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]

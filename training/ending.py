@@ -69,15 +69,34 @@ def summaries(model: RawNet2, lengths: Sequence[Crops], count: int, bfloat16: bo
     return torch.cat(seen), torch.cat(labels)
 
 
-def fit_ending(model: RawNet2, inputs: Tensor, labels: Tensor, epochs: int, dropout: float) -> float:
-    """Sets the norm to the inputs' [n, channels] and trains the two dense layers behind it; returns its last loss."""
+def fit_ending(model: RawNet2, inputs: Tensor, labels: Tensor, epochs: int, dropout: float, members: int = 1) -> float:
+    """Sets the norm to the inputs' [n, channels] and trains the two dense layers behind it; returns its last loss.
+
+    With `members` above 1 the hidden nodes are divided among as many endings, each trained by itself from its own start
+    and in its own order, and what comes out is the mean of their logits: exactly so, as no node of one reaches another.
+    """
     norm = model.summary_bn
     norm.running_mean.copy_(inputs.mean(0))  # type: ignore[union-attr]
     norm.running_var.copy_(inputs.var(0))  # type: ignore[union-attr]
     with torch.no_grad():
         inputs = norm(inputs)
-    dense = [*model.fc1.parameters(), *model.fc2.parameters()]
-    optimizer = torch.optim.AdamW(dense, lr=RATE, weight_decay=DECAY)
+    nodes = model.fc1.out_features // members
+    losses = []
+    model.fc2.bias.data.zero_()
+    for member in range(members):
+        hidden, last = nn.Linear(inputs.shape[1], nodes), nn.Linear(nodes, 2)
+        losses.append(_fit_member(hidden, last, inputs, labels, epochs, dropout))
+        own = slice(member * nodes, (member + 1) * nodes)
+        model.fc1.weight.data[own], model.fc1.bias.data[own] = hidden.weight.data, hidden.bias.data
+        model.fc2.weight.data[:, own] = last.weight.data / members
+        model.fc2.bias.data += last.bias.data / members
+    return sum(losses) / members
+
+
+def _fit_member(
+    hidden: nn.Linear, last: nn.Linear, inputs: Tensor, labels: Tensor, epochs: int, dropout: float
+) -> float:
+    optimizer = torch.optim.AdamW([*hidden.parameters(), *last.parameters()], lr=RATE, weight_decay=DECAY)
     batches = -(-len(labels) // (2 * BATCH))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=epochs * batches + 1)
     mean = nn.CrossEntropyLoss(label_smoothing=SMOOTHING)
@@ -85,8 +104,8 @@ def fit_ending(model: RawNet2, inputs: Tensor, labels: Tensor, epochs: int, drop
     for _ in tqdm(range(epochs), desc="fitting", unit="epoch"):
         total = 0.0
         for chosen in torch.randperm(len(labels)).split(2 * BATCH):
-            hidden = functional.gelu(model.fc1(functional.dropout(inputs[chosen], dropout)))
-            loss = mean(model.fc2(hidden), labels[chosen])
+            excited = functional.gelu(hidden(functional.dropout(inputs[chosen], dropout)))
+            loss = mean(last(excited), labels[chosen])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -106,7 +125,10 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("-o", "--output", type=Path, required=True, help="the checkpoint to calibrate or train on")
     command.add_argument("--crops", type=int, default=48_000, help="crops to look at, by 32 (default: 48000)")
     command.add_argument("--augmentation", type=float, default=0.6, help="as in training (default: 0.6)")
-    command.add_argument("--nodes", type=int, default=256, help="of the hidden layer (default: 256)")
+    command.add_argument("--nodes", type=int, default=256, help="of a member's hidden layer (default: 256)")
+    command.add_argument(
+        "--members", type=int, default=1, help="endings trained by themselves, whose mean is kept (default: 1)"
+    )
     command.add_argument("--epochs", type=int, default=8, help="times that each crop is learnt (default: 8)")
     command.add_argument("--dropout", type=float, default=0.3, help="share of inputs left out (default: 0.3)")
     command.add_argument("--seed", type=int, default=1)
@@ -118,9 +140,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 usage, 3 data, 4 checkpoint, 5 output, 130 stopped."""
     options = parser().parse_args(argv)
     try:
-        if options.crops < 2 or not options.augmentation >= 0 or min(options.nodes, options.epochs) < 1:
+        if (
+            options.crops < 2
+            or not options.augmentation >= 0
+            or min(options.nodes, options.members, options.epochs) < 1
+        ):
             raise UsageError(
-                "--crops must be 2 or more, --nodes and --epochs 1 or more, and --augmentation cannot be negative"
+                "--crops must be 2 or more, --nodes, --members and --epochs 1 or more, "
+                "and --augmentation cannot be negative"
             )
         if options.seed < 0:
             raise UsageError("--seed cannot be negative")
@@ -129,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not 0 <= options.dropout < 1:
             raise UsageError("--dropout lies between 0 and 1")
         torch.manual_seed(options.seed)
-        model = without_ending(load(options.start).model, options.nodes)
+        model = without_ending(load(options.start).model, options.nodes * options.members)
         library = read_library(options.data, None, model.config.sample_rate, "training")
         strengths = Strengths(options.augmentation, 0, 0.8, PARTIAL, joined=JOINED)
         window = model.config.window_samples
@@ -141,10 +168,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         }
         lengths = [by_length[share] for share in LENGTHS]
         inputs, labels = summaries(model, lengths, options.crops, options.bfloat16)
-        loss = fit_ending(model, inputs, labels, options.epochs, options.dropout)
+        loss = fit_ending(model, inputs, labels, options.epochs, options.dropout, options.members)
         made = {
             name: getattr(options, name)
-            for name in ("crops", "augmentation", "nodes", "epochs", "dropout", "seed", "bfloat16")
+            for name in ("crops", "augmentation", "nodes", "members", "epochs", "dropout", "seed", "bfloat16")
         }
         save(options.output, model, figures={"ending": made}, name=options.output.stem)
     except EdgeDetectError as reason:

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from training.synthesize import classic, gan, mandarin, neural, speak_neural, speak_programs, vits, world
+from training.synthesize import (
+    classic,
+    fargan,
+    gan,
+    mandarin,
+    mellotron,
+    neural,
+    speak_neural,
+    speak_programs,
+    vits,
+    world,
+)
 from training.synthesize.engine import CopyEngine, SpeechEngine
 
 COPY: dict[str, CopyEngine] = {
@@ -11,10 +22,11 @@ COPY: dict[str, CopyEngine] = {
         *neural.ENGINES,
         *gan.ENGINES,
         *vits.ENGINES,
+        *fargan.ENGINES,
         *mandarin.COPY_ENGINES,
         *world.ENGINES,
         *classic.ENGINES,
     ]
 }
-VOICES: list[SpeechEngine] = [*speak_neural.ENGINES, *speak_programs.ENGINES]
+VOICES: list[SpeechEngine] = [*speak_neural.ENGINES, *mellotron.ENGINES, *speak_programs.ENGINES]
 SPEECH: dict[str, SpeechEngine] = {engine.name: engine for engine in VOICES}

@@ -49,6 +49,7 @@ def attempt(task: Task, folder: Path) -> Outcome:
         LookupError,
         OSError,
         RuntimeError,
+        TypeError,
         ValueError,
     ) as error:
         return Outcome(task.engine, failed=" ".join(str(error).split())[:200] or type(error).__name__)

