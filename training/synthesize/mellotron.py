@@ -24,7 +24,7 @@ import torch
 from training.synthesize import neural
 from training.synthesize.dsp import Spectrum, Wave
 from training.synthesize.engine import EngineFailed, Generator, Need, Speech, SpeechEngine, Voice, load
-from training.synthesize.gan import HIFIGAN, hifigan, melgan, package, sound
+from training.synthesize.gan import HIFIGAN, HIFIGAN_LICENCE, hifigan, melgan, package, sound
 
 NEED = Need(
     "pip install torch; pip install --no-deps ttskit phkit pypinyin jieba hanziconv unidecode",
@@ -132,5 +132,13 @@ class Mellotron:
 ENGINES: list[SpeechEngine] = [
     Mellotron("mellotron-melgan", partial(sound, vocoder=melgan), NEED),
     Mellotron("mellotron-hifigan", neural.vocode, neural.NEED, f"{LICENCE}; vocoder: {neural.LICENCE}"),
-    Mellotron("mellotron-universal", partial(sound, vocoder=partial(hifigan, "universal")), HIFIGAN),
+    *(
+        Mellotron(
+            f"mellotron-{short}",
+            partial(sound, vocoder=partial(hifigan, weights)),
+            HIFIGAN,
+            f"{LICENCE}; vocoder: {HIFIGAN_LICENCE}",
+        )
+        for short, weights in (("universal", "universal"), ("lj", "LJSpeech"))
+    ),
 ]
