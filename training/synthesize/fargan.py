@@ -107,9 +107,10 @@ def render_redundancy(wave: Wave, rate: int, generator: Generator) -> Wave:
     with TemporaryDirectory() as folder:
         sound, losses, out = (Path(folder) / name for name in ("in.pcm", "losses.txt", "out.pcm"))
         period, first = int(generator.integers(20, 43)), int(generator.integers(42))
-        heard = [number == 0 or (first + number) % period == 0 for number in range(len(wave) // PACKET + 44)]
+        spoken = np.pad(resample(wave, rate, RATE), (0, 43 * PACKET))
+        heard = [number == 0 or (first + number) % period == 0 for number in range(len(spoken) // PACKET + 1)]
         losses.write_text("".join(f"{int(not one)}\n" for one in heard))
-        write(sound, np.pad(resample(wave, rate, RATE), (0, 43 * PACKET)))
+        write(sound, spoken)
         bits = int(generator.integers(64, 97)) * 1000
         options = ("-dred", 100, "-loss", 95, "-lossfile", losses, "-dec_complexity", 7)
         call("opus_demo", "voip", RATE, 1, bits, *options, sound, out)
