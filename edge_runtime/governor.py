@@ -23,7 +23,7 @@ TOO_MUCH = 0.85
 COMFORTABLE = 0.5
 """Share of its time that it should spend at most: what `--hop auto` looks for, and what a narrower hop may cost."""
 BEHIND_SECONDS = 2.0
-"""Sound that may wait for the box. A card delivers in bursts of up to half a second; the ring holds 20 s."""
+"""Sound that may wait for the box. A card delivers in bursts of up to half a second; the ring holds a minute."""
 LOOK_SECONDS = 2.0
 """Sound heard between two looks at the load, at least, and"""
 LOOK_WINDOWS = 4

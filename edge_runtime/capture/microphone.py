@@ -23,7 +23,7 @@ from edge_runtime.errors import InputError
 
 MIX = "mix"
 """The channel that is the mean of all."""
-_RING_SECONDS = 20.0
+_RING_SECONDS = 60.0  # twelve programs on its core hold the program up for 25 s
 _CALLBACK_SECONDS = 0.1
 _READ_SECONDS = 0.5
 _LOOK_SECONDS = 0.25
