@@ -29,6 +29,7 @@ from quantization.proof import Evaluation, compare_windows
 from quantization.running import Floats64, raw_scores
 from quantization.schemes import EightBit, FourBit
 from quantization.sequences import Seen, eight_bits, observe
+from quantization.smoothing import smoothed
 from quantization.surgery import constants, graphs
 from quantization.targets import Target, target_of
 
@@ -107,14 +108,21 @@ class Workshop:
         return find_ranges(self.model, self.windows)
 
     @cached_property
+    def smooth(self) -> onnx.ModelProto:
+        """The float model, what enters its products over a sequence evened out."""
+        if not any(item.kind == "sequence" for item in self.weights):
+            return self.model
+        return smoothed(self.model, self.weights, self.windows)
+
+    @cached_property
     def seen(self) -> dict[str, Seen]:
-        """What enters the products over a sequence, by their weights' names."""
-        return observe(self.model, self.weights, self.windows)
+        """What enters the products over a sequence, evened out, by their weights' names."""
+        return observe(self.smooth, self.weights, self.windows)
 
     @cached_property
     def fours(self) -> Fours:
         """The weights in 4 bits, with what the method changed beside them."""
-        return four_bits(self.model, self.weights, self.windows, self.method, self.seen)
+        return four_bits(self.smooth, levels.weights(self.smooth), self.windows, self.method, self.seen)
 
     def make(self, level: str, target_name: str) -> Made:
         """The model of a level for a target, proved.
@@ -166,7 +174,8 @@ class Workshop:
 
     def _build(self, plan: Mapping[str, str], target: Target) -> onnx.ModelProto:
         fours: Mapping[str, FourBit] = {}
-        model = self.model
+        integers = {INT4, INT8, STATIC8} & {plan.get(item.name) for item in self.weights if item.kind == "sequence"}
+        model = self.smooth if integers else self.model
         if INT4 in plan.values():
             fours = self.fours.matrices
             if all(plan.get(item.name) == INT4 for item in self.weights if item.kind in ("recurrent", "input")):
@@ -180,7 +189,7 @@ class Workshop:
         if not any(item.kind == "sequence" and plan.get(item.name) in (INT8, STATIC8) for item in self.weights):
             return {}
         if largest not in self._rounded:
-            self._rounded[largest] = eight_bits(self.weights, self.seen, largest)
+            self._rounded[largest] = eight_bits(levels.weights(self.smooth), self.seen, largest)
         return self._rounded[largest]
 
     def _compare(self, model: onnx.ModelProto, contract: Contract) -> tuple[Comparison, str]:

@@ -13,37 +13,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.protocols import Clip
 from edge_runtime.errors import ModelError
 from export.checkpoint import load, save
 from export.rawnet2 import VARIANTS, RawNet2
-from tests.conftest import TINY
-from training import blend, ending, pretrained
+from tests.buzzing import RATE, SMALL, buzzing_library
+from training import blend, pretrained
 from training.batches import Crops, Library, Strengths
 from training.fit import Recipe, Trainer, mask
-from training.scoring import score_clips
 from training.splice import insert, own_cut, partial_spoof
-
-RATE = 16000
-SMALL = replace(VARIANTS["hybrid"], filters=12, kernel=101, encoder_width=24, encoder_heads=3, encoder_layers=2)
-SMALL = replace(SMALL, fc_nodes=8)
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
-    """Six human clips of noise and a copy of each, which buzzes."""
-    folder = tmp_path_factory.mktemp("clips")
-    clips = []
-    for number in range(6):
-        rng = np.random.default_rng(number)
-        human = 0.1 * rng.standard_normal(2 * RATE) * (1 + np.sin(np.arange(2 * RATE) / 3000))
-        copy = human * 0.3 + 0.1 * np.sign(np.sin(np.arange(2 * RATE) * rng.uniform(0.04, 0.1)))
-        paths = [folder / f"{label}{number}.flac" for label in ("bonafide", "spoof")]
-        for path, sound in zip(paths, (human, copy), strict=True):
-            soundfile.write(path, sound, RATE)
-        clips.append(Clip(paths[0], "bonafide", source="page"))
-        clips.append(Clip(paths[1], "spoof", system="copy-buzz", source="page", original=paths[0]))
-    return Library(clips, RATE)
+    return buzzing_library(tmp_path_factory.mktemp("clips"))
 
 
 def recipe(**changes: object) -> Recipe:
@@ -228,38 +210,6 @@ def test_a_network_of_another_width_cannot_take_the_weights(tmp_path: Path) -> N
     assert load(tmp_path / "kept.safetensors").model.config.has_encoder
 
 
-def test_an_ending_is_fitted_to_the_encoder_as_it_is(library: Library, tmp_path: Path) -> None:
-    start, out = tmp_path / "start.safetensors", tmp_path / "out.safetensors"
-    torch.manual_seed(0)
-    save(start, RawNet2(SMALL))
-    table = tmp_path / "clips.csv"
-    rows = [f"{clip.path},{clip.label},{clip.source},{clip.original or ''}" for clip in library.clips]
-    table.write_text("\n".join(["file,label,source,original", *rows]) + "\n")
-    command = [
-        str(start),
-        "--data",
-        str(table),
-        "-o",
-        str(out),
-        "--crops",
-        "64",
-        "--augmentation",
-        "0",
-        "--epochs",
-        "100",
-    ]
-    assert ending.main(command) == 0
-    fitted, began = load(out).model, load(start).model
-    assert load(out).name == "out" and load(out).figures["ending"]["crops"] == 64, "it says how it was made"
-    for name, tensor in began.state_dict().items():
-        if name.startswith(("first_bn", "encoder.stem", "encoder.layers")):
-            assert torch.equal(fitted.state_dict()[name], tensor), name
-    scores = score_clips(fitted, library.samples, 4.0)
-    bonafide = np.array([clip.is_bonafide for clip in library.clips])
-    assert scores[bonafide].min() > scores[~bonafide].max(), "human noise and buzzing copies are told apart"
-    assert not fitted.train().summary_bn.training, "its norm stays as it was fitted"
-
-
 def test_joined_clips_are_of_one_label_and_a_copy_is_joined_where_its_original_is(library: Library) -> None:
     levels = Library(library.clips, RATE)
     for index, clip in enumerate(levels.clips):  # a sound that tells which clip it is from: copies are below zero
@@ -302,65 +252,3 @@ def test_crops_of_a_joined_pair_end_where_the_shorter_does(library: Library) -> 
     for number in range(10):
         for copy, human in crops.make(number)[0].numpy().reshape(4, 2, -1):
             assert np.array_equal(copy == 0, human == 0), "pauses in the same places"
-
-
-def test_an_ending_s_norm_is_that_of_what_it_was_fitted_to() -> None:
-    torch.manual_seed(1)
-    model = ending.without_ending(RawNet2(SMALL), 8)
-    inputs = 3 + 2 * torch.randn(200, 2 * model.encoder.channels)
-    labels = (inputs[:, 0] > 3).long()
-    before = model.fc1.weight.clone()
-    ending.fit_ending(model, inputs, labels, 2, 0.3)
-    kept = model.summary_bn.state_dict()
-    assert torch.allclose(kept["running_mean"], inputs.mean(0), atol=1e-5)
-    assert torch.allclose(kept["running_var"], inputs.var(0), atol=1e-5)
-    assert not torch.equal(model.fc1.weight, before)
-
-
-def test_members_of_an_ending_give_the_mean_of_what_each_would_say_alone() -> None:
-    many = ending.without_ending(RawNet2(SMALL), 3 * 8)
-    inputs = 3 + 2 * torch.randn(200, 2 * many.encoder.channels)
-    labels = (inputs[:, 0] > 3).long()
-    torch.manual_seed(1)
-    loss = ending.fit_ending(many, inputs, labels, 4, 0.3, members=3)
-    alone = [ending.without_ending(RawNet2(SMALL), 8) for _ in range(3)]
-    torch.manual_seed(1)  # the members are drawn one after the other: three runs go through the same numbers
-    losses = [ending.fit_ending(model, inputs, labels, 4, 0.3) for model in alone]
-
-    def logits(model: RawNet2) -> torch.Tensor:
-        with torch.no_grad():
-            return model.fc2(torch.nn.functional.gelu(model.fc1(model.summary_bn(inputs))))
-
-    assert torch.allclose(logits(many), torch.stack([logits(model) for model in alone]).mean(0), atol=1e-5)
-    assert np.isclose(loss, np.mean(losses)) and not torch.allclose(logits(alone[0]), logits(alone[1]), atol=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("options", "code", "word"),
-    [
-        (["--members", "0"], 2, "--members"),
-        (["--seed", "-1"], 2, "--seed"),
-        (["--augmentation", "nan"], 2, "augmentation"),
-        ([], 5, "no folder"),
-    ],
-)
-def test_what_an_ending_cannot_do_is_said_before_the_work(
-    options: list[str], code: int, word: str, library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    save(tmp_path / "start.safetensors", RawNet2(SMALL))
-    out = tmp_path / ("out" if options else "missing") / "x.safetensors"
-    if options:
-        out = tmp_path / "x.safetensors"
-    command = [str(tmp_path / "start.safetensors"), "--data", str(library.clips[0].path.parent), "-o", str(out)]
-    assert ending.main([*command, *options]) == code
-    printed = capsys.readouterr()
-    assert word in printed.err and "looking at crops" not in printed.err and not out.exists()
-
-
-def test_a_network_without_an_encoder_has_no_ending_to_fit(
-    library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    save(tmp_path / "edge.safetensors", RawNet2(TINY))
-    folder = str(library.clips[0].path.parent)
-    assert ending.main([str(tmp_path / "edge.safetensors"), "--data", folder, "-o", str(tmp_path / "none")]) == 2
-    assert "encoder" in capsys.readouterr().err and not (tmp_path / "none").exists()

@@ -6,6 +6,8 @@ what it had learnt: Kumar et al., "Fine-tuning can distort pretrained features a
 taken once for many augmented crops, and the two dense layers behind are trained on these many times over, in minutes.
 Most of the inputs say the same, so a part is dropped at random each time (Srivastava et al. 2014).
 
+What was seen of the crops can be kept in a file and learnt again, with more crops or with fewer kinds of them.
+
 The crops are of a window's length and of shorter ones: the encoder's channels tell how far into the sound a frame
 lies, and an ending that had seen one length alone would take any other for a spoof. Some go over from clip to clip.
 """
@@ -21,13 +23,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
 from export.checkpoint import load, save
 from export.rawnet2 import RawNet2
 from training.batches import SHORTEST_SECONDS, Crops, Strengths, read_library
+from training.summaries import Summaries, look, read, together
 
 BATCH = 32
 LENGTHS = (1.0, 1.0, 0.5, 0.675)
@@ -47,26 +49,6 @@ def without_ending(start: RawNet2, nodes: int) -> RawNet2:
     kept = {name: tensor for name, tensor in start.state_dict().items() if name.startswith(("first_bn", "encoder."))}
     model.load_state_dict({name: tensor for name, tensor in kept.items() if ".read." not in name}, strict=False)
     return model.eval()
-
-
-@torch.no_grad()
-def summaries(model: RawNet2, lengths: Sequence[Crops], count: int, bfloat16: bool) -> tuple[Tensor, Tensor]:
-    """What the encoder sums up of some `count` crops, float32 [crops, channels], and their labels, int64 [crops].
-
-    Each of `lengths` gives every so-many-th batch; a process for each cuts and augments them.
-    """
-    seen, labels = [], []
-    distinct = {
-        number: iter(DataLoader(crops, batch_size=None, num_workers=1))
-        for number, crops in {id(crops): crops for crops in lengths}.items()
-    }
-    for number in tqdm(range(-(-count // BATCH)), desc="looking at crops", unit="batch"):
-        waveforms, answers, _ = next(distinct[id(lengths[number % len(lengths)])])
-        features = model.relate(model.features_fft(waveforms))
-        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            seen.append(model.encoder(model.first_bn(features)).float())
-        labels.append(answers)
-    return torch.cat(seen), torch.cat(labels)
 
 
 def fit_ending(model: RawNet2, inputs: Tensor, labels: Tensor, epochs: int, dropout: float, members: int = 1) -> float:
@@ -121,9 +103,18 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "start", type=Path, help="checkpoint with an encoder, as `python -m training.pretrained` makes"
     )
-    command.add_argument("--data", type=Path, action="append", required=True, help="folder or CSV; repeatable")
+    command.add_argument("--data", type=Path, action="append", default=[], help="folder or CSV; repeatable")
     command.add_argument("-o", "--output", type=Path, required=True, help="the checkpoint to calibrate or train on")
     command.add_argument("--crops", type=int, default=48_000, help="crops to look at, by 32 (default: 48000)")
+    command.add_argument(
+        "--keep", type=Path, metavar="FILE", help="write down what was seen of these crops, for --also"
+    )
+    command.add_argument(
+        "--also", type=Path, action="append", default=[], metavar="FILE", help="crops that --keep wrote; repeatable"
+    )
+    command.add_argument(
+        "--without", action="append", default=[], metavar="SYSTEM", help="leave out systems named so; repeatable"
+    )
     command.add_argument("--augmentation", type=float, default=0.6, help="as in training (default: 0.6)")
     command.add_argument("--nodes", type=int, default=256, help="of a member's hidden layer (default: 256)")
     command.add_argument(
@@ -140,51 +131,69 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 usage, 3 data, 4 checkpoint, 5 output, 130 stopped."""
     options = parser().parse_args(argv)
     try:
-        if (
-            options.crops < 2
-            or not options.augmentation >= 0
-            or min(options.nodes, options.members, options.epochs) < 1
-        ):
-            raise UsageError(
-                "--crops must be 2 or more, --nodes, --members and --epochs 1 or more, "
-                "and --augmentation cannot be negative"
-            )
-        if options.seed < 0:
-            raise UsageError("--seed cannot be negative")
-        if not options.output.parent.is_dir():  # before minutes of work, not behind them
-            raise OutputError(f"cannot write {options.output}: there is no folder {options.output.parent}")
-        if not 0 <= options.dropout < 1:
-            raise UsageError("--dropout lies between 0 and 1")
-        torch.manual_seed(options.seed)
-        model = without_ending(load(options.start).model, options.nodes * options.members)
-        library = read_library(options.data, None, model.config.sample_rate, "training")
-        strengths = Strengths(options.augmentation, 0, 0.8, PARTIAL, joined=JOINED)
-        window = model.config.window_samples
-        if window * min(LENGTHS) < SHORTEST_SECONDS * model.config.sample_rate:
-            raise UsageError(f"{options.start}: its window is too short to be cut into")
-        by_length = {
-            share: Crops(library, BATCH, round(window * share), options.seed, number * options.crops, strengths)
-            for number, share in enumerate(dict.fromkeys(LENGTHS))
-        }
-        lengths = [by_length[share] for share in LENGTHS]
-        inputs, labels = summaries(model, lengths, options.crops, options.bfloat16)
+        _check(options)
+        start = load(options.start)
+        model = without_ending(start.model, options.nodes * options.members)
+        parts = [read(path) for path in options.also]
+        if options.data:
+            parts.append(_look(model, start.sha256, options))
+            if options.keep:
+                parts[-1].save(options.keep)
+        if any(part.inputs.shape[1] != model.fc1.in_features or part.encoder != start.sha256 for part in parts):
+            raise UsageError("crops of --also were looked at by another encoder than START: look at them anew")
+        crops = together(parts)
+        if options.without:
+            crops = crops.without(options.without)
+        inputs, labels = crops.inputs.float(), crops.labels
+        torch.manual_seed(options.seed)  # here, as looking at crops draws numbers too
         loss = fit_ending(model, inputs, labels, options.epochs, options.dropout, options.members)
-        made = {
-            name: getattr(options, name)
-            for name in ("crops", "augmentation", "nodes", "members", "epochs", "dropout", "seed", "bfloat16")
-        }
+        made = {name: getattr(options, name) for name in ("nodes", "members", "epochs", "dropout", "seed", "without")}
+        made |= {"crops": len(labels), "looked": list(crops.made)}
         save(options.output, model, figures={"ending": made}, name=options.output.stem)
     except EdgeDetectError as reason:
         print(f"error: {reason}", file=sys.stderr)
         return reason.exit_code
     except KeyboardInterrupt:
-        print("stopped: nothing was written", file=sys.stderr)
+        print("stopped: no ending was written", file=sys.stderr)
         return 130
     with torch.no_grad():
         logits = model.fc2(functional.gelu(model.fc1(model.summary_bn(inputs))))
     right = float(((logits[:, 1] > logits[:, 0]) == labels.bool()).float().mean())
     print(f"{len(labels)} crops: loss {loss:.3f}, {right:.1%} of them right; wrote {options.output}")
     return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raises UsageError or OutputError for what could not end well, before minutes of work, not behind them."""
+    if options.crops < 2 or not options.augmentation >= 0 or min(options.nodes, options.members, options.epochs) < 1:
+        raise UsageError(
+            "--crops must be 2 or more, --nodes, --members and --epochs 1 or more, "
+            "and --augmentation cannot be negative"
+        )
+    if options.seed < 0:
+        raise UsageError("--seed cannot be negative")
+    if not 0 <= options.dropout < 1:
+        raise UsageError("--dropout lies between 0 and 1")
+    if not options.data and (options.keep or not options.also):
+        raise UsageError("name clips with --data, to look at, or crops that --keep wrote with --also")
+    for written in (options.output, options.keep):
+        if written and not written.parent.is_dir():
+            raise OutputError(f"cannot write {written}: there is no folder {written.parent}")
+
+
+def _look(model: RawNet2, encoder: str, options: argparse.Namespace) -> Summaries:
+    library = read_library(options.data, None, model.config.sample_rate, "training")
+    strengths = Strengths(options.augmentation, 0, 0.8, PARTIAL, joined=JOINED)
+    window = model.config.window_samples
+    if window * min(LENGTHS) < SHORTEST_SECONDS * model.config.sample_rate:
+        raise UsageError(f"{options.start}: its window is too short to be cut into")
+    by_length = {
+        share: Crops(library, BATCH, round(window * share), options.seed, number * options.crops, strengths)
+        for number, share in enumerate(dict.fromkeys(LENGTHS))
+    }
+    seen = look(model, [by_length[share] for share in LENGTHS], options.crops, options.bfloat16)
+    made = {name: getattr(options, name) for name in ("crops", "augmentation", "seed", "bfloat16")}
+    return Summaries(*seen, encoder, (made,))
 
 
 if __name__ == "__main__":

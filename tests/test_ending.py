@@ -1,0 +1,161 @@
+"""The ending of a hybrid network, fitted to what its encoder, held, sums up of crops; and files of these."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edge_runtime.errors import UsageError
+from export.checkpoint import load, save
+from export.rawnet2 import RawNet2
+from tests.buzzing import SMALL, buzzing_library
+from tests.conftest import TINY
+from training import ending
+from training.batches import Library
+from training.scoring import score_clips
+from training.summaries import Summaries, read
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    return buzzing_library(tmp_path_factory.mktemp("clips"))
+
+
+def table_of(library: Library, folder: Path) -> Path:
+    """A CSV of the clips, three of whose copies are by another system."""
+    rows = [
+        f"{clip.path},{clip.label},{'other' if number > 6 else clip.system},{clip.source},{clip.original or ''}"
+        for number, clip in enumerate(library.clips)
+    ]
+    (folder / "clips.csv").write_text("\n".join(["file,label,system,source,original", *rows]) + "\n")
+    return folder / "clips.csv"
+
+
+def test_an_ending_is_fitted_to_the_encoder_as_it_is(library: Library, tmp_path: Path) -> None:
+    start, out = tmp_path / "start.safetensors", tmp_path / "out.safetensors"
+    torch.manual_seed(0)
+    save(start, RawNet2(SMALL))
+    table = table_of(library, tmp_path)
+    options = ["--crops", "64", "--augmentation", "0", "--epochs", "100"]
+    assert ending.main([str(start), "--data", str(table), "-o", str(out), *options]) == 0
+    fitted, began = load(out).model, load(start).model
+    assert load(out).name == "out" and load(out).figures["ending"]["crops"] == 64, "it says how it was made"
+    for name, tensor in began.state_dict().items():
+        if name.startswith(("first_bn", "encoder.stem", "encoder.layers")):
+            assert torch.equal(fitted.state_dict()[name], tensor), name
+    scores = score_clips(fitted, library.samples, 4.0)
+    bonafide = np.array([clip.is_bonafide for clip in library.clips])
+    assert scores[bonafide].min() > scores[~bonafide].max(), "human noise and buzzing copies are told apart"
+    assert not fitted.train().summary_bn.training, "its norm stays as it was fitted"
+
+
+def test_an_ending_s_norm_is_that_of_what_it_was_fitted_to() -> None:
+    torch.manual_seed(1)
+    model = ending.without_ending(RawNet2(SMALL), 8)
+    inputs = 3 + 2 * torch.randn(200, 2 * model.encoder.channels)
+    labels = (inputs[:, 0] > 3).long()
+    before = model.fc1.weight.clone()
+    ending.fit_ending(model, inputs, labels, 2, 0.3)
+    kept = model.summary_bn.state_dict()
+    assert torch.allclose(kept["running_mean"], inputs.mean(0), atol=1e-5)
+    assert torch.allclose(kept["running_var"], inputs.var(0), atol=1e-5)
+    assert not torch.equal(model.fc1.weight, before)
+
+
+def test_members_of_an_ending_give_the_mean_of_what_each_would_say_alone() -> None:
+    many = ending.without_ending(RawNet2(SMALL), 3 * 8)
+    inputs = 3 + 2 * torch.randn(200, 2 * many.encoder.channels)
+    labels = (inputs[:, 0] > 3).long()
+    torch.manual_seed(1)
+    loss = ending.fit_ending(many, inputs, labels, 4, 0.3, members=3)
+    alone = [ending.without_ending(RawNet2(SMALL), 8) for _ in range(3)]
+    torch.manual_seed(1)  # the members are drawn one after the other: three runs go through the same numbers
+    losses = [ending.fit_ending(model, inputs, labels, 4, 0.3) for model in alone]
+
+    def logits(model: RawNet2) -> torch.Tensor:
+        with torch.no_grad():
+            return model.fc2(torch.nn.functional.gelu(model.fc1(model.summary_bn(inputs))))
+
+    assert torch.allclose(logits(many), torch.stack([logits(model) for model in alone]).mean(0), atol=1e-5)
+    assert np.isclose(loss, np.mean(losses)) and not torch.allclose(logits(alone[0]), logits(alone[1]), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "word"),
+    [
+        (["--members", "0"], 2, "--members"),
+        (["--seed", "-1"], 2, "--seed"),
+        (["--augmentation", "nan"], 2, "augmentation"),
+        ([], 5, "no folder"),
+    ],
+)
+def test_what_an_ending_cannot_do_is_said_before_the_work(
+    options: list[str], code: int, word: str, library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path / "start.safetensors", RawNet2(SMALL))
+    out = tmp_path / ("out" if options else "missing") / "x.safetensors"
+    if options:
+        out = tmp_path / "x.safetensors"
+    command = [str(tmp_path / "start.safetensors"), "--data", str(library.clips[0].path.parent), "-o", str(out)]
+    assert ending.main([*command, *options]) == code
+    printed = capsys.readouterr()
+    assert word in printed.err and "looking at crops" not in printed.err and not out.exists()
+
+
+def test_a_network_without_an_encoder_has_no_ending_to_fit(
+    library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path / "edge.safetensors", RawNet2(TINY))
+    folder = str(library.clips[0].path.parent)
+    assert ending.main([str(tmp_path / "edge.safetensors"), "--data", folder, "-o", str(tmp_path / "none")]) == 2
+    assert "encoder" in capsys.readouterr().err and not (tmp_path / "none").exists()
+
+
+def test_crops_that_were_kept_give_the_ending_that_they_gave(
+    library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start, kept = tmp_path / "start.safetensors", tmp_path / "kept.safetensors"
+    save(start, RawNet2(SMALL))
+    fit = [str(start), "--epochs", "3", "--seed", "2", "-o"]
+    look = ["--data", str(table_of(library, tmp_path)), "--crops", "64", "--keep", str(kept)]
+    names = ("at_once", "later", "twice", "fewer")
+    at_once, later, twice, fewer = (tmp_path / f"{name}.safetensors" for name in names)
+    assert ending.main([*fit, str(at_once), *look]) == 0
+    assert ending.main([*fit, str(later), "--also", str(kept)]) == 0
+    assert ending.main([*fit, str(twice), "--also", str(kept), *look[:-2]]) == 0
+    assert ending.main([*fit, str(fewer), "--also", str(kept), "--without", "oth"]) == 0
+    models = {path: load(path) for path in (at_once, later, twice, fewer)}
+    for name, tensor in models[at_once].model.state_dict().items():
+        assert torch.equal(models[later].model.state_dict()[name], tensor), name
+    assert "128 crops" in capsys.readouterr().out and len(models[twice].figures["ending"]["looked"]) == 2
+    crops = read(kept)
+    assert len(crops) == 64 and set(crops.systems) == {"copy-buzz", "other"}
+    left = models[fewer].figures["ending"]["crops"]
+    assert 0 < left < 64 and left == crops.systems.count("copy-buzz"), "each spoofed crop goes with its human one"
+    assert crops.without(["other"]).labels.tolist() == [0, 1] * (left // 2)
+    for names_none in (["piper"], ["copy", "other"]):
+        with pytest.raises(UsageError):
+            crops.without(names_none)
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "other encoder", "no crops", "torn"])
+def test_crops_that_cannot_be_used_are_refused_in_a_line(
+    damage: str, library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start, kept, out = (tmp_path / f"{name}.safetensors" for name in ("start", "kept", "out"))
+    save(start, RawNet2(SMALL))
+    channels = ending.without_ending(RawNet2(SMALL), 8).fc1.in_features
+    inputs, labels = torch.zeros(4, channels).half(), torch.tensor([0, 1] * 2)
+    encoder = "0" * 64 if damage == "other encoder" else load(start).sha256
+    Summaries(inputs, labels[: 3 if damage == "torn" else 4], ("x",) * 4, encoder, ()).save(kept)
+    if damage == "missing":
+        kept.unlink()
+    elif damage == "cut":
+        kept.write_bytes(kept.read_bytes()[:-10])
+    command = [str(start), "-o", str(out)] + ([] if damage == "no crops" else ["--also", str(kept)])
+    assert ending.main(command) == (2 if damage in ("other encoder", "no crops") else 3)
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1 and printed.err.startswith("error: ") and not out.exists()

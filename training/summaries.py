@@ -1,0 +1,120 @@
+"""What a held encoder sums up of augmented crops, and files of it: looking at crops takes an hour, an ending minutes.
+
+So one run's crops are kept, more are added by another run, and the endings of an ablation are all fitted on the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from edge_runtime.atomic import whole_file
+from edge_runtime.errors import InputError, UsageError
+from export.rawnet2 import RawNet2
+from training.batches import Crops
+
+
+@dataclass(frozen=True)
+class Summaries:
+    """Of crops in pairs, a spoofed one and then a human one, by one encoder."""
+
+    inputs: Tensor  # float16 [crops, channels]: means and deviations over time
+    labels: Tensor  # int64 [crops], 1 = bona fide
+    systems: tuple[str, ...]  # what made the spoofed one of the pair, for each crop
+    encoder: str  # SHA-256 of the checkpoint that the encoder came in
+    made: tuple[dict[str, Any], ...]  # the options of each run that looked at crops
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def without(self, prefixes: Sequence[str]) -> Summaries:
+        """Less the pairs whose synthesizer's name begins with one of `prefixes`.
+
+        Raises UsageError where one of them names none, or none is left.
+        """
+        for prefix in prefixes:
+            if not any(system.startswith(prefix) for system in self.systems):
+                raise UsageError(f"no crop is of a system whose name begins with {prefix!r}")
+        left = [i for i, system in enumerate(self.systems) if not system.startswith(tuple(prefixes))]
+        if not left:
+            raise UsageError("no crops are left: leave out fewer systems")
+        return Summaries(
+            self.inputs[left], self.labels[left], tuple(self.systems[i] for i in left), self.encoder, self.made
+        )
+
+    def save(self, path: Path) -> None:
+        """Writes them as safetensors. Raises OutputError."""
+        names = sorted(set(self.systems))
+        place = {name: number for number, name in enumerate(names)}
+        tensors = {
+            "inputs": self.inputs.contiguous(),
+            "labels": self.labels.contiguous(),
+            "systems": torch.tensor([place[system] for system in self.systems]),
+        }
+        metadata = {"systems": json.dumps(names), "encoder": self.encoder, "made": json.dumps(self.made)}
+        with whole_file(path) as temporary:
+            safetensors.torch.save_file(tensors, temporary, metadata)
+
+
+def read(path: Path) -> Summaries:
+    """What `Summaries.save` wrote. Raises InputError."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            inputs, labels, systems = (file.get_tensor(name) for name in ("inputs", "labels", "systems"))
+        names = json.loads(metadata["systems"])
+        made = tuple(json.loads(metadata["made"]))
+        found = Summaries(inputs, labels, tuple(names[number] for number in systems), metadata["encoder"], made)
+    except OSError as reason:
+        raise InputError(f"cannot read {path}: {reason.strerror or reason}") from None
+    except (SafetensorError, KeyError, ValueError, IndexError, TypeError):
+        raise InputError(f"{path} is no file that `python -m training.ending --keep` wrote, or it is damaged") from None
+    if not inputs.ndim == 2 or not len(inputs) == len(labels) == len(systems) or inputs.dtype != torch.float16:
+        raise InputError(f"{path} is no file that `python -m training.ending --keep` wrote")
+    return found
+
+
+def together(parts: Sequence[Summaries]) -> Summaries:
+    """All crops of `parts`, by one encoder, one after the other."""
+    return Summaries(
+        torch.cat([part.inputs for part in parts]),
+        torch.cat([part.labels for part in parts]),
+        tuple(system for part in parts for system in part.systems),
+        parts[0].encoder,
+        tuple(run for part in parts for run in part.made),
+    )
+
+
+@torch.no_grad()
+def look(
+    model: RawNet2, lengths: Sequence[Crops], count: int, bfloat16: bool
+) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """What the encoder sums up of some `count` crops, their labels, and their pairs' systems, as in `Summaries`.
+
+    Each of `lengths` gives every so-many-th batch; a process for each cuts and augments them.
+    """
+    seen, labels, systems = [], [], []
+    distinct = {
+        number: iter(DataLoader(crops, batch_size=None, num_workers=1))
+        for number, crops in {id(crops): crops for crops in lengths}.items()
+    }
+    clips = lengths[0].library.clips
+    batches = -(-count // lengths[0].batch)
+    for number in tqdm(range(batches), desc="looking at crops", unit="batch"):
+        waveforms, answers, owners = next(distinct[id(lengths[number % len(lengths)])])
+        features = model.relate(model.features_fft(waveforms))
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            seen.append(model.encoder(model.first_bn(features)).half())
+        labels.append(answers)
+        systems += [clips[spoof].system for spoof in owners.tolist()[::2] for _ in range(2)]
+    return torch.cat(seen), torch.cat(labels), tuple(systems)
