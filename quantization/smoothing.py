@@ -54,10 +54,11 @@ def smoothed(model: onnx.ModelProto, found: Sequence[Weight], windows: Floats) -
     for node in nodes:
         source, weight = node.input[0], node.input[1]
         factors = factors_of(peaks[source], known[weight])
+        shares: Floats = np.reciprocal(factors)
         set_constant(graph, weight, known[weight] * factors[:, None])
-        if len(readers[source]) > 1 or not _absorbed(graph, source, 1 / factors, fresh):
+        if len(readers[source]) > 1 or not _absorbed(graph, source, shares, fresh):
             inverse, even = fresh.fresh(f"{weight}.evening"), fresh.fresh(f"{weight}.even")
-            set_constant(graph, inverse, 1 / factors)
+            set_constant(graph, inverse, shares)
             product = onnx.NodeProto()
             product.CopyFrom(node)
             product.input[0] = even
