@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.small_disk import small_disk
 from training.synthesize import fargan, make, neural
 from training.synthesize.__main__ import main
 from training.synthesize.catalogue import COPY, SPEECH
@@ -190,15 +192,22 @@ def test_what_cannot_be_read_or_written_is_one_line_and_a_code(
         assert "Traceback" not in said, said
 
 
-def test_a_full_disk_ends_the_run_with_code_5(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("training.synthesize.clips.append_row", full)
-    assert main(copying(humans(tmp_path / "human"), tmp_path / "out", "griffin-lim")) == 5
-    assert "No space left on device" in capsys.readouterr().err
+def test_a_full_disk_ends_the_run_with_code_5(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = humans(tmp_path / "human")
+    with small_disk(tmp_path / "disk", 512) as disk:
+        command = copying(source, disk.folder / "out", "griffin-lim")
+        assert main(command) == 0
+        made = {path: path.read_bytes() for path in (disk.folder / "out").rglob("*.*")}
+        shutil.rmtree(disk.folder / "out" / "spoof")
+        (disk.folder / "out" / "clips.csv").unlink()
+        capsys.readouterr()
+        disk.fill()
+        assert main(command) == 5
+        said = capsys.readouterr().err
+        assert ("No space left" if disk.mounted else "cannot be written") in said and "Traceback (" not in said, said
+        disk.free()
+        assert main(command) == 0, "it goes on where it was"
+        assert {path: path.read_bytes() for path in (disk.folder / "out").rglob("*.*")} == made
 
 
 def test_shares_and_minutes_are_kept(tmp_path: Path) -> None:

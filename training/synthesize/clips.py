@@ -121,7 +121,9 @@ def write_clip(folder: Path, wave: Wave, row: Row) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(part, wave, RATE, subtype="PCM_16", format="FLAC")
+        coded = io.BytesIO()  # in memory first: of a full disk libsndfile says that its encoder could not begin
+        soundfile.write(coded, wave, RATE, subtype="PCM_16", format="FLAC")
+        part.write_bytes(coded.getvalue())
         part.replace(path)
         append_row(folder / LIST, row)
     except (OSError, soundfile.LibsndfileError) as error:
