@@ -9,7 +9,7 @@ its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -29,33 +29,38 @@ _LEAST = 1e-5
 """What is smaller counts as this: a channel that is silent on the calibration sound must not divide by zero."""
 
 
-def smoothed(model: onnx.ModelProto, found: Sequence[Weight], windows: Floats) -> onnx.ModelProto:
-    """The same function as `model`, whose sequence weights among `found` have inputs of more even channels.
+def factors(model: onnx.ModelProto, found: Sequence[Weight], windows: Floats) -> dict[str, Floats]:
+    """What the channels before each sequence weight of `found` are to be divided by, float32 [inputs], by its name.
 
-    `windows` is float32 [N, …], each an input of the model. A weight that two products read stays as it is. Raises
+    `windows` is float32 [N, …], each an input of the model. A weight that two products read has none. Raises
     ModelError when the model cannot be run.
     """
+    names = {item.name for item in found if item.kind == "sequence"}
+    known, readers = constants(model.graph), consumers(model.graph)
+    sources = {
+        node.input[1]: node.input[0]
+        for node in model.graph.node
+        if node.op_type == "MatMul" and node.input[1] in names and len(readers[node.input[1]]) == 1
+    }
+    distinct = list(dict.fromkeys(sources.values()))
+    peaks = {
+        name: np.abs(values).max(tuple(range(values.ndim - 1)))
+        for name, values in zip(distinct, run(model, windows[:WINDOWS], distinct), strict=True)
+    }
+    return {weight: factors_of(peaks[source], known[weight]) for weight, source in sources.items()}
+
+
+def smoothed(model: onnx.ModelProto, chosen: Mapping[str, Floats]) -> onnx.ModelProto:
+    """The same function as `model`, what enters the weights of `chosen` divided by their factors."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph
-    names = {item.name for item in found if item.kind == "sequence"}
-    readers = consumers(graph)
-    nodes = [
-        node
-        for node in graph.node
-        if node.op_type == "MatMul" and node.input[1] in names and len(readers[node.input[1]]) == 1
-    ]
-    sources = list(dict.fromkeys(node.input[0] for node in nodes))
-    peaks = {
-        name: np.abs(values).max(tuple(range(values.ndim - 1)))
-        for name, values in zip(sources, run(model, windows[:WINDOWS], sources), strict=True)
-    }
-    known, fresh = constants(graph), Names(graph)
-    for node in nodes:
+    readers, known, fresh = consumers(graph), constants(graph), Names(graph)
+    for node in [item for item in graph.node if item.op_type == "MatMul" and item.input[1] in chosen]:
         source, weight = node.input[0], node.input[1]
-        factors = factors_of(peaks[source], known[weight])
-        shares: Floats = np.reciprocal(factors)
-        set_constant(graph, weight, known[weight] * factors[:, None])
+        divisors = chosen[weight]
+        shares: Floats = np.reciprocal(divisors)
+        set_constant(graph, weight, known[weight] * divisors[:, None])
         if len(readers[source]) > 1 or not _absorbed(graph, source, shares, fresh):
             inverse, even = fresh.fresh(f"{weight}.evening"), fresh.fresh(f"{weight}.even")
             set_constant(graph, inverse, shares)

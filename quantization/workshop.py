@@ -20,7 +20,7 @@ from edge_runtime.model.contract import Contract
 from edge_runtime.model.network import Network
 from edge_runtime.model.processor import ANY, judge_target, this_processor
 from export.sharing import join, split
-from quantization import levels, sensitivity
+from quantization import levels, sensitivity, smoothing
 from quantization.calibration import CalibrationSet, gather
 from quantization.convolutions import find_ranges
 from quantization.fours import Fours, four_bits
@@ -28,8 +28,7 @@ from quantization.levels import INT4, INT8, STATIC8
 from quantization.proof import Evaluation, compare_windows
 from quantization.running import Floats64, raw_scores
 from quantization.schemes import EightBit, FourBit
-from quantization.sequences import Seen, eight_bits, observe
-from quantization.smoothing import smoothed
+from quantization.sequences import eight_bits, observe
 from quantization.surgery import constants, graphs
 from quantization.targets import Target, target_of
 
@@ -108,21 +107,20 @@ class Workshop:
         return find_ranges(self.model, self.windows)
 
     @cached_property
-    def smooth(self) -> onnx.ModelProto:
-        """The float model, what enters its products over a sequence evened out."""
+    def factors(self) -> dict[str, NDArray[np.float32]]:
+        """What evens out the inputs of the products over a sequence, by their weights' names."""
         if not any(item.kind == "sequence" for item in self.weights):
-            return self.model
-        return smoothed(self.model, self.weights, self.windows)
-
-    @cached_property
-    def seen(self) -> dict[str, Seen]:
-        """What enters the products over a sequence, evened out, by their weights' names."""
-        return observe(self.smooth, self.weights, self.windows)
+            return {}
+        return smoothing.factors(self.model, self.weights, self.windows)
 
     @cached_property
     def fours(self) -> Fours:
-        """The weights in 4 bits, with what the method changed beside them."""
-        return four_bits(self.smooth, levels.weights(self.smooth), self.windows, self.method, self.seen)
+        """The weights in 4 bits, with what the method changed beside them.
+
+        Their inputs stay uneven: as weights for evened out ones they cost the scores more.
+        """
+        seen = observe(self.model, self.weights, self.windows)
+        return four_bits(self.model, self.weights, self.windows, self.method, seen)
 
     def make(self, level: str, target_name: str) -> Made:
         """The model of a level for a target, proved.
@@ -174,22 +172,27 @@ class Workshop:
 
     def _build(self, plan: Mapping[str, str], target: Target) -> onnx.ModelProto:
         fours: Mapping[str, FourBit] = {}
-        integers = {INT4, INT8, STATIC8} & {plan.get(item.name) for item in self.weights if item.kind == "sequence"}
-        model = self.smooth if integers else self.model
+        model = self.model
         if INT4 in plan.values():
             fours = self.fours.matrices
             if all(plan.get(item.name) == INT4 for item in self.weights if item.kind in ("recurrent", "input")):
                 model = self.fours.model  # biases and head were trained for all layers in 4 bits
         static = [item.kind for item in self.weights if plan.get(item.name) == STATIC8]
         ranges = self.ranges if "conv" in static else None
-        return levels.build(model, plan, target, fours, ranges, self._eights(plan, target.largest))
+        eights = self._eights(plan, target.largest)
+        if eights:
+            even = {name: values for name, values in self.factors.items() if plan.get(name) in (INT8, STATIC8)}
+            model = smoothing.smoothed(model, even)
+        return levels.build(model, plan, target, fours, ranges, eights)
 
     def _eights(self, plan: Mapping[str, str], largest: int) -> Mapping[str, EightBit]:
         """The sequence weights in integers within +-largest, if the plan has any in 8 bits."""
         if not any(item.kind == "sequence" and plan.get(item.name) in (INT8, STATIC8) for item in self.weights):
             return {}
         if largest not in self._rounded:
-            self._rounded[largest] = eight_bits(levels.weights(self.smooth), self.seen, largest)
+            even = smoothing.smoothed(self.model, self.factors)
+            found = levels.weights(even)
+            self._rounded[largest] = eight_bits(found, observe(even, found, self.windows), largest)
         return self._rounded[largest]
 
     def _compare(self, model: onnx.ModelProto, contract: Contract) -> tuple[Comparison, str]:

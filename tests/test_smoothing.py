@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import pytest
@@ -16,7 +14,7 @@ from quantization.calibration import read
 from quantization.levels import Weight
 from quantization.running import raw_scores, run
 from quantization.sensitivity import deviation
-from quantization.smoothing import factors_of, smoothed
+from quantization.smoothing import factors, factors_of, smoothed
 from quantization.surgery import constants, set_constant
 from quantization.targets import target_of
 from quantization.workshop import Workshop
@@ -32,11 +30,11 @@ def uneven(model: onnx.ModelProto) -> onnx.ModelProto:
     known = constants(result.graph)
     for norm in [node for node in result.graph.node if node.op_type == "LayerNormalization"]:
         product = next(node for node in result.graph.node if node.input[0] == norm.output[0])
-        factors = np.ones(len(known[norm.input[1]]), np.float32)
-        factors[3::16] = UNEVEN
+        gains = np.ones(len(known[norm.input[1]]), np.float32)
+        gains[3::16] = UNEVEN
         for name in norm.input[1:3]:
-            set_constant(result.graph, name, known[name] * factors)
-        set_constant(result.graph, product.input[1], known[product.input[1]] / factors[:, None])
+            set_constant(result.graph, name, known[name] * gains)
+        set_constant(result.graph, product.input[1], known[product.input[1]] / gains[:, None])
     return result
 
 
@@ -48,7 +46,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
 
 
 def test_the_float_scores_stay_and_the_channels_are_even(shop: Workshop) -> None:
-    even = shop.smooth
+    even = smoothed(shop.model, shop.factors)
     assert raw_scores(even, shop.windows) == pytest.approx(shop.reference, rel=1e-4, abs=1e-5)
     names = [item.name for item in shop.weights if item.kind == "sequence"]
     assert names and {item.name for item in levels.weights(even)} == {item.name for item in shop.weights}
@@ -68,14 +66,14 @@ def test_what_makes_the_channels_takes_up_the_factors_where_it_can(shop: Worksho
         return sum(node.op_type == operator for node in model.graph.node)
 
     layers = count(shop.model, "LayerNormalization") // 2
-    added = count(shop.smooth, "Mul") - count(shop.model, "Mul")
+    added = count(smoothed(shop.model, shop.factors), "Mul") - count(shop.model, "Mul")
     assert added == 2 + layers, "both convolutions and what attention has mixed; norms and GELUs hold theirs"
 
 
-def test_eight_bits_lose_less(shop: Workshop, tmp_path: Path) -> None:
+def test_eight_bits_lose_less(shop: Workshop) -> None:
     plain = Workshop(shop.path, shop.calibration, count=32)
     plain.model = shop.model
-    plain.__dict__["smooth"] = shop.model  # as it was before there was any smoothing
+    plain.__dict__["factors"] = {}  # as it was before there was any smoothing
     target = target_of("portable")
 
     def lost(made: Workshop, level: str) -> float:
@@ -94,10 +92,10 @@ def test_factors_even_out_inputs_and_rows_whatever_they_are(seed: int) -> None:
     weight = (rng.standard_normal((12, 5)) * 10 ** rng.uniform(-3, 3, (12, 1))).astype(np.float32)
     peaks[rng.integers(12)] = 0  # a channel that was silent
     weight[rng.integers(12)] = 0
-    factors = factors_of(peaks, weight)
-    assert np.isfinite(factors).all() and (factors > 0).all() and abs(np.log(factors).mean()) < 1e-3
+    found = factors_of(peaks, weight)
+    assert np.isfinite(found).all() and (found > 0).all() and abs(np.log(found).mean()) < 1e-3
     live = (peaks > 0) & np.abs(weight).any(1)
-    products = (peaks / factors)[live] / (np.abs(weight).max(1) * factors)[live]
+    products = (peaks / found)[live] / (np.abs(weight).max(1) * found)[live]
     assert np.ptp(np.log(products)) < 1e-2, "inputs and rows differ alike from channel to channel"
 
 
@@ -114,4 +112,16 @@ def test_a_weight_that_two_products_read_stays_as_it_is() -> None:
     ]
     graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [numpy_helper.from_array(weight, "w")])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
-    assert smoothed(model, [Weight("w", "sequence", weight)], np.ones((2, 4, 6), np.float32)) == model
+    assert factors(model, [Weight("w", "sequence", weight)], np.ones((2, 4, 6), np.float32)) == {}
+    assert smoothed(model, {}) == model
+
+
+def test_in_a_mixed_plan_only_products_in_eight_bits_are_evened_out(shop: Workshop) -> None:
+    names = [item.name for item in shop.weights if item.kind == "sequence"]
+    schemes = ("int8", "int4", "int8-static", "fp16")
+    plan = {name: schemes[number % 4] for number, name in enumerate(names)}
+    model = shop._build(plan, target_of("portable"))
+    assert np.corrcoef(raw_scores(model, shop.windows, exact=True), shop.reference)[0, 1] > 0.99
+    only_four = shop._build(dict.fromkeys(names, "int4"), target_of("portable"))
+    gains = [node.input[1] for node in only_four.graph.node if node.op_type == "LayerNormalization"]
+    assert not any(name.endswith(".even") for name in gains), "four bits meet the channels as they were"
