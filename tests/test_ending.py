@@ -13,6 +13,7 @@ from export.checkpoint import load, save
 from export.rawnet2 import RawNet2
 from tests.buzzing import SMALL, buzzing_library
 from tests.conftest import TINY
+from tests.small_disk import small_disk
 from training import ending
 from training.batches import Library
 from training.scoring import score_clips
@@ -141,7 +142,7 @@ def test_crops_that_were_kept_give_the_ending_that_they_gave(
             crops.without(names_none)
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut", "other encoder", "no crops", "torn"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "other encoder", "no crops", "torn", "infinite", "named twice"])
 def test_crops_that_cannot_be_used_are_refused_in_a_line(
     damage: str, library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -149,13 +150,31 @@ def test_crops_that_cannot_be_used_are_refused_in_a_line(
     save(start, RawNet2(SMALL))
     channels = ending.without_ending(RawNet2(SMALL), 8).fc1.in_features
     inputs, labels = torch.zeros(4, channels).half(), torch.tensor([0, 1] * 2)
+    inputs[0, 0] = torch.inf if damage == "infinite" else 0
     encoder = "0" * 64 if damage == "other encoder" else load(start).sha256
     Summaries(inputs, labels[: 3 if damage == "torn" else 4], ("x",) * 4, encoder, ()).save(kept)
     if damage == "missing":
         kept.unlink()
     elif damage == "cut":
         kept.write_bytes(kept.read_bytes()[:-10])
-    command = [str(start), "-o", str(out)] + ([] if damage == "no crops" else ["--also", str(kept)])
-    assert ending.main(command) == (2 if damage in ("other encoder", "no crops") else 3)
+    target = kept if damage == "named twice" else out
+    command = [str(start), "-o", str(target)] + ([] if damage == "no crops" else ["--also", str(kept)])
+    before = kept.read_bytes() if kept.exists() else b""
+    assert ending.main(command) == (2 if damage in ("other encoder", "no crops", "named twice") else 3)
+    assert damage == "missing" or kept.read_bytes() == before
     printed = capsys.readouterr()
     assert printed.err.count("\n") == 1 and printed.err.startswith("error: ") and not out.exists()
+
+
+def test_a_full_disk_for_the_crops_is_said_in_a_line(
+    library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = tmp_path / "start.safetensors"
+    save(start, RawNet2(SMALL))
+    command = [str(start), "-o", str(tmp_path / "out.safetensors"), "--data", str(table_of(library, tmp_path))]
+    with small_disk(tmp_path / "disk", 64) as disk:
+        disk.fill()
+        assert ending.main([*command, "--crops", "32", "--keep", str(disk.folder / "kept")]) == 5
+        disk.free()
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "cannot write" in line

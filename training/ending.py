@@ -135,12 +135,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         start = load(options.start)
         model = without_ending(start.model, options.nodes * options.members)
         parts = [read(path) for path in options.also]
+        channels = model.fc1.in_features
+        if any(part.inputs.shape[1] != channels or part.encoder != start.sha256 for part in parts):
+            raise UsageError("crops of --also were looked at by another encoder than START: look at them anew")
         if options.data:
             parts.append(_look(model, start.sha256, options))
             if options.keep:
                 parts[-1].save(options.keep)
-        if any(part.inputs.shape[1] != model.fc1.in_features or part.encoder != start.sha256 for part in parts):
-            raise UsageError("crops of --also were looked at by another encoder than START: look at them anew")
         crops = together(parts)
         if options.without:
             crops = crops.without(options.without)
@@ -176,7 +177,12 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("--dropout lies between 0 and 1")
     if not options.data and (options.keep or not options.also):
         raise UsageError("name clips with --data, to look at, or crops that --keep wrote with --also")
+    files = [options.start, options.output, *options.also, *filter(None, [options.keep])]
+    if len({path.resolve() for path in files}) < len(files):
+        raise UsageError("START, --output, --keep and --also name one file twice: what it held would be lost")
     for written in (options.output, options.keep):
+        if written and written.exists() and not written.is_file():
+            raise OutputError(f"cannot write {written}: it is a folder or a device, not a file")
         if written and not written.parent.is_dir():
             raise OutputError(f"cannot write {written}: there is no folder {written.parent}")
 

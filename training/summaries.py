@@ -30,7 +30,7 @@ class Summaries:
 
     inputs: Tensor  # float16 [crops, channels]: means and deviations over time
     labels: Tensor  # int64 [crops], 1 = bona fide
-    systems: tuple[str, ...]  # what made the spoofed one of the pair, for each crop
+    systems: tuple[str, ...]  # what made the clip that the pair's spoofed one begins with, for each crop
     encoder: str  # SHA-256 of the checkpoint that the encoder came in
     made: tuple[dict[str, Any], ...]  # the options of each run that looked at crops
 
@@ -40,6 +40,7 @@ class Summaries:
     def without(self, prefixes: Sequence[str]) -> Summaries:
         """Less the pairs whose synthesizer's name begins with one of `prefixes`.
 
+        Of joined crops the first clip counts: some 2 % of those that are left may end in one of a system left out.
         Raises UsageError where one of them names none, or none is left.
         """
         for prefix in prefixes:
@@ -62,8 +63,8 @@ class Summaries:
             "systems": torch.tensor([place[system] for system in self.systems]),
         }
         metadata = {"systems": json.dumps(names), "encoder": self.encoder, "made": json.dumps(self.made)}
-        with whole_file(path) as temporary:
-            safetensors.torch.save_file(tensors, temporary, metadata)
+        with whole_file(path) as temporary:  # by Python, whose error says that the disk is full
+            temporary.write_bytes(safetensors.torch.save(tensors, metadata))
 
 
 def read(path: Path) -> Summaries:
@@ -79,8 +80,17 @@ def read(path: Path) -> Summaries:
         raise InputError(f"cannot read {path}: {reason.strerror or reason}") from None
     except (SafetensorError, KeyError, ValueError, IndexError, TypeError):
         raise InputError(f"{path} is no file that `python -m training.ending --keep` wrote, or it is damaged") from None
-    if not inputs.ndim == 2 or not len(inputs) == len(labels) == len(systems) or inputs.dtype != torch.float16:
-        raise InputError(f"{path} is no file that `python -m training.ending --keep` wrote")
+    if not (
+        inputs.ndim == 2
+        and 2 <= len(inputs) == len(labels) == len(systems)
+        and len(labels) % 2 == 0
+        and inputs.dtype == torch.float16
+        and torch.equal(labels, torch.arange(len(labels)) % 2)
+        and min(systems) >= 0
+        and all(isinstance(name, str) for name in names)
+        and bool(torch.isfinite(inputs).all())
+    ):
+        raise InputError(f"{path} is no file that `python -m training.ending --keep` wrote, or it is damaged")
     return found
 
 

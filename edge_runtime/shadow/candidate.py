@@ -13,7 +13,8 @@ from edge_runtime.detector import Detector
 from edge_runtime.model.inputs import Inputs, Tape
 
 _HELD_SECONDS = 30.0
-"""Sound that may wait for its windows; the running program takes in at most some 20 s at once."""
+"""Sound that may wait for its windows. The running program takes in up to a minute at once where it was held up; what
+the candidate then misses counts against it."""
 
 
 class Candidate:

@@ -34,7 +34,7 @@ Features = NDArray[np.float32]
 Change = Callable[[Features, Generator], Features]
 
 NEED = Need(
-    "the source of Opus 1.5 or later (Debian's package opus), ./configure --enable-deep-plc --enable-dred && make, "
+    "the source of Opus 1.5 (Debian's package opus), ./configure --enable-deep-plc --enable-dred && make, "
     "and its folder in PATH",
     programs=("fargan_demo", "opus_demo"),
 )
@@ -69,6 +69,7 @@ def smoothed(features: Features, generator: Generator) -> Features:
     blurred = gaussian_filter1d(features[:, :count], generator.uniform(0.5, 2.0), axis=0)
     mean = blurred.mean(axis=0)
     features[:, :count] = mean + (blurred - mean) * generator.uniform(0.9, 1.05)
+    features[:, PITCH] = np.clip(features[:, PITCH], *PITCHES)
     return features
 
 
@@ -87,7 +88,10 @@ def render(wave: Wave, rate: int, generator: Generator, change: Change = kept) -
         sound, numbers, out = (Path(folder) / name for name in ("in.pcm", "features.f32", "out.pcm"))
         write(sound, np.pad(resample(wave, rate, RATE), (5 * FRAME, LAG + FRAME)))
         call("fargan_demo", "-features", sound, numbers)
-        features = np.fromfile(numbers, "<f4").reshape(-1, FEATURES)
+        found = np.fromfile(numbers, "<f4")
+        if not found.size or found.size % FEATURES:
+            raise EngineFailed(f"fargan_demo wrote no frames of {FEATURES} numbers: it is not that of Opus 1.5")
+        features = found.reshape(-1, FEATURES)
         change(features, generator).astype("<f4").tofile(numbers)
         call("fargan_demo", "-fargan-synthesis", numbers, out)
         return resample(read(out)[LAG:], RATE, rate)

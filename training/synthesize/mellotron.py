@@ -125,6 +125,7 @@ class Mellotron:
     def say(self, text: str, voice: Voice, generator: Generator) -> Speech:
         other = speaker(SPEAKERS[int(generator.integers(len(SPEAKERS)))])
         part = max(0.0, generator.uniform(-0.5, 0.5))
+        torch.manual_seed(int(generator.integers(2**63)))  # parts of it drop out when it speaks, too
         mel = mel_of(text, (1 - part) * speaker(voice.name) + part * other)
         return Speech(self.vocoder(mel), round(neural.RATE * generator.uniform(0.94, 1.06)))
 
