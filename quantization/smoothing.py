@@ -82,7 +82,7 @@ def factors_of(peaks: Floats, weight: Floats) -> Floats:
     return np.exp(logs - logs.mean()).astype(np.float32)
 
 
-def _absorbed(graph: onnx.GraphProto, source: str, factors: Floats, fresh: Names) -> bool:
+def _absorbed(graph: onnx.GraphProto, source: str, shares: Floats, fresh: Names) -> bool:
     """Multiplies the channels of `source`, which has one reader, in the constants of the node that makes it, if any."""
     node = next((item for item in graph.node if source in item.output), None)
     if node is None or source in {item.name for item in graph.output}:
@@ -95,10 +95,10 @@ def _absorbed(graph: onnx.GraphProto, source: str, factors: Floats, fresh: Names
     else:
         places = []
     values = [known.get(node.input[place]) for place in places]
-    if not places or any(value is None or value.size not in (1, len(factors)) for value in values):
+    if not places or any(value is None or value.size not in (1, len(shares)) for value in values):
         return False
     for place, value in zip(places, values, strict=True):
         name = fresh.fresh(f"{node.input[place]}.even")
-        set_constant(graph, name, (np.asarray(value, np.float32).reshape(-1) * factors).astype(np.float32))
+        set_constant(graph, name, (np.asarray(value, np.float32).reshape(-1) * shares).astype(np.float32))
         node.input[place] = name
     return True

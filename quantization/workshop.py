@@ -109,8 +109,6 @@ class Workshop:
     @cached_property
     def factors(self) -> dict[str, NDArray[np.float32]]:
         """What evens out the inputs of the products over a sequence, by their weights' names."""
-        if not any(item.kind == "sequence" for item in self.weights):
-            return {}
         return smoothing.factors(self.model, self.weights, self.windows)
 
     @cached_property

@@ -76,21 +76,21 @@ def read(path: Path) -> Summaries:
         names = json.loads(metadata["systems"])
         made = tuple(json.loads(metadata["made"]))
         found = Summaries(inputs, labels, tuple(names[number] for number in systems), metadata["encoder"], made)
+        if not (
+            inputs.ndim == 2
+            and 2 <= len(inputs) == len(labels) == len(systems)
+            and len(labels) % 2 == 0
+            and inputs.dtype == torch.float16
+            and torch.equal(labels, torch.arange(len(labels)) % 2)
+            and min(systems) >= 0
+            and all(isinstance(name, str) for name in names)
+            and bool(torch.isfinite(inputs).all())
+        ):
+            raise ValueError("no pairs of crops")
     except OSError as reason:
         raise InputError(f"cannot read {path}: {reason.strerror or reason}") from None
     except (SafetensorError, KeyError, ValueError, IndexError, TypeError):
         raise InputError(f"{path} is no file that `python -m training.ending --keep` wrote, or it is damaged") from None
-    if not (
-        inputs.ndim == 2
-        and 2 <= len(inputs) == len(labels) == len(systems)
-        and len(labels) % 2 == 0
-        and inputs.dtype == torch.float16
-        and torch.equal(labels, torch.arange(len(labels)) % 2)
-        and min(systems) >= 0
-        and all(isinstance(name, str) for name in names)
-        and bool(torch.isfinite(inputs).all())
-    ):
-        raise InputError(f"{path} is no file that `python -m training.ending --keep` wrote, or it is damaged")
     return found
 
 
