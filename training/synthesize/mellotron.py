@@ -27,7 +27,7 @@ from training.synthesize.engine import EngineFailed, Generator, Need, Speech, Sp
 from training.synthesize.gan import HIFIGAN, HIFIGAN_LICENCE, hifigan, melgan, package, sound
 
 NEED = Need(
-    "pip install torch; pip install --no-deps ttskit phkit pypinyin jieba hanziconv unidecode",
+    "pip install torch inflect; pip install --no-deps ttskit phkit pypinyin jieba hanziconv unidecode",
     ("torch", "ttskit", "phkit", "pypinyin", "jieba", "hanziconv", "unidecode"),
 )
 LICENCE = "MIT (ttskit)"
