@@ -126,12 +126,17 @@ def test_crops_that_were_kept_give_the_ending_that_they_gave(
     at_once, later, twice, fewer = (tmp_path / f"{name}.safetensors" for name in names)
     assert ending.main([*fit, str(at_once), *look]) == 0
     assert ending.main([*fit, str(later), "--also", str(kept)]) == 0
-    assert ending.main([*fit, str(twice), "--also", str(kept), *look[:-2]]) == 0
+    assert ending.main([*fit, str(twice), "--also", str(kept), *look[:-2], "--seed", "3"]) == 0
+    assert ending.main([*fit, str(tmp_path / "same"), "--also", str(kept), *look[:-2]]) == 2, "the same crops"
+    assert "--seed" in capsys.readouterr().err and not (tmp_path / "same").exists()
+    assert ending.main([*fit, str(tmp_path / "none"), *look[:-2], "--without", "pipper"]) == 2
+    printed = capsys.readouterr().err
+    assert "pipper" in printed and "looking at crops" not in printed, "found before the looking"
     assert ending.main([*fit, str(fewer), "--also", str(kept), "--without", "oth"]) == 0
     models = {path: load(path) for path in (at_once, later, twice, fewer)}
     for name, tensor in models[at_once].model.state_dict().items():
         assert torch.equal(models[later].model.state_dict()[name], tensor), name
-    assert "128 crops" in capsys.readouterr().out and len(models[twice].figures["ending"]["looked"]) == 2
+    assert models[twice].figures["ending"]["crops"] == 128 and len(models[twice].figures["ending"]["looked"]) == 2
     crops = read(kept)
     assert len(crops) == 64 and set(crops.systems) == {"copy-buzz", "other"}
     left = models[fewer].figures["ending"]["crops"]

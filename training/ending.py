@@ -29,7 +29,7 @@ from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
 from export.checkpoint import load, save
 from export.rawnet2 import RawNet2
 from training.batches import SHORTEST_SECONDS, Crops, Strengths, read_library
-from training.summaries import Summaries, look, read, together
+from training.summaries import Summaries, check_systems, look, read, together
 
 BATCH = 32
 LENGTHS = (1.0, 1.0, 0.5, 0.675)
@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if any(part.inputs.shape[1] != channels or part.encoder != start.sha256 for part in parts):
             raise UsageError("crops of --also were looked at by another encoder than START: look at them anew")
         if options.data:
-            parts.append(_look(model, start.sha256, options))
+            parts.append(_look(model, start.sha256, parts, options))
             if options.keep:
                 parts[-1].save(options.keep)
         crops = together(parts)
@@ -187,8 +187,10 @@ def _check(options: argparse.Namespace) -> None:
             raise OutputError(f"cannot write {written}: there is no folder {written.parent}")
 
 
-def _look(model: RawNet2, encoder: str, options: argparse.Namespace) -> Summaries:
+def _look(model: RawNet2, encoder: str, parts: Sequence[Summaries], options: argparse.Namespace) -> Summaries:
     library = read_library(options.data, None, model.config.sample_rate, "training")
+    spoken = {clip.system for clip in library.clips if not clip.is_bonafide}
+    check_systems(spoken.union(*(part.systems for part in parts)), options.without)
     strengths = Strengths(options.augmentation, 0, 0.8, PARTIAL, joined=JOINED)
     window = model.config.window_samples
     if window * min(LENGTHS) < SHORTEST_SECONDS * model.config.sample_rate:

@@ -6,7 +6,7 @@ So one run's crops are kept, more are added by another run, and the endings of a
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,9 +43,7 @@ class Summaries:
         Of joined crops the first clip counts: some 2 % of those that are left may end in one of a system left out.
         Raises UsageError where one of them names none, or none is left.
         """
-        for prefix in prefixes:
-            if not any(system.startswith(prefix) for system in self.systems):
-                raise UsageError(f"no crop is of a system whose name begins with {prefix!r}")
+        check_systems(set(self.systems), prefixes)
         left = [i for i, system in enumerate(self.systems) if not system.startswith(tuple(prefixes))]
         if not left:
             raise UsageError("no crops are left: leave out fewer systems")
@@ -94,8 +92,21 @@ def read(path: Path) -> Summaries:
     return found
 
 
+def check_systems(systems: Set[str], prefixes: Sequence[str]) -> None:
+    """Raises UsageError where one of `prefixes` begins none of the systems' names."""
+    for prefix in prefixes:
+        if not any(system.startswith(prefix) for system in systems):
+            raise UsageError(f"no crop is of a system whose name begins with {prefix!r}")
+
+
 def together(parts: Sequence[Summaries]) -> Summaries:
-    """All crops of `parts`, by one encoder, one after the other."""
+    """All crops of `parts`, by one encoder, one after the other.
+
+    Raises UsageError where two of them begin with the same crop: one seed and one set of clips give the same ones.
+    """
+    for number, part in enumerate(parts):
+        if any(torch.equal(part.inputs[0], other.inputs[0]) for other in parts[:number]):
+            raise UsageError("two runs looked at the same crops, which would count twice: give each its own --seed")
     return Summaries(
         torch.cat([part.inputs for part in parts]),
         torch.cat([part.labels for part in parts]),
