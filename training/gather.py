@@ -1,0 +1,229 @@
+"""`python -m training.gather DEBS -o DIR`: human speech out of packages of Debian, whose licences allow to train on it.
+
+Games, telephone exchanges and programs for children come with what people said for them: lines that were acted, shouted
+and sung, prompts that were read, in many languages, by voices that no corpus of speech has. Everything here is in
+Debian's main archive, so free to use, change and pass on; each clip's row says under which licence.
+
+    apt-get download $(python -m training.gather --packages)
+    python -m training.gather . -o human
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from edge_runtime.errors import EdgeDetectError, InputError, OutputError, UsageError
+from training.synthesize.clips import LIST, RATE, Row, write_clip
+
+LONGEST_SECONDS = 5
+QUIET_RMS, HEADROOM = 1e-3, 0.89
+ARCHIVES = (".pk3", ".wz")
+CODECS = {".g722": "g722", ".gsm": "gsm", ".ogg": "vorbis", ".opus": "opus", ".wav": "lossless"}
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Recordings of a package whose names match `pattern`: at most `most`, none shorter than `shortest_seconds`."""
+
+    package: str
+    licence: str
+    pattern: str
+    most: int
+    shortest_seconds: float
+
+
+_TEAMS = (
+    "Default Classic British Mobster Pirate Russian Surfer Singer HillBilly "
+    "Default_uk Default_ru Default_pl Default_es Russian_pl"
+)
+SHELVES = (
+    Shelf("fillets-ng-data-cs", "GPL-2+", r"\.ogg$", 450, 1.5),
+    Shelf("fillets-ng-data-nl", "GPL-2+", r"\.ogg$", 450, 1.5),
+    Shelf("fillets-ng-data", "GPL-2+", r"/en/[^/]+\.ogg$", 150, 1.0),
+    *(Shelf("hedgewars-data", "GFDL-1.3", rf"/voices/{voice}/[^/]+\.ogg$", 45, 0.7) for voice in _TEAMS.split()),
+    Shelf("warzone2100-data", "GPL-2+", r"(audio/tutorial|missmesg|cmndrvoc).*\.(ogg|opus)$", 120, 1.0),
+    Shelf("unknown-horizons", "CC BY-SA 3.0 or GPL-2+", r"/voice/.*\.ogg$", 60, 1.0),
+    Shelf("nexuiz-data", "GPL-2+", r"sound/tutorial.*\.(ogg|wav)$", 50, 1.0),
+    # The voices of beasts are human ones that were pitched down.
+    Shelf("nexuiz-data", "GPL-2+", r"^(?!.*(reptilian|carni)).*/coms.*\.(ogg|wav)$", 70, 0.8),
+    *(
+        Shelf(f"asterisk-core-sounds-{language}-g722", "CC BY-SA 3.0", r"\.g722$", 110, 1.5)
+        for language in ("en", "es", "fr", "it", "ru")
+    ),
+    Shelf("asterisk-prompt-es-co", "GPL-2+", r"\.gsm$", 90, 1.2),
+    Shelf("asterisk-prompt-fr-armelle", "GPL-2+", r"\.gsm$", 90, 1.2),
+)
+
+
+def recordings(deb: Path, wanted: re.Pattern[str]) -> dict[str, bytes]:
+    """What a package holds of sound under names that match, in archives within it too (`a.pk3.d/sound/b.ogg`).
+
+    Raises InputError for a file that is no package, UsageError without dpkg-deb.
+    """
+    if shutil.which("dpkg-deb") is None:
+        raise UsageError("there is no dpkg-deb to open packages with: run this on Debian, or install dpkg")
+    opened = subprocess.run(["dpkg-deb", "--fsys-tarfile", str(deb)], capture_output=True, check=False)
+    if opened.returncode:
+        raise InputError(f"{deb} is no whole package: download it again")
+    found: dict[str, bytes] = {}
+    with tarfile.open(fileobj=io.BytesIO(opened.stdout)) as archive:
+        for member in archive:
+            file = archive.extractfile(member) if member.isfile() else None
+            if file:
+                found.update(_sounds(member.name.removeprefix("./"), file.read, wanted))
+    return found
+
+
+def _sounds(name: str, content: Callable[[], bytes], wanted: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
+    """`content` is called only where it is a sound or an archive of sounds."""
+    suffix = PurePosixPath(name).suffix
+    if suffix in ARCHIVES:
+        try:
+            with zipfile.ZipFile(io.BytesIO(content())) as inner:
+                for member in inner.namelist():
+                    yield from _sounds(f"{name}.d/{member}", partial(inner.read, member), wanted)
+        except zipfile.BadZipFile:
+            return
+    elif suffix in CODECS and wanted.search(name):
+        yield name, content()
+
+
+def decode(name: str, content: bytes) -> tuple[NDArray[np.float32], int]:
+    """The mean of the channels, float32 [samples], and their rate. Raises InputError for what is no sound."""
+    suffix = PurePosixPath(name).suffix
+    try:
+        if suffix in (".g722", ".gsm"):
+            import av  # of telephones' raw formats alone
+
+            with av.open(io.BytesIO(content), "r", format=suffix[1:]) as container:
+                frames = [frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)]
+                return np.concatenate(frames).astype(np.float32) / np.float32(32768), container.streams.audio[0].rate
+        samples, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
+    except ImportError:
+        raise UsageError("telephones' recordings are decoded by PyAV: pip install av") from None
+    except (OSError, ValueError, soundfile.SoundFileError) as reason:
+        raise InputError(f"{name} cannot be decoded: {reason}") from None
+    return samples.mean(axis=1), rate
+
+
+def loudest(samples: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """The `count` neighbouring samples with the most energy, or all if there are fewer."""
+    if len(samples) <= count:
+        return samples
+    energy = np.cumsum(np.concatenate(([0], samples.astype(np.float64) ** 2)))
+    start = int(np.argmax(energy[count:] - energy[:-count]))
+    return samples[start : start + count]
+
+
+def take(shelf: Shelf, sounds: dict[str, bytes], order: random.Random) -> Iterator[tuple[NDArray[np.float32], Row]]:
+    """Clips of a shelf, float32 [samples] at 16 kHz, and their rows; what is short, silent or broken is passed over."""
+    names = sorted((name for name in sounds if re.search(shelf.pattern, name)), key=PurePosixPath)
+    order.shuffle(names)
+    left = shelf.most
+    for name in names:
+        if not left:
+            return
+        try:
+            samples, rate = decode(name, sounds[name])
+        except InputError:
+            continue
+        if len(samples) < shelf.shortest_seconds * rate:
+            continue
+        samples = loudest(samples, LONGEST_SECONDS * rate)
+        if not np.sqrt(np.mean(samples**2)) >= QUIET_RMS:
+            continue
+        clip = soxr.resample(samples, rate, RATE) if rate != RATE else samples
+        clip = clip * min(1.0, HEADROOM / np.abs(clip).max()) if np.abs(clip).max() > 0.99 else clip
+        path = PurePosixPath(name)
+        file = f"bonafide/deb_{hashlib.sha1(f'{shelf.package}/{name}'.encode()).hexdigest()[:12]}.flac"
+        speaker = f"{shelf.package}-{path.parent.name}"
+        seconds = f"{len(clip) / RATE:.3f}"
+        left -= 1
+        yield (
+            clip,
+            Row(
+                file,
+                "bonafide",
+                "-",
+                speaker,
+                f"deb_{shelf.package}",
+                shelf.licence,
+                str(rate),
+                CODECS[path.suffix],
+                seconds,
+            ),
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 done, 2 usage, 3 packages, 5 output, 130 stopped."""
+    command = argparse.ArgumentParser(
+        prog="python -m training.gather", description="Take human speech out of packages of Debian."
+    )
+    command.add_argument("debs", type=Path, nargs="?", help="folder of .deb files")
+    command.add_argument("-o", "--output", type=Path, help="new folder for bonafide/ and clips.csv")
+    command.add_argument("--packages", action="store_true", help="print which packages have speech, and stop")
+    command.add_argument("--seed", type=int, default=1, help="which recordings, of packages with many (default: 1)")
+    options = command.parse_args(argv)
+    packages = list(dict.fromkeys(shelf.package for shelf in SHELVES))
+    if options.packages:
+        print("\n".join(packages))
+        return 0
+    try:
+        if not options.debs or not options.output:
+            raise UsageError("name the folder of .deb files, and with -o a folder to write to")
+        _gather(options.debs, options.output, packages, options.seed)
+    except EdgeDetectError as reason:
+        print(f"error: {reason}", file=sys.stderr)
+        return reason.exit_code
+    except KeyboardInterrupt:
+        print("stopped: remove what was written before you begin anew", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _gather(debs: Path, output: Path, packages: Sequence[str], seed: int) -> None:
+    """Raises UsageError, InputError or OutputError."""
+    if not debs.is_dir():
+        raise InputError(f"there is no folder {debs}: make one and call `apt-get download` in it")
+    if (output / LIST).exists():
+        raise OutputError(f"{output} has clips already: name another folder")
+    there = {package: sorted(debs.glob(f"{package}_*.deb")) for package in packages}
+    if not any(there.values()):
+        raise InputError(f"{debs} has none of the packages that --packages names")
+    order, clips, seconds = random.Random(seed), 0, 0.0
+    for package in tqdm(packages, desc="packages", unit="package"):
+        shelves = [shelf for shelf in SHELVES if shelf.package == package]
+        wanted = re.compile("|".join(f"(?:{shelf.pattern})" for shelf in shelves))
+        sounds = recordings(there[package][-1], wanted) if there[package] else {}
+        taken = 0
+        for shelf in shelves:
+            for samples, row in take(shelf, sounds, order):
+                write_clip(output, samples.astype(np.float64), row)
+                taken, seconds = taken + 1, seconds + len(samples) / RATE
+        clips += taken
+        print(f"{package}: {taken} clips" if there[package] else f"{package}: not there, left out", file=sys.stderr)
+    print(f"{clips} clips, {seconds / 60:.1f} min; wrote {output / LIST}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
