@@ -16,6 +16,7 @@ import io
 import random
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tarfile
@@ -37,7 +38,18 @@ from training.synthesize.clips import LIST, RATE, Row, write_clip
 LONGEST_SECONDS = 5
 QUIET_RMS, HEADROOM = 1e-3, 0.89
 ARCHIVES = (".pk3", ".wz")
-CODECS = {".g722": "g722", ".gsm": "gsm", ".ogg": "vorbis", ".opus": "opus", ".wav": "lossless"}
+QUEEN, DRASCULA = ".1c", ".ALS"
+"""What ScummVM plays: all of Flight of the Amazon Queen in one file, a line of Drascula's in each."""
+DRASCULA_HEADER_BYTES, DRASCULA_RATE = 32, 11_025
+CODECS = {
+    ".g722": "g722",
+    ".gsm": "gsm",
+    ".ogg": "vorbis",
+    ".opus": "opus",
+    ".wav": "lossless",
+    ".SB": "mp3",
+    DRASCULA: "pcm_u8",
+}
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,7 @@ _TEAMS = (
     "Default Classic British Mobster Pirate Russian Surfer Singer HillBilly "
     "Default_uk Default_ru Default_pl Default_es Russian_pl"
 )
+_FREEWARE = "free to change and pass on; the game itself may not be sold"
 SHELVES = (
     Shelf("fillets-ng-data-cs", "GPL-2+", r"\.ogg$", 450, 1.5),
     Shelf("fillets-ng-data-nl", "GPL-2+", r"\.ogg$", 450, 1.5),
@@ -71,6 +84,8 @@ SHELVES = (
     ),
     Shelf("asterisk-prompt-es-co", "GPL-2+", r"\.gsm$", 90, 1.2),
     Shelf("asterisk-prompt-fr-armelle", "GPL-2+", r"\.gsm$", 90, 1.2),
+    Shelf("drascula", f"Drascula's ({_FREEWARE})", r"/en/[^/]+\.ALS$", 350, 1.5),
+    Shelf("flight-of-the-amazon-queen", f"Flight of the Amazon Queen's ({_FREEWARE})", r"\.SB$", 400, 1.5),
 )
 
 
@@ -96,7 +111,9 @@ def recordings(deb: Path, wanted: re.Pattern[str]) -> dict[str, bytes]:
 def _sounds(name: str, content: Callable[[], bytes], wanted: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
     """`content` is called only where it is a sound or an archive of sounds."""
     suffix = PurePosixPath(name).suffix
-    if suffix in ARCHIVES:
+    if suffix == QUEEN:
+        yield from ((inner, sound) for inner, sound in _queen(name, content()) if wanted.search(inner))
+    elif suffix in ARCHIVES:
         try:
             with zipfile.ZipFile(io.BytesIO(content())) as inner:
                 for member in inner.namelist():
@@ -105,6 +122,15 @@ def _sounds(name: str, content: Callable[[], bytes], wanted: re.Pattern[str]) ->
             return
     elif suffix in CODECS and wanted.search(name):
         yield name, content()
+
+
+def _queen(name: str, content: bytes) -> Iterator[tuple[str, bytes]]:
+    """What Flight of the Amazon Queen's one file holds, its table read as ScummVM's engines/queen/resource.cpp does."""
+    if content[:4] != b"QTBL":
+        return
+    (count,) = struct.unpack_from(">H", content, 13)
+    for file, _, start, size in struct.iter_unpack(">12sBII", content[15 : 15 + 21 * count]):
+        yield f"{name}.d/{file.rstrip(bytes(1)).decode('ascii', 'replace')}", content[start : start + size]
 
 
 def decode(name: str, content: bytes) -> tuple[NDArray[np.float32], int]:
@@ -117,6 +143,9 @@ def decode(name: str, content: bytes) -> tuple[NDArray[np.float32], int]:
             with av.open(io.BytesIO(content), "r", format=suffix[1:]) as container:
                 frames = [frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)]
                 return np.concatenate(frames).astype(np.float32) / np.float32(32768), container.streams.audio[0].rate
+        if suffix == DRASCULA:
+            levels = np.frombuffer(content, np.uint8)[DRASCULA_HEADER_BYTES:].astype(np.float32)
+            return levels / np.float32(128) - 1, DRASCULA_RATE
         samples, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
     except ImportError:
         raise UsageError("telephones' recordings are decoded by PyAV: pip install av") from None
