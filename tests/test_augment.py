@@ -71,6 +71,14 @@ def test_the_chain_draws_alike_whatever_the_sound(seed: int, count: int, kind: s
     assert one.bit_generator.state == other.bit_generator.state
 
 
+def test_a_share_of_clips_is_replayed_where_nothing_else_is_done_to_them() -> None:
+    samples = sound("voice", RATE)
+    heard = [augment(samples, np.random.default_rng(seed), RATE, 0, 0.3) for seed in range(60)]
+    played = [not np.array_equal(item, samples) for item in heard]
+    assert 0.1 < np.mean(played) < 0.5
+    assert np.array_equal(augment(samples, np.random.default_rng(0), RATE, 0), samples)
+
+
 def test_not_everything_is_left_as_it_is() -> None:
     samples = sound("voice", RATE)
     assert all(

@@ -130,12 +130,16 @@ CHAIN: tuple[tuple[Augmentation, float], ...] = (
 channel; each with its probability."""
 
 
-def augment(samples: Samples, rng: np.random.Generator, rate: int, strength: float = 1.0) -> Samples:
+def augment(
+    samples: Samples, rng: np.random.Generator, rate: int, strength: float = 1.0, replayed: float | None = None
+) -> Samples:
     """A clip, float32 [n], as another microphone in another room might have heard it; the length may change a little.
 
-    `strength` scales every probability; 0 returns the clip as it is.
+    `strength` scales every probability, of `replay` only where `replayed` is not given in its place; 0 and nothing
+    given returns the clip as it is.
     """
     for augmentation, probability in CHAIN:
-        if rng.random() < probability * strength:
+        scaled = probability * strength if replayed is None or augmentation is not replay else replayed
+        if rng.random() < scaled:
             samples = augmentation(samples, rng, rate)
     return np.nan_to_num(samples)

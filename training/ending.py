@@ -116,6 +116,12 @@ def parser() -> argparse.ArgumentParser:
         "--without", action="append", default=[], metavar="SYSTEM", help="leave out systems named so; repeatable"
     )
     command.add_argument("--augmentation", type=float, default=0.6, help="as in training (default: 0.6)")
+    command.add_argument(
+        "--replayed",
+        type=float,
+        metavar="SHARE",
+        help="of crops that pass a loudspeaker, a room and a microphone (default: 0.15 times --augmentation)",
+    )
     command.add_argument("--nodes", type=int, default=256, help="of a member's hidden layer (default: 256)")
     command.add_argument(
         "--members", type=int, default=1, help="endings trained by themselves, whose mean is kept (default: 1)"
@@ -171,6 +177,8 @@ def _check(options: argparse.Namespace) -> None:
             "--crops must be 2 or more, --nodes, --members and --epochs 1 or more, "
             "and --augmentation cannot be negative"
         )
+    if options.replayed is not None and not 0 <= options.replayed <= 1:
+        raise UsageError("--replayed lies between 0 and 1")
     if options.seed < 0:
         raise UsageError("--seed cannot be negative")
     if not 0 <= options.dropout < 1:
@@ -191,7 +199,7 @@ def _look(model: RawNet2, encoder: str, parts: Sequence[Summaries], options: arg
     library = read_library(options.data, None, model.config.sample_rate, "training")
     spoken = {clip.system for clip in library.clips if not clip.is_bonafide}
     check_systems(spoken.union(*(part.systems for part in parts)), options.without)
-    strengths = Strengths(options.augmentation, 0, 0.8, PARTIAL, joined=JOINED)
+    strengths = Strengths(options.augmentation, 0, 0.8, PARTIAL, joined=JOINED, replayed=options.replayed)
     window = model.config.window_samples
     if window * min(LENGTHS) < SHORTEST_SECONDS * model.config.sample_rate:
         raise UsageError(f"{options.start}: its window is too short to be cut into")
@@ -200,7 +208,7 @@ def _look(model: RawNet2, encoder: str, parts: Sequence[Summaries], options: arg
         for number, share in enumerate(dict.fromkeys(LENGTHS))
     }
     seen = look(model, [by_length[share] for share in LENGTHS], options.crops, options.bfloat16)
-    made = {name: getattr(options, name) for name in ("crops", "augmentation", "seed", "bfloat16")}
+    made = {name: getattr(options, name) for name in ("crops", "augmentation", "replayed", "seed", "bfloat16")}
     return Summaries(*seen, encoder, (made,))
 
 
