@@ -1,0 +1,102 @@
+"""`python -m training.committee A B … -o OUT`: the endings of several networks with one encoder, as one network.
+
+Members that learnt from one set of crops err alike; those of runs whose crops were augmented differently err less so,
+and the mean of what they say is better than either run's. The encoder runs once for all of them, so that a member
+more costs two dense layers. Nothing is trained here: what comes out is the mean of the networks' logits, exactly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
+from export.checkpoint import load, save
+from export.rawnet2 import RawNet2
+
+OWN = ("summary_bn.", "fc1.", "fc2.")
+"""What of a network is its ending."""
+
+
+@torch.no_grad()
+def committee(models: Sequence[RawNet2]) -> RawNet2:
+    """A network in evaluation mode whose logits are the mean of those of `models`, whatever it hears.
+
+    Their hidden nodes lie side by side behind the norm of the first; the norms of the others are folded into the
+    weights behind them. Raises UsageError for networks that differ in more than their endings, or that have none.
+    """
+    first, nodes = models[0], [model.config.fc_nodes for model in models]
+    if not first.config.has_encoder:
+        raise UsageError("only networks with an encoder have endings that can sit beside each other")
+    made = RawNet2(replace(first.config, fc_nodes=sum(nodes)))
+    state = first.state_dict()
+    shared = {name: tensor for name, tensor in state.items() if not name.startswith(OWN)}
+    for model in models[1:]:
+        other = model.state_dict()
+        if replace(model.config, fc_nodes=nodes[0]) != first.config or any(
+            not torch.equal(other[name], tensor) for name, tensor in shared.items()
+        ):
+            raise UsageError("these networks differ in more than their endings: their encoders must be the same")
+    made.load_state_dict(
+        shared | {name: tensor for name, tensor in state.items() if name.startswith("summary_bn.")}, strict=False
+    )
+    scale, shift = _line(first)
+    made.fc2.bias.zero_()
+    at = 0
+    for model in models:
+        own_scale, own_shift = _line(model)
+        weight = model.fc1.weight.double()
+        own = slice(at, at := at + model.config.fc_nodes)
+        # What a member's norm makes of x is own_scale * x + own_shift; what it is given is scale * x + shift.
+        made.fc1.weight[own] = (weight * (own_scale / scale)).float()
+        made.fc1.bias[own] = (model.fc1.bias + weight @ (own_shift - shift * own_scale / scale)).float()
+        made.fc2.weight[:, own] = model.fc2.weight / len(models)
+        made.fc2.bias.add_(model.fc2.bias / len(models))
+    return made.eval()
+
+
+def _line(model: RawNet2) -> tuple[torch.Tensor, torch.Tensor]:
+    """Slope and height of the line, [channels] each, that the norm before an ending draws; in float64."""
+    norm = model.summary_bn
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight.double() * torch.rsqrt(norm.running_var.double() + norm.eps)
+    return scale, norm.bias.double() - norm.running_mean.double() * scale
+
+
+def parser() -> argparse.ArgumentParser:
+    command = argparse.ArgumentParser(
+        prog="python -m training.committee", description="Several endings of one encoder, as one network."
+    )
+    command.add_argument(
+        "members", type=Path, nargs="+", metavar="CHECKPOINT", help="two or more, as `python -m training.ending` makes"
+    )
+    command.add_argument("-o", "--output", type=Path, required=True, help="the checkpoint to calibrate")
+    return command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 done, 2 usage, 4 checkpoint, 5 output."""
+    options = parser().parse_args(argv)
+    try:
+        if len({path.resolve() for path in options.members}) < max(2, len(options.members)):
+            raise UsageError("name two or more checkpoints, each once")
+        if not options.output.parent.is_dir():
+            raise OutputError(f"cannot write {options.output}: there is no folder {options.output.parent}")
+        members = [load(path) for path in options.members]
+        made = [{"sha256": member.sha256, "ending": member.figures.get("ending")} for member in members]
+        model = committee([member.model for member in members])
+        save(options.output, model, figures={"committee": made}, name=options.output.stem)
+    except EdgeDetectError as reason:
+        print(f"error: {reason}", file=sys.stderr)
+        return reason.exit_code
+    print(f"{len(members)} endings, {model.config.fc_nodes} nodes in all; wrote {options.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
