@@ -15,6 +15,8 @@ from tests.conftest import TINY
 from training import committee
 from training.ending import fit_ending, without_ending
 
+MADE = {"ending": {"members": 1}}
+
 
 def fitted(start: RawNet2, nodes: int, seed: int) -> RawNet2:
     """An ending of `nodes` nodes that was fitted to inputs with a mean and deviations of their own."""
@@ -36,7 +38,7 @@ def test_a_committee_says_the_mean_of_what_its_members_say(start: RawNet2, tmp_p
     members = [fitted(start, 8 + 4 * number, number) for number in range(3)]
     paths = [tmp_path / f"{number}.safetensors" for number in range(3)]
     for path, member in zip(paths, members, strict=True):
-        save(path, member)
+        save(path, member, figures=MADE)
     assert committee.main([*map(str, paths), "-o", str(tmp_path / "all.safetensors")]) == 0
     made = load(tmp_path / "all.safetensors")
     assert made.model.config == replace(members[0].config, fc_nodes=8 + 12 + 16)
@@ -49,22 +51,45 @@ def test_a_committee_says_the_mean_of_what_its_members_say(start: RawNet2, tmp_p
     assert torch.allclose(together, apart.mean(0), atol=1e-4)
 
 
-@pytest.mark.parametrize("case", ["another encoder", "no encoder", "one", "twice", "missing", "no folder"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "another encoder",
+        "no encoder",
+        "still read",
+        "another window",
+        "one",
+        "twice",
+        "onto a member",
+        "a committee",
+        "missing",
+        "no folder",
+    ],
+)
 def test_what_is_no_committee_is_refused_in_a_line(
     case: str, start: RawNet2, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one, other, out = (tmp_path / f"{name}.safetensors" for name in ("one", "other", "out"))
     model = RawNet2(TINY) if case == "no encoder" else without_ending(start, 8)
-    save(one, model)
+    save(one, model, figures=MADE)
+    if case == "still read":
+        model = RawNet2(SMALL)
+        save(one, model, figures=MADE)
+    if case == "another window":
+        model = without_ending(RawNet2(replace(SMALL, window_samples=SMALL.window_samples // 2)), 8)
     if case == "another encoder":
         torch.manual_seed(1)
         model = without_ending(RawNet2(SMALL), 8)
     if case != "missing":
-        save(other, model)
+        save(other, model, figures={} if case == "a committee" else MADE | {"number": 2})
     named = {"one": [one], "twice": [one, one]}.get(case, [one, other])
     if case == "no folder":
         out = tmp_path / "none" / "out.safetensors"
+    if case == "onto a member":
+        out = one
+    before = sorted((path, path.read_bytes()) for path in tmp_path.iterdir())
     code = committee.main([*map(str, named), "-o", str(out)])
     assert code == {"missing": 4, "no folder": 5}.get(case, 2)
     printed = capsys.readouterr()
-    assert printed.err.count("\n") == 1 and printed.err.startswith("error: ") and not out.exists()
+    assert printed.err.count("\n") == 1 and printed.err.startswith("error: ")
+    assert before == sorted((path, path.read_bytes()) for path in tmp_path.iterdir())

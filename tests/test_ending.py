@@ -17,7 +17,7 @@ from tests.small_disk import small_disk
 from training import ending
 from training.batches import Library
 from training.scoring import score_clips
-from training.summaries import Summaries, read
+from training.summaries import Summaries, read, together
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +133,10 @@ def test_crops_that_were_kept_give_the_ending_that_they_gave(
     assert ending.main([*fit, str(tmp_path / "none"), *look[:-2], "--without", "pipper"]) == 2
     printed = capsys.readouterr().err
     assert "pipper" in printed and "looking at crops" not in printed, "found before the looking"
+    assert ending.main([*fit, str(tmp_path / "none"), "--also", str(kept), "--without", "pipper"]) == 2
+    assert ending.main([*fit, str(tmp_path / "none"), *look[:-2], "--without", ""]) == 2
+    printed = capsys.readouterr().err
+    assert "left" in printed and "looking at crops" not in printed
     assert ending.main([*fit, str(fewer), "--also", str(kept), "--without", "oth"]) == 0
     models = {path: load(path) for path in (at_once, later, twice, fewer)}
     for name, tensor in models[at_once].model.state_dict().items():
@@ -143,9 +147,12 @@ def test_crops_that_were_kept_give_the_ending_that_they_gave(
     left = models[fewer].figures["ending"]["crops"]
     assert 0 < left < 64 and left == crops.systems.count("copy-buzz"), "each spoofed crop goes with its human one"
     assert crops.without(["other"]).labels.tolist() == [0, 1] * (left // 2)
-    for names_none in (["piper"], ["copy", "other"]):
-        with pytest.raises(UsageError):
-            crops.without(names_none)
+    with pytest.raises(UsageError):
+        crops.without(["copy", "other"])
+    mostly = Summaries(crops.inputs.clone(), crops.labels, crops.systems, crops.encoder, crops.made)
+    mostly.inputs[:40] += 1  # as another augmentation would have changed them
+    with pytest.raises(UsageError):
+        together([crops, mostly])
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "other encoder", "no crops", "torn", "infinite", "named twice"])

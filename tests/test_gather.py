@@ -92,10 +92,13 @@ def test_what_people_said_becomes_clips_that_say_their_licence(
     )
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as inner:
+        inner.writestr("sound/tutorial/torn.wav", sound(spoken(1.4), "WAV"), zipfile.ZIP_DEFLATED)
         inner.writestr("sound/tutorial/welcome.wav", sound(spoken(1.5), "WAV"))
         inner.writestr("sound/player/reptilian/coms/attack.wav", sound(spoken(1.5), "WAV"))
         inner.writestr("sound/player/marine/coms/attack.ogg", sound(spoken(1.2)))
-    package(tmp_path, "nexuiz-data", {"usr/data.pk3": archive.getvalue(), "usr/torn.pk3": b"PK"})
+    damaged = bytearray(archive.getvalue())
+    damaged[300:320] = bytes(20)  # within torn.wav
+    package(tmp_path, "nexuiz-data", {"usr/data.pk3": bytes(damaged), "usr/torn.pk3": b"PK"})
     package(tmp_path, "asterisk-core-sounds-fr-g722", {"usr/share/fr/bonjour.g722": g722(2)})
     line = (127 + 50 * np.sin(np.arange(2 * 11025) / 5)).astype(np.uint8).tobytes()
     package(tmp_path, "drascula", {"usr/share/en/1.ALS": bytes([0x80] * 32) + line})
@@ -136,7 +139,12 @@ def test_the_same_packages_give_the_same_clips(tmp_path: Path) -> None:
         ("torn", 3, "download it again"),
         ("none", 3, "--packages"),
         ("no folder", 3, "no folder"),
-        ("there already", 5, "another folder"),
+        ("torn behind another", 3, "download it again"),
+        ("silence", 3, "no speech"),
+        ("two versions", 3, "2 versions"),
+        ("there already", 5, "name another"),
+        ("a file", 5, "name another"),
+        ("a long name", 5, "too long"),
         ("no program", 2, "dpkg-deb"),
         ("nothing named", 2, "-o"),
     ],
@@ -152,18 +160,30 @@ def test_what_cannot_be_gathered_is_said_in_a_line(
     debs, out = tmp_path / "debs", tmp_path / "human"
     debs.mkdir()
     if case != "none":
-        deb = package(debs, "fillets-ng-data-cs", {"usr/x.ogg": sound(spoken(2))})
-        if case == "torn":
+        level = 0.0 if case == "silence" else 0.1
+        deb = package(debs, "fillets-ng-data-cs", {"usr/x.ogg": sound(spoken(2, level))})
+        if case == "two versions":
+            shutil.copy(deb, debs / "fillets-ng-data-cs_2_all.deb")
+        if case == "torn behind another":
+            deb = package(debs, "fillets-ng-data-nl", {"usr/x.ogg": sound(spoken(2))})
+        if case.startswith("torn"):
             deb.write_bytes(deb.read_bytes()[:-200])
+        if case == "silence":
+            package(debs, "flight-of-the-amazon-queen", {"usr/queen.1c": b"QTBL", "usr/other.1c": b"QTBL" * 5})
     if case == "there already":
         out.mkdir()
         (out / "clips.csv").write_text("file,label\n")
+    if case == "a file":
+        out.write_text("mine")
+    if case == "a long name":
+        out = tmp_path / ("x" * 300)
+    before = sorted(tmp_path.rglob("*"))
     if case == "no program":
         monkeypatch.setenv("PATH", str(tmp_path))
     command = [str(tmp_path / "missing" if case == "no folder" else debs), "-o", str(out)]
     assert gather.main(command[: 1 if case == "nothing named" else 3]) == code
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert word in line
+    assert word in line and sorted(tmp_path.rglob("*")) == before, "nothing is written, nothing is lost"
 
 
 def test_the_packages_are_named_for_apt(capsys: pytest.CaptureFixture[str]) -> None:

@@ -135,8 +135,8 @@ def augment(
 ) -> Samples:
     """A clip, float32 [n], as another microphone in another room might have heard it; the length may change a little.
 
-    `strength` scales every probability, of `replay` only where `replayed` is not given in its place; 0 and nothing
-    given returns the clip as it is.
+    `strength` scales every probability; `replayed`, 0 to 1, is that of `replay` in place of the scaled one. With
+    strength 0 and nothing else the clip comes back as it is.
     """
     for augmentation, probability in CHAIN:
         scaled = probability * strength if replayed is None or augmentation is not replay else replayed

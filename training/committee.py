@@ -31,17 +31,17 @@ def committee(models: Sequence[RawNet2]) -> RawNet2:
     weights behind them. Raises UsageError for networks that differ in more than their endings, or that have none.
     """
     first, nodes = models[0], [model.config.fc_nodes for model in models]
-    if not first.config.has_encoder:
-        raise UsageError("only networks with an encoder have endings that can sit beside each other")
+    if not first.config.has_encoder or first.config.encoder_read:
+        raise UsageError("only networks that `python -m training.ending` made have endings that fit beside each other")
     made = RawNet2(replace(first.config, fc_nodes=sum(nodes)))
     state = first.state_dict()
     shared = {name: tensor for name, tensor in state.items() if not name.startswith(OWN)}
     for model in models[1:]:
+        if replace(model.config, fc_nodes=nodes[0]) != first.config:
+            raise UsageError("these networks differ in more than their endings: in window, filters or layers")
         other = model.state_dict()
-        if replace(model.config, fc_nodes=nodes[0]) != first.config or any(
-            not torch.equal(other[name], tensor) for name, tensor in shared.items()
-        ):
-            raise UsageError("these networks differ in more than their endings: their encoders must be the same")
+        if any(not torch.equal(other[name], tensor) for name, tensor in shared.items()):
+            raise UsageError("these networks' encoders are not the same")
     made.load_state_dict(
         shared | {name: tensor for name, tensor in state.items() if name.startswith("summary_bn.")}, strict=False
     )
@@ -83,12 +83,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 usage, 4 checkpoint, 5 output."""
     options = parser().parse_args(argv)
     try:
-        if len({path.resolve() for path in options.members}) < max(2, len(options.members)):
-            raise UsageError("name two or more checkpoints, each once")
+        if options.output.resolve() in {path.resolve() for path in options.members}:
+            raise UsageError(f"{options.output} is one of the members: it would be lost")
         if not options.output.parent.is_dir():
             raise OutputError(f"cannot write {options.output}: there is no folder {options.output.parent}")
         members = [load(path) for path in options.members]
-        made = [{"sha256": member.sha256, "ending": member.figures.get("ending")} for member in members]
+        if len({member.sha256 for member in members}) < max(2, len(members)):
+            raise UsageError("name two or more checkpoints, each once")
+        if any("ending" not in member.figures for member in members):
+            raise UsageError("name the checkpoints that `python -m training.ending` wrote, no committee of them")
+        made = [{"sha256": member.sha256, "ending": member.figures["ending"]} for member in members]
         model = committee([member.model for member in members])
         save(options.output, model, figures={"committee": made}, name=options.output.stem)
     except EdgeDetectError as reason:

@@ -29,7 +29,7 @@ from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
 from export.checkpoint import load, save
 from export.rawnet2 import RawNet2
 from training.batches import SHORTEST_SECONDS, Crops, Strengths, read_library
-from training.summaries import Summaries, check_systems, look, read, together
+from training.summaries import Summaries, check_distinct, check_systems, look, read, together
 
 BATCH = 32
 LENGTHS = (1.0, 1.0, 0.5, 0.675)
@@ -144,7 +144,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         channels = model.fc1.in_features
         if any(part.inputs.shape[1] != channels or part.encoder != start.sha256 for part in parts):
             raise UsageError("crops of --also were looked at by another encoder than START: look at them anew")
-        if options.data:
+        check_distinct(parts)
+        if any(run.get("seed") == options.seed for part in parts for run in part.made) and options.data:
+            raise UsageError(f"crops of --also were looked at with --seed {options.seed}: give this run another")
+        if not options.data:
+            check_systems(set().union(*(part.systems for part in parts)), options.without)
+        else:
             parts.append(_look(model, start.sha256, parts, options))
             if options.keep:
                 parts[-1].save(options.keep)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
+import os
 import random
 import re
 import shutil
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -115,20 +117,25 @@ def _sounds(name: str, content: Callable[[], bytes], wanted: re.Pattern[str]) ->
         yield from ((inner, sound) for inner, sound in _queen(name, content()) if wanted.search(inner))
     elif suffix in ARCHIVES:
         try:
-            with zipfile.ZipFile(io.BytesIO(content())) as inner:
-                for member in inner.namelist():
-                    yield from _sounds(f"{name}.d/{member}", partial(inner.read, member), wanted)
+            inner = zipfile.ZipFile(io.BytesIO(content()))
         except zipfile.BadZipFile:
             return
+        for member in inner.namelist():
+            try:
+                yield from _sounds(f"{name}.d/{member}", partial(inner.read, member), wanted)
+            except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError):
+                continue  # damaged or encrypted: the others may be whole
     elif suffix in CODECS and wanted.search(name):
         yield name, content()
 
 
 def _queen(name: str, content: bytes) -> Iterator[tuple[str, bytes]]:
     """What Flight of the Amazon Queen's one file holds, its table read as ScummVM's engines/queen/resource.cpp does."""
-    if content[:4] != b"QTBL":
+    if content[:4] != b"QTBL" or len(content) < 15:
         return
     (count,) = struct.unpack_from(">H", content, 13)
+    if len(content) < 15 + 21 * count:
+        return
     for file, _, start, size in struct.iter_unpack(">12sBII", content[15 : 15 + 21 * count]):
         yield f"{name}.d/{file.rstrip(bytes(1)).decode('ascii', 'replace')}", content[start : start + size]
 
@@ -178,7 +185,7 @@ def take(shelf: Shelf, sounds: dict[str, bytes], order: random.Random) -> Iterat
         if len(samples) < shelf.shortest_seconds * rate:
             continue
         samples = loudest(samples, LONGEST_SECONDS * rate)
-        if not np.sqrt(np.mean(samples**2)) >= QUIET_RMS:
+        if not (np.isfinite(samples).all() and np.sqrt(np.mean(samples**2)) >= QUIET_RMS):
             continue
         clip = soxr.resample(samples, rate, RATE) if rate != RATE else samples
         clip = clip * min(1.0, HEADROOM / np.abs(clip).max()) if np.abs(clip).max() > 0.99 else clip
@@ -225,33 +232,55 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {reason}", file=sys.stderr)
         return reason.exit_code
     except KeyboardInterrupt:
-        print("stopped: remove what was written before you begin anew", file=sys.stderr)
+        print("stopped: no clips were kept", file=sys.stderr)
         return 130
     return 0
 
 
 def _gather(debs: Path, output: Path, packages: Sequence[str], seed: int) -> None:
-    """Raises UsageError, InputError or OutputError."""
+    """All clips or none: `output` takes its name when they are whole. Raises UsageError, InputError or OutputError."""
     if not debs.is_dir():
         raise InputError(f"there is no folder {debs}: make one and call `apt-get download` in it")
-    if (output / LIST).exists():
-        raise OutputError(f"{output} has clips already: name another folder")
     there = {package: sorted(debs.glob(f"{package}_*.deb")) for package in packages}
     if not any(there.values()):
         raise InputError(f"{debs} has none of the packages that --packages names")
-    order, clips, seconds = random.Random(seed), 0, 0.0
-    for package in tqdm(packages, desc="packages", unit="package"):
+    for package, versions in there.items():
+        if len(versions) > 1:
+            raise InputError(f"{debs} has {package} in {len(versions)} versions: leave one of them")
+    unfinished = output.with_name(f".{output.name}.{os.getpid()}.part")
+    try:
+        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+            raise OutputError(f"{output} is there already and not an empty folder: name another")
+        unfinished.mkdir(parents=True)
+        clips, seconds = _clips(there, unfinished, random.Random(seed))
+        if not clips:
+            raise InputError(f"the packages in {debs} hold no speech: download them again")
+        unfinished.replace(output)
+    except OSError as reason:
+        raise OutputError(f"cannot write {output}: {reason.strerror}") from None
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    print(f"{clips} clips, {seconds / 60:.1f} min; wrote {output / LIST}")
+
+
+def _clips(there: dict[str, list[Path]], folder: Path, order: random.Random) -> tuple[int, float]:
+    """Writes all clips of the packages to `folder`; how many, and how many seconds.
+
+    One draw goes through all of them: which clips of a large package are taken depends on those before it.
+    """
+    clips, seconds = 0, 0.0
+    for package, found in tqdm(there.items(), desc="packages", unit="package"):
         shelves = [shelf for shelf in SHELVES if shelf.package == package]
         wanted = re.compile("|".join(f"(?:{shelf.pattern})" for shelf in shelves))
-        sounds = recordings(there[package][-1], wanted) if there[package] else {}
+        sounds = recordings(found[0], wanted) if found else {}
         taken = 0
         for shelf in shelves:
             for samples, row in take(shelf, sounds, order):
-                write_clip(output, samples.astype(np.float64), row)
+                write_clip(folder, samples.astype(np.float64), row)
                 taken, seconds = taken + 1, seconds + len(samples) / RATE
         clips += taken
-        print(f"{package}: {taken} clips" if there[package] else f"{package}: not there, left out", file=sys.stderr)
-    print(f"{clips} clips, {seconds / 60:.1f} min; wrote {output / LIST}")
+        print(f"{package}: {taken} clips" if found else f"{package}: not there, left out", file=sys.stderr)
+    return clips, seconds
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ lock, so several runs may write one folder, a reader may follow, and a kill at a
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import fcntl
 import io
@@ -127,7 +128,8 @@ def write_clip(folder: Path, wave: Wave, row: Row) -> None:
         part.replace(path)
         append_row(folder / LIST, row)
     except (OSError, soundfile.LibsndfileError) as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise OutputError(f"{path}: cannot be written ({error})") from None
 
 
