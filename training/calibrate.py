@@ -36,6 +36,9 @@ WORST = 5
 """Sources with false alarms that are named."""
 PLAUSIBLE_LLR = 15.0
 """Beyond this, odds of three million to one, no number of clips at hand can tell. Labels that do not overlap do it."""
+TREMOR_LLR = 0.04
+"""By so much quantization moves the median clip of the shipped model. The human clip that a threshold was taken from
+lies just above it, and must not be called spoof by the quantized file alone."""
 HAIR = 1e-6
 """Between a threshold and the score that it was taken from: means differ by their rounding."""
 
@@ -71,7 +74,7 @@ def fit(heard: Sequence[Heard], limits: Limits) -> Calibration:
     scale, offset = _line(heard, weight)
     evidence = scale * np.array([item.spoof_evidence for item in heard]) + offset
     means = scale * np.array([item.mean for item in heard]) + offset
-    threshold = lower_bound(evidence[human], weight[human], limits.false_alarms)
+    threshold = lower_bound(evidence[human], weight[human], limits.false_alarms) - TREMOR_LLR
     let_by = ~human & (evidence >= threshold)
     upper = upper_bound(means[let_by], weight[let_by], limits.misses)
     return Calibration(scale, offset, threshold, max(threshold, upper))
