@@ -20,7 +20,7 @@ from tests.rigs.pulse import PulseMicrophone
 
 ROOT = Path(__file__).parent.parent
 HUMAN, SYNTHETIC = ROOT / "examples" / "human.flac", ROOT / "examples" / "synthetic.flac"
-CHECKPOINT = ROOT / "training" / "edge-5.safetensors"
+CHECKPOINT = ROOT / "training" / "edge-6.safetensors"
 PROGRAM = [sys.executable, "-m", "edge_runtime"]
 
 

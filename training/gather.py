@@ -1,11 +1,11 @@
 """`python -m training.gather DEBS -o DIR`: human speech out of packages of Debian, whose licences allow to train on it.
 
-Games, telephone exchanges and programs for children come with what people said for them: lines that were acted, shouted
+Games and telephone exchanges come with what people said for them: lines that were acted, shouted
 and sung, prompts that were read, in many languages, by voices that no corpus of speech has. Everything here is in
 Debian's main archive, so free to use, change and pass on; each clip's row says under which licence.
 
-    apt-get download $(python -m training.gather --packages)
-    python -m training.gather . -o human
+    python -m training.gather --packages | (mkdir debs && cd debs && xargs apt-get download)
+    python -m training.gather debs -o human
 """
 
 from __future__ import annotations
