@@ -17,7 +17,7 @@ from tests.small_disk import small_disk
 from training import ending
 from training.batches import Library
 from training.scoring import score_clips
-from training.summaries import Summaries, read, together
+from training.summaries import Summaries, check_distinct, read
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def test_crops_that_were_kept_give_the_ending_that_they_gave(
     mostly = Summaries(crops.inputs.clone(), crops.labels, crops.systems, crops.encoder, crops.made)
     mostly.inputs[:40] += 1  # as another augmentation would have changed them
     with pytest.raises(UsageError):
-        together([crops, mostly])
+        check_distinct([crops, mostly])
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "other encoder", "no crops", "torn", "infinite", "named twice"])

@@ -21,7 +21,7 @@ from export.checkpoint import Calibration, load, save
 from export.rawnet2 import RawNet2
 from tests.conftest import voice
 from training import calibrate
-from training.calibrate import Limits, cross_fitted, fit, report
+from training.calibrate import TREMOR_LLR, Limits, cross_fitted, fit, report
 from training.verdicts import Heard, hear, judge, shares
 
 RATE = 16000
@@ -85,6 +85,11 @@ def test_no_more_clips_than_asked_for_get_the_wrong_verdict(seed: int, false_ala
     assert said["human", Verdict.SPOOF].value <= false_alarms
     assert said["spoofed", Verdict.BONAFIDE].value <= misses
     assert calibration.threshold_bonafide >= calibration.threshold
+    # As if quantization had moved every score down by nearly what the threshold leaves room for.
+    moved = calibration.threshold + 0.99 * TREMOR_LLR
+    tipped = replace(calibration, threshold=moved, threshold_bonafide=max(moved, calibration.threshold_bonafide))
+    said = shares([judge(clip, tipped) for clip in clips], "clips", rounds=1)
+    assert said["human", Verdict.SPOOF].value <= false_alarms
 
 
 def test_a_large_source_does_not_outweigh_many_small_ones() -> None:

@@ -120,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
         "--replayed",
         type=float,
         metavar="SHARE",
-        help="of crops that pass a loudspeaker, a room and a microphone (default: 0.15 times --augmentation)",
+        help="of crops that pass a loudspeaker, a room and a microphone (default: scaled as the rest)",
     )
     command.add_argument("--nodes", type=int, default=256, help="of a member's hidden layer (default: 256)")
     command.add_argument(
@@ -145,14 +145,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if any(part.inputs.shape[1] != channels or part.encoder != start.sha256 for part in parts):
             raise UsageError("crops of --also were looked at by another encoder than START: look at them anew")
         check_distinct(parts)
-        if any(run.get("seed") == options.seed for part in parts for run in part.made) and options.data:
-            raise UsageError(f"crops of --also were looked at with --seed {options.seed}: give this run another")
-        if not options.data:
-            check_systems(set().union(*(part.systems for part in parts)), options.without)
-        else:
+        if options.data:
             parts.append(_look(model, start.sha256, parts, options))
             if options.keep:
                 parts[-1].save(options.keep)
+        else:
+            check_systems(set().union(*(part.systems for part in parts)), options.without)
         crops = together(parts)
         if options.without:
             crops = crops.without(options.without)
@@ -201,6 +199,8 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _look(model: RawNet2, encoder: str, parts: Sequence[Summaries], options: argparse.Namespace) -> Summaries:
+    if any(run.get("seed") == options.seed for part in parts for run in part.made):
+        raise UsageError(f"crops of --also were looked at with --seed {options.seed}: give this run another")
     library = read_library(options.data, None, model.config.sample_rate, "training")
     spoken = {clip.system for clip in library.clips if not clip.is_bonafide}
     check_systems(spoken.union(*(part.systems for part in parts)), options.without)

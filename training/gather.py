@@ -1,8 +1,8 @@
 """`python -m training.gather DEBS -o DIR`: human speech out of packages of Debian, whose licences allow to train on it.
 
-Games and telephone exchanges come with what people said for them: lines that were acted, shouted
-and sung, prompts that were read, in many languages, by voices that no corpus of speech has. Everything here is in
-Debian's main archive, so free to use, change and pass on; each clip's row says under which licence.
+Games and telephone exchanges come with what people said for them: lines that were acted, shouted and sung, prompts that
+were read, in many languages, by voices that no corpus of speech has. Everything here is in Debian's main archive, so
+free to use, change and pass on; each clip's row says under which licence.
 
     python -m training.gather --packages | (mkdir debs && cd debs && xargs apt-get download)
     python -m training.gather debs -o human

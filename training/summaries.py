@@ -118,8 +118,7 @@ def check_distinct(parts: Sequence[Summaries]) -> None:
 
 
 def together(parts: Sequence[Summaries]) -> Summaries:
-    """All crops of `parts`, by one encoder, one after the other. Raises UsageError, as `check_distinct`."""
-    check_distinct(parts)
+    """All crops of `parts`, by one encoder, one after the other."""
     return Summaries(
         torch.cat([part.inputs for part in parts]),
         torch.cat([part.labels for part in parts]),
