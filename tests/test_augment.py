@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import signal
 
 from training import codecs
-from training.augment import CHAIN, Augmentation, augment
+from training.augment import CHAIN, NAMES, Augmentation, augment
 from training.codecs import BY_AV, BY_SOUNDFILE, Codec
 from training.rooms import ROOMS, replay, room, room_response
 
@@ -71,12 +71,22 @@ def test_the_chain_draws_alike_whatever_the_sound(seed: int, count: int, kind: s
     assert one.bit_generator.state == other.bit_generator.state
 
 
-def test_a_share_of_clips_is_replayed_where_nothing_else_is_done_to_them() -> None:
+@pytest.mark.parametrize("name", ["replay", "codec", "equalizer"])
+def test_a_share_of_clips_passes_one_augmentation_where_nothing_else_is_done_to_them(name: str) -> None:
     samples = sound("voice", RATE)
-    heard = [augment(samples, np.random.default_rng(seed), RATE, 0, 0.3) for seed in range(60)]
-    played = [not np.array_equal(item, samples) for item in heard]
-    assert 0.1 < np.mean(played) < 0.5
+    heard = [augment(samples, np.random.default_rng(seed), RATE, 0, {name: 0.3}) for seed in range(60)]
+    passed = [not np.array_equal(item, samples) for item in heard]
+    assert 0.1 < np.mean(passed) < 0.5
     assert np.array_equal(augment(samples, np.random.default_rng(0), RATE, 0), samples)
+
+
+def test_what_has_a_share_of_none_is_never_done_and_the_rest_as_ever() -> None:
+    samples = sound("voice", RATE)
+    without = {name: 0.0 for name in NAMES if name != "mask_time"}
+    gaps = [augment(samples, np.random.default_rng(seed), RATE, 10.0, without) for seed in range(20)]
+    for gap in gaps:
+        changed = np.flatnonzero(gap != samples)
+        assert 0 < len(changed) <= changed[-1] - changed[0] + 1 <= RATE / 4, "one gap, and nothing else"
 
 
 def test_not_everything_is_left_as_it_is() -> None:

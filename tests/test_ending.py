@@ -90,7 +90,6 @@ def test_members_of_an_ending_give_the_mean_of_what_each_would_say_alone() -> No
         (["--members", "0"], 2, "--members"),
         (["--seed", "-1"], 2, "--seed"),
         (["--augmentation", "nan"], 2, "augmentation"),
-        (["--replayed", "1.1"], 2, "--replayed"),
         ([], 5, "no folder"),
     ],
 )
@@ -105,6 +104,15 @@ def test_what_an_ending_cannot_do_is_said_before_the_work(
     assert ending.main([*command, *options]) == code
     printed = capsys.readouterr()
     assert word in printed.err and "looking at crops" not in printed.err and not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("share", "word"), [("replay=1.1", "between 0 and 1"), ("codec=much", "between 0 and 1"), ("tape=0.1", "'tape'")]
+)
+def test_a_share_that_makes_no_sense_is_refused(share: str, word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        ending.main(["start.safetensors", "--data", ".", "--share", share, "-o", "x.safetensors"])
+    assert stopped.value.code == 2 and word in capsys.readouterr().err
 
 
 def test_a_network_without_an_encoder_has_no_ending_to_fit(

@@ -226,10 +226,10 @@ def test_joined_clips_are_of_one_label_and_a_copy_is_joined_where_its_original_i
     assert np.mean(np.array(changes) > 1) > 0.3, "many crops go over from clip to clip"
 
 
-def test_crops_are_replayed_as_often_as_asked(library: Library) -> None:
+def test_crops_pass_an_augmentation_as_often_as_asked(library: Library) -> None:
     plain, never, always = (
-        Crops(library, 8, 2 * RATE, 1, 0, Strengths(0.0, 0, 1.0, replayed=share)).make(0)[0]
-        for share in (None, 0.0, 1.0)
+        Crops(library, 8, 2 * RATE, 1, 0, Strengths(0.0, 0, 1.0, shares=shares)).make(0)[0]
+        for shares in ({}, {"replay": 0.0}, {"replay": 1.0})
     )
     assert np.array_equal(plain, never)
     assert all(not np.array_equal(crop, other) for crop, other in zip(plain, always, strict=True))

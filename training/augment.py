@@ -9,8 +9,9 @@ al., ICASSP 2022) in spirit. Rooms and replay are in `training.rooms`, codecs in
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from types import MappingProxyType
 
 import numpy as np
 import soxr
@@ -129,17 +130,23 @@ CHAIN: tuple[tuple[Augmentation, float], ...] = (
 """Order of nature: the voice, its room, a loudspeaker and microphone in another room, the recording device, the
 channel; each with its probability."""
 
+NAMES = tuple(augmentation.__name__ for augmentation, _ in CHAIN)
+"""What a share of one's own can be given to."""
+
 
 def augment(
-    samples: Samples, rng: np.random.Generator, rate: int, strength: float = 1.0, replayed: float | None = None
+    samples: Samples,
+    rng: np.random.Generator,
+    rate: int,
+    strength: float = 1.0,
+    shares: Mapping[str, float] = MappingProxyType({}),
 ) -> Samples:
     """A clip, float32 [n], as another microphone in another room might have heard it; the length may change a little.
 
-    `strength` scales every probability; `replayed`, 0 to 1, is that of `replay` in place of the scaled one. With
+    `strength` scales every probability; `shares`, 0 to 1 by name (`NAMES`), stand in place of the scaled ones. With
     strength 0 and nothing else the clip comes back as it is.
     """
     for augmentation, probability in CHAIN:
-        scaled = probability * strength if replayed is None or augmentation is not replay else replayed
-        if rng.random() < scaled:
+        if rng.random() < shares.get(augmentation.__name__, probability * strength):
             samples = augmentation(samples, rng, rate)
     return np.nan_to_num(samples)

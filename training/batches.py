@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +101,7 @@ class Strengths:
     partial: float = 0.0  # probability that a copy is but a stretch in its original; human clips get as many cuts
     mining: float = 0.0  # probability that a clip is the hardest of several draws
     joined: float = 0.0  # probability that another clip of the same label follows, as in speech that goes on
-    replayed: float | None = None  # probability that a loudspeaker, a room and a microphone follow, if not as scaled
+    shares: Mapping[str, float] = field(default_factory=dict)  # probabilities by name, in place of the scaled ones
 
 
 class Crops(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
@@ -206,7 +206,7 @@ class Crops(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
         if rng.random() < 0.25:
             length = int(rng.uniform(SHORTEST_SECONDS * rate, length))
         start = rng.integers(0, max(1, len(clip) - length + 1))
-        samples = augment(clip[start : start + length], rng, rate, strength, self.strengths.replayed)
+        samples = augment(clip[start : start + length], rng, rate, strength, self.strengths.shares)
         return repeat_to(samples[: self.crop_samples], self.crop_samples)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

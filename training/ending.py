@@ -28,6 +28,7 @@ from tqdm import tqdm
 from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
 from export.checkpoint import load, save
 from export.rawnet2 import RawNet2
+from training.augment import NAMES
 from training.batches import SHORTEST_SECONDS, Crops, Strengths, read_library
 from training.summaries import Summaries, check_distinct, check_systems, look, read, together
 
@@ -117,10 +118,13 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--augmentation", type=float, default=0.6, help="as in training (default: 0.6)")
     command.add_argument(
-        "--replayed",
-        type=float,
-        metavar="SHARE",
-        help="of crops that pass a loudspeaker, a room and a microphone (default: scaled as the rest)",
+        "--share",
+        type=_share,
+        action="append",
+        default=[],
+        metavar="NAME=P",
+        help="share of crops, 0 to 1, that pass one augmentation, in place of the scaled one; "
+        f"repeatable: {', '.join(NAMES)}",
     )
     command.add_argument("--nodes", type=int, default=256, help="of a member's hidden layer (default: 256)")
     command.add_argument(
@@ -131,6 +135,19 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=1)
     command.add_argument("--bfloat16", action="store_true", help="as in training")
     return command
+
+
+def _share(text: str) -> tuple[str, float]:
+    name, _, share = text.partition("=")
+    if name not in NAMES:
+        raise argparse.ArgumentTypeError(f"there is no augmentation {name!r}: {', '.join(NAMES)}")
+    try:
+        probability = float(share)
+    except ValueError:
+        probability = -1.0
+    if not 0 <= probability <= 1:
+        raise argparse.ArgumentTypeError(f"{name} needs a share between 0 and 1, as in {name}=0.4")
+    return name, probability
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -180,8 +197,6 @@ def _check(options: argparse.Namespace) -> None:
             "--crops must be 2 or more, --nodes, --members and --epochs 1 or more, "
             "and --augmentation cannot be negative"
         )
-    if options.replayed is not None and not 0 <= options.replayed <= 1:
-        raise UsageError("--replayed lies between 0 and 1")
     if options.seed < 0:
         raise UsageError("--seed cannot be negative")
     if not 0 <= options.dropout < 1:
@@ -204,7 +219,7 @@ def _look(model: RawNet2, encoder: str, parts: Sequence[Summaries], options: arg
     library = read_library(options.data, None, model.config.sample_rate, "training")
     spoken = {clip.system for clip in library.clips if not clip.is_bonafide}
     check_systems(spoken.union(*(part.systems for part in parts)), options.without)
-    strengths = Strengths(options.augmentation, 0, 0.8, PARTIAL, joined=JOINED, replayed=options.replayed)
+    strengths = Strengths(options.augmentation, 0, 0.8, PARTIAL, joined=JOINED, shares=dict(options.share))
     window = model.config.window_samples
     if window * min(LENGTHS) < SHORTEST_SECONDS * model.config.sample_rate:
         raise UsageError(f"{options.start}: its window is too short to be cut into")
@@ -213,7 +228,8 @@ def _look(model: RawNet2, encoder: str, parts: Sequence[Summaries], options: arg
         for number, share in enumerate(dict.fromkeys(LENGTHS))
     }
     seen = look(model, [by_length[share] for share in LENGTHS], options.crops, options.bfloat16)
-    made = {name: getattr(options, name) for name in ("crops", "augmentation", "replayed", "seed", "bfloat16")}
+    made = {name: getattr(options, name) for name in ("crops", "augmentation", "seed", "bfloat16")}
+    made["shares"] = dict(options.share)
     return Summaries(*seen, encoder, (made,))
 
 
