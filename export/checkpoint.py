@@ -68,6 +68,13 @@ def load(
     named, and UsageError when the variant must be named or an option contradicts the file.
     """
     data = _read(Path(path))
+    try:
+        return _checkpoint(data, variant, kernel, window_samples)
+    except ModelError as reason:  # several are read at times: which of them is it?
+        raise ModelError(f"{path}: {reason}") from None
+
+
+def _checkpoint(data: bytes, variant: str | None, kernel: int | None, window_samples: int | None) -> Checkpoint:
     sha256 = hashlib.sha256(data).hexdigest()
     if data[8:9] == b"{":
         state, metadata = _from_safetensors(data)

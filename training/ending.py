@@ -6,7 +6,8 @@ what it had learnt: Kumar et al., "Fine-tuning can distort pretrained features a
 taken once for many augmented crops, and the two dense layers behind are trained on these many times over, in minutes.
 Most of the inputs say the same, so a part is dropped at random each time (Srivastava et al. 2014).
 
-What was seen of the crops can be kept in a file and learnt again, with more crops or with fewer kinds of them.
+What was seen of the crops can be kept in a file and learnt again, with more crops or with fewer kinds of them; and
+what other endings say of them can be learnt beside their labels (`training.teaching`).
 
 The crops are of a window's length and of shorter ones: the encoder's channels tell how far into the sound a frame
 lies, and an ending that had seen one length alone would take any other for a spoof. Some go over from clip to clip.
@@ -31,6 +32,7 @@ from export.rawnet2 import RawNet2
 from training.augment import NAMES
 from training.batches import SHORTEST_SECONDS, Crops, Strengths, read_library
 from training.summaries import Summaries, check_distinct, check_systems, look, read, together
+from training.teaching import read_teacher, taught
 
 BATCH = 32
 LENGTHS = (1.0, 1.0, 0.5, 0.675)
@@ -52,9 +54,10 @@ def without_ending(start: RawNet2, nodes: int) -> RawNet2:
     return model.eval()
 
 
-def fit_ending(model: RawNet2, inputs: Tensor, labels: Tensor, epochs: int, dropout: float, members: int = 1) -> float:
+def fit_ending(model: RawNet2, inputs: Tensor, wanted: Tensor, epochs: int, dropout: float, members: int = 1) -> float:
     """Sets the norm to the inputs' [n, channels] and trains the two dense layers behind it; returns its last loss.
 
+    `wanted` are labels, int64 [n], 1 = bona fide, which are smoothed, or probabilities, float32 [n, 2], as they are.
     With `members` above 1 the hidden nodes are divided among as many endings, each trained by itself from its own start
     and in its own order, and what comes out is the mean of their logits: exactly so, as no node of one reaches another.
     """
@@ -68,7 +71,7 @@ def fit_ending(model: RawNet2, inputs: Tensor, labels: Tensor, epochs: int, drop
     model.fc2.bias.data.zero_()
     for member in range(members):
         hidden, last = nn.Linear(inputs.shape[1], nodes), nn.Linear(nodes, 2)
-        losses.append(_fit_member(hidden, last, inputs, labels, epochs, dropout))
+        losses.append(_fit_member(hidden, last, inputs, wanted, epochs, dropout))
         own = slice(member * nodes, (member + 1) * nodes)
         model.fc1.weight.data[own], model.fc1.bias.data[own] = hidden.weight.data, hidden.bias.data
         model.fc2.weight.data[:, own] = last.weight.data / members
@@ -77,24 +80,24 @@ def fit_ending(model: RawNet2, inputs: Tensor, labels: Tensor, epochs: int, drop
 
 
 def _fit_member(
-    hidden: nn.Linear, last: nn.Linear, inputs: Tensor, labels: Tensor, epochs: int, dropout: float
+    hidden: nn.Linear, last: nn.Linear, inputs: Tensor, wanted: Tensor, epochs: int, dropout: float
 ) -> float:
     optimizer = torch.optim.AdamW([*hidden.parameters(), *last.parameters()], lr=RATE, weight_decay=DECAY)
-    batches = -(-len(labels) // (2 * BATCH))
+    batches = -(-len(wanted) // (2 * BATCH))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=epochs * batches + 1)
-    mean = nn.CrossEntropyLoss(label_smoothing=SMOOTHING)
+    mean = nn.CrossEntropyLoss(label_smoothing=0.0 if wanted.is_floating_point() else SMOOTHING)
     total = 0.0
     for _ in tqdm(range(epochs), desc="fitting", unit="epoch"):
         total = 0.0
-        for chosen in torch.randperm(len(labels)).split(2 * BATCH):
+        for chosen in torch.randperm(len(wanted)).split(2 * BATCH):
             excited = functional.gelu(hidden(functional.dropout(inputs[chosen], dropout)))
-            loss = mean(last(excited), labels[chosen])
+            loss = mean(last(excited), wanted[chosen])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
             total += float(loss.detach()) * len(chosen)
-    return total / len(labels)
+    return total / len(wanted)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -115,6 +118,18 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--without", action="append", default=[], metavar="SYSTEM", help="leave out systems named so; repeatable"
+    )
+    command.add_argument(
+        "--teacher",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="CHECKPOINT",
+        help="an ending of this encoder to learn from as well; of several, those teach a crop that did not learn "
+        "from its run; repeatable",
+    )
+    command.add_argument(
+        "--taught", type=float, default=0.5, metavar="SHARE", help="weight of teachers, against labels (default: 0.5)"
     )
     command.add_argument("--augmentation", type=float, default=0.6, help="as in training (default: 0.6)")
     command.add_argument(
@@ -158,6 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         start = load(options.start)
         model = without_ending(start.model, options.nodes * options.members)
         parts = [read(path) for path in options.also]
+        teachers = [read_teacher(path, model) for path in options.teacher]
         channels = model.fc1.in_features
         if any(part.inputs.shape[1] != channels or part.encoder != start.sha256 for part in parts):
             raise UsageError("crops of --also were looked at by another encoder than START: look at them anew")
@@ -168,14 +184,18 @@ def main(argv: Sequence[str] | None = None) -> int:
                 parts[-1].save(options.keep)
         else:
             check_systems(set().union(*(part.systems for part in parts)), options.without)
+        named = tuple(options.without)
+        if named:
+            parts = [part.without(named) for part in parts if not all(s.startswith(named) for s in part.systems)]
         crops = together(parts)
-        if options.without:
-            crops = crops.without(options.without)
+        wanted = taught(parts, teachers, options.taught, SMOOTHING) if teachers else crops.labels
         inputs, labels = crops.inputs.float(), crops.labels
         torch.manual_seed(options.seed)  # here, as looking at crops draws numbers too
-        loss = fit_ending(model, inputs, labels, options.epochs, options.dropout, options.members)
+        loss = fit_ending(model, inputs, wanted, options.epochs, options.dropout, options.members)
         made = {name: getattr(options, name) for name in ("nodes", "members", "epochs", "dropout", "seed", "without")}
         made |= {"crops": len(labels), "looked": list(crops.made)}
+        if teachers:
+            made |= {"taught": options.taught, "teachers": [teacher.sha256 for teacher in teachers]}
         save(options.output, model, figures={"ending": made}, name=options.output.stem)
     except EdgeDetectError as reason:
         print(f"error: {reason}", file=sys.stderr)
@@ -197,15 +217,19 @@ def _check(options: argparse.Namespace) -> None:
             "--crops must be 2 or more, --nodes, --members and --epochs 1 or more, "
             "and --augmentation cannot be negative"
         )
+    if not 0 <= options.taught <= 1:
+        raise UsageError("--taught lies between 0 and 1")
     if options.seed < 0:
         raise UsageError("--seed cannot be negative")
     if not 0 <= options.dropout < 1:
         raise UsageError("--dropout lies between 0 and 1")
     if not options.data and (options.keep or not options.also):
         raise UsageError("name clips with --data, to look at, or crops that --keep wrote with --also")
-    files = [options.start, options.output, *options.also, *filter(None, [options.keep])]
+    files = [options.start, options.output, *options.also, *options.teacher, *filter(None, [options.keep])]
     if len({path.resolve() for path in files}) < len(files):
-        raise UsageError("START, --output, --keep and --also name one file twice: what it held would be lost")
+        raise UsageError(
+            "START, --output, --keep, --also and --teacher name one file twice: it would be lost or count twice"
+        )
     for written in (options.output, options.keep):
         if written and written.exists() and not written.is_file():
             raise OutputError(f"cannot write {written}: it is a folder or a device, not a file")
