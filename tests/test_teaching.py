@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +15,8 @@ from tests.buzzing import SMALL, buzzing_library
 from tests.conftest import TINY
 from training import ending
 from training.batches import Library
-from training.summaries import Summaries
-from training.teaching import Teacher, read_teacher, taught
+from training.summaries import DIGEST, Summaries
+from training.teaching import Teacher, read_teacher, same_run, taught
 
 RUNS = tuple({"crops": 200, "seed": seed} for seed in range(3))
 
@@ -33,6 +34,7 @@ def crops(run: dict[str, int], channels: int, count: int = 200) -> Summaries:
 
 def teacher(channel: int, *looked: dict[str, int]) -> Teacher:
     """One that says bona fide where `channel` is above its mean."""
+    torch.manual_seed(channel)
     model = ending.without_ending(RawNet2(SMALL), 8)
     inputs = torch.randn(400, 2 * model.encoder.channels)
     ending.fit_ending(model, inputs, (inputs[:, channel] > 0).long(), 30, 0.0)
@@ -63,6 +65,7 @@ def test_without_weight_labels_are_learnt_as_ever() -> None:
 
 def test_a_pupil_comes_to_say_what_its_teacher_says_whatever_the_labels() -> None:
     one = teacher(0)
+    torch.manual_seed(1)
     part, unmet = (crops(run, one.model.fc1.in_features, 2000) for run in RUNS[:2])
     pupil = ending.without_ending(RawNet2(SMALL), 8)
     ending.fit_ending(pupil, part.inputs.float(), taught([part], [one], 1.0, 0.05), 40, 0.0)
@@ -88,12 +91,36 @@ def test_a_teacher_is_named_and_its_runs_are_known(library: Library, tmp_path: P
     assert known.met(Summaries(torch.zeros(2, 1), torch.arange(2), ("x",) * 2, "", (run,)))
 
 
+def test_a_run_is_known_again_by_its_crops_and_an_old_one_by_its_options() -> None:
+    old = {"crops": 64, "augmentation": 0.25, "replayed": 0.4, "seed": 30, "bfloat16": True}
+    new = {"crops": 64, "augmentation": 0.25, "shares": {"replay": 0.4}, "seed": 30, "bfloat16": True}
+    assert same_run(old, new) and same_run(old, {**new, DIGEST: "a"})
+    assert not same_run(old, {**new, "shares": {}}) and not same_run(old, {**new, "seed": 31})
+    assert not same_run({**new, DIGEST: "a"}, {**new, DIGEST: "b"}), "of other clips"
+
+
+def test_a_run_of_left_out_systems_alone_is_no_run_that_was_learnt(tmp_path: Path) -> None:
+    start, out = tmp_path / "start.safetensors", tmp_path / "out.safetensors"
+    save(start, RawNet2(SMALL))
+    channels = ending.without_ending(RawNet2(SMALL), 8).fc1.in_features
+    also = []
+    for number, system in enumerate("xy"):
+        part = replace(crops(RUNS[number], channels), encoder=load(start).sha256, systems=(system,) * 200)
+        part.save(tmp_path / f"{system}.crops")
+        also += ["--also", str(tmp_path / f"{system}.crops")]
+    assert ending.main([str(start), *also, "--epochs", "1", "--without", "x", "-o", str(out)]) == 0
+    assert load(out).figures["ending"]["looked"] == [RUNS[1]]
+
+
 @pytest.mark.parametrize(
     ("case", "code", "word"),
     [
-        ("another encoder", 2, "another encoder"),
-        ("another window", 2, "another encoder"),
-        ("no encoder", 2, "another encoder"),
+        ("another encoder", 2, "START's encoder"),
+        ("another window", 2, "START's encoder"),
+        ("no encoder", 2, "START's encoder"),
+        ("says nothing", 4, "learnt from"),
+        ("as before", 4, "learnt from"),
+        ("twice", 2, "twice"),
         ("damaged", 4, "other.safetensors"),
         ("share", 2, "--taught"),
         ("onto a teacher", 2, "--teacher"),
@@ -114,7 +141,10 @@ def test_what_cannot_teach_is_refused_in_a_line(
     network = RawNet2(config)
     if case != "another encoder" and config.has_encoder:
         network.load_state_dict(own.state_dict(), strict=False)
-    save(other, ending.without_ending(network, 8) if config.has_encoder else network)
+    figures: dict[str, Any] = {"ending": {"looked": [RUNS[1]]}}
+    if case in ("says nothing", "as before"):
+        figures = {} if case == "says nothing" else {"ending": {"nodes": 8}}
+    save(other, ending.without_ending(network, 8) if config.has_encoder else network, figures=figures)
     if case == "damaged":
         other.write_bytes(other.read_bytes()[:-10])
     part = crops(RUNS[0], ending.without_ending(own, 8).fc1.in_features)
@@ -122,7 +152,10 @@ def test_what_cannot_teach_is_refused_in_a_line(
     out = other if case == "onto a teacher" else tmp_path / "out.safetensors"
     before = other.read_bytes()
     command = [str(start), "--also", str(kept), "--teacher", str(other), "-o", str(out)]
-    assert ending.main([*command, *(["--taught", "2"] if case == "share" else [])]) == code
+    if case == "twice":
+        (tmp_path / "copy").write_bytes(before)
+    more = {"share": ["--taught", "2"], "twice": ["--teacher", str(tmp_path / "copy")]}
+    assert ending.main([*command, *more.get(case, [])]) == code
     printed = capsys.readouterr().err
     assert word in printed and printed.count("\n") == 1 and other.read_bytes() == before
     assert out == other or not out.exists()

@@ -16,6 +16,7 @@ lies, and an ending that had seen one length alone would take any other for a sp
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,7 +32,7 @@ from export.checkpoint import load, save
 from export.rawnet2 import RawNet2
 from training.augment import NAMES
 from training.batches import SHORTEST_SECONDS, Crops, Strengths, read_library
-from training.summaries import Summaries, check_distinct, check_systems, look, read, together
+from training.summaries import DIGEST, Summaries, check_distinct, check_systems, look, read, together
 from training.teaching import read_teacher, taught
 
 BATCH = 32
@@ -126,7 +127,7 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         metavar="CHECKPOINT",
         help="an ending of this encoder to learn from as well; of several, those teach a crop that did not learn "
-        "from its run; repeatable",
+        "from its run, or all where each did; --without does not reach what they learnt; repeatable",
     )
     command.add_argument(
         "--taught", type=float, default=0.5, metavar="SHARE", help="weight of teachers, against labels (default: 0.5)"
@@ -174,6 +175,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         model = without_ending(start.model, options.nodes * options.members)
         parts = [read(path) for path in options.also]
         teachers = [read_teacher(path, model) for path in options.teacher]
+        if len({teacher.sha256 for teacher in teachers}) < len(teachers):
+            raise UsageError("--teacher names one network twice, which would count twice")
         channels = model.fc1.in_features
         if any(part.inputs.shape[1] != channels or part.encoder != start.sha256 for part in parts):
             raise UsageError("crops of --also were looked at by another encoder than START: look at them anew")
@@ -187,6 +190,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         named = tuple(options.without)
         if named:
             parts = [part.without(named) for part in parts if not all(s.startswith(named) for s in part.systems)]
+            if not parts:
+                raise UsageError("no crops are left: leave out fewer systems")
         crops = together(parts)
         wanted = taught(parts, teachers, options.taught, SMOOTHING) if teachers else crops.labels
         inputs, labels = crops.inputs.float(), crops.labels
@@ -219,6 +224,10 @@ def _check(options: argparse.Namespace) -> None:
         )
     if not 0 <= options.taught <= 1:
         raise UsageError("--taught lies between 0 and 1")
+    if len(dict(options.share)) < len(options.share):
+        raise UsageError("--share names one augmentation twice")
+    if options.share and not options.data:
+        raise UsageError("--share changes crops that are looked at: name clips with --data")
     if options.seed < 0:
         raise UsageError("--seed cannot be negative")
     if not 0 <= options.dropout < 1:
@@ -253,7 +262,7 @@ def _look(model: RawNet2, encoder: str, parts: Sequence[Summaries], options: arg
     }
     seen = look(model, [by_length[share] for share in LENGTHS], options.crops, options.bfloat16)
     made = {name: getattr(options, name) for name in ("crops", "augmentation", "seed", "bfloat16")}
-    made["shares"] = dict(options.share)
+    made |= {"shares": dict(options.share), DIGEST: hashlib.sha256(seen[0].numpy().tobytes()).hexdigest()}
     return Summaries(*seen, encoder, (made,))
 
 

@@ -23,6 +23,8 @@ from edge_runtime.errors import InputError, UsageError
 from export.rawnet2 import RawNet2
 from training.batches import Crops
 
+DIGEST = "crops_sha256"
+"""Under this name a run's options have the digest of what it made of its crops, by which it is known again."""
 SHARED = 0.01
 """Of crops, that two runs may have in common by chance: a short clip, left as it is."""
 

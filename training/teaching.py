@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edge_runtime.errors import UsageError
+from edge_runtime.errors import ModelError, UsageError
 from export.checkpoint import load
 from export.rawnet2 import RawNet2
-from training.summaries import Summaries
+from training.summaries import DIGEST, Summaries
 
 AT_ONCE = 8192
 
@@ -34,7 +34,7 @@ class Teacher:
 
     def met(self, crops: Summaries) -> bool:
         """Whether it learnt from a run that `crops` are of."""
-        return any(run in self.looked for run in crops.made)
+        return any(same_run(run, own) for run in crops.made for own in self.looked)
 
     @torch.no_grad()
     def bonafide(self, inputs: Tensor) -> Tensor:
@@ -46,20 +46,42 @@ class Teacher:
         return torch.cat(logits).softmax(1)[:, 1]
 
 
+def same_run(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two descriptions are of one run: by its crops' digest, or, where one is too old for that, its options."""
+    if DIGEST in one and DIGEST in other:
+        return bool(one[DIGEST] == other[DIGEST])
+    return _options(one) == _options(other)
+
+
+def _options(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides on a run's crops; before there were shares, `replayed` was that of `replay`."""
+    shares = run.get("shares") or ({"replay": run["replayed"]} if run.get("replayed") is not None else {})
+    return {"shares": shares, **{name: run.get(name) for name in ("crops", "augmentation", "seed", "bfloat16")}}
+
+
 def read_teacher(path: Path, pupil: RawNet2) -> Teacher:
-    """The checkpoint of an ending or of a committee of them. Raises UsageError where its encoder is another."""
+    """The checkpoint of an ending or of a committee of them.
+
+    Raises UsageError where its encoder is another, and ModelError where it does not say what it learnt from.
+    """
     checkpoint = load(path)
     model, state = checkpoint.model, pupil.state_dict()
     alike = replace(model.config, fc_nodes=pupil.config.fc_nodes) == pupil.config and all(
-        torch.equal(tensor, state[name])
+        torch.equal(tensor, state[name]) or torch.equal(tensor, state[name].half().float())  # of a --half checkpoint
         for name, tensor in model.state_dict().items()
         if name.startswith(("first_bn.", "encoder."))
     )
     if not alike:
-        raise UsageError(f"{path} has another encoder than START, so it cannot say anything of these crops")
-    made = checkpoint.figures
-    endings = [made["ending"]] if "ending" in made else [member["ending"] for member in made.get("committee", [])]
-    return Teacher(model, checkpoint.sha256, tuple(run for ending in endings for run in ending["looked"]))
+        raise UsageError(f"{path} is no ending of START's encoder, so it cannot say anything of these crops")
+    try:
+        made = checkpoint.figures
+        endings = [made["ending"]] if "ending" in made else [member["ending"] for member in made["committee"]]
+        looked = tuple(dict(run) for ending in endings for run in ending["looked"])
+    except (KeyError, TypeError, ValueError):
+        looked = ()
+    if not looked:
+        raise ModelError(f"{path} does not say which crops it learnt from: fit it anew")
+    return Teacher(model, checkpoint.sha256, looked)
 
 
 def taught(parts: Sequence[Summaries], teachers: Sequence[Teacher], weight: float, smoothing: float) -> Tensor:
