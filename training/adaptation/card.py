@@ -81,7 +81,8 @@ class Card:
             "",
             "Held-out recordings were not trained on; the spoofed clips of the room are vocoder copies of them and, "
             "with --spoof, every fifth of the user's own: how other synthesizers fare in the room they do not tell. "
-            "Thresholds fitted anew were fitted on dev and the held-out clips, but for the source that is judged; intervals are 95 %.",
+            "Thresholds fitted anew were fitted on dev and the held-out clips, but for the source that is judged; "
+            "intervals are 95 %.",
             "",
             "## Thresholds",
             "",
