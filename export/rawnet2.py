@@ -205,15 +205,18 @@ class RawNet2(nn.Module):
         """Front-end features [batch, filters, frames] to logits [batch, 2]."""
         x = self.relate(features)
         if self.config.has_encoder:
-            x = self.encoder(self.first_bn(x))
-            x = x if self.config.encoder_read else self.summary_bn(x)
-            return self.fc2(functional.gelu(self.fc1(x)))
+            return self.judge(self.encoder(self.first_bn(x)))
         x = functional.selu(self.first_bn(x))
         for block in self.blocks:
             x = block(x)
         x = functional.selu(self.bn_before_gru(x))
         x, _ = self.gru(x.permute(0, 2, 1))
         return self.fc2(self.fc1(x[:, -1]))
+
+    def judge(self, summary: Tensor) -> Tensor:
+        """What the encoder sums up of windows, [batch, 2 * channels], to logits [batch, 2]."""
+        summary = summary if self.config.encoder_read else self.summary_bn(summary)
+        return self.fc2(functional.gelu(self.fc1(summary)))
 
     def forward(self, waveform: Tensor) -> Tensor:
         return self.classify(self.features(waveform))

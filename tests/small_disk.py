@@ -37,10 +37,11 @@ class SmallDisk:
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path, kilobytes: int) -> Iterator[SmallDisk]:
-    """A disk of that size at `folder`."""
+def small_disk(folder: Path, kilobytes: int, files: int = 0) -> Iterator[SmallDisk]:
+    """A disk of that size at `folder`; with `files` above 0 one of so many files and folders, itself among them."""
     folder.mkdir(exist_ok=True)
-    command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "none", str(folder)]
+    size = f"size={kilobytes}k" + (f",nr_inodes={files}" if files else "")
+    command = ["mount", "-t", "tmpfs", "-o", size, "none", str(folder)]
     try:
         mounted = subprocess.run(command, capture_output=True).returncode == 0
     except OSError:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-import os
 from pathlib import Path
 
 import pytest
 
 from edge_runtime.errors import OutputError
 from tests.booked import NOON, Listening, rows, writer
+from tests.small_disk import small_disk
 
 
 @pytest.fixture
@@ -40,20 +40,19 @@ def test_a_lock_that_cannot_be_made_is_told(path: Path) -> None:
         Listening(path)
 
 
-def test_without_room_for_a_lock_it_goes_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only for the lock: a disk that is really full has no room for the ledger either."""
-    opened = os.open
-
-    def fails(name: str, *more: int) -> int:
-        if str(name).endswith(".lock"):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return opened(name, *more)
-
-    monkeypatch.setattr(os, "open", fails)
-    run = Listening(path)
-    run.hear(70)
-    run.report.close()
-    assert run.complaints == [] and run.coverage().total.heard == 70
+def test_without_room_for_a_lock_it_goes_on(path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Only for the lock, whose name leads to a disk that holds no more files."""
+    with small_disk(tmp_path_factory.mktemp("disk"), 64, files=1) as disk:
+        if not disk.mounted:
+            pytest.skip("no disk can be mounted here")
+        Path(f"{path}.lock").symlink_to(disk.folder / "lock")
+        with pytest.raises(OSError, match="No space") as full:
+            (disk.folder / "lock").touch()
+        assert full.value.errno == errno.ENOSPC
+        run = Listening(path)
+        run.hear(70)
+        run.report.close()
+        assert run.complaints == [] and run.coverage().total.heard == 70
 
 
 @pytest.mark.parametrize("text", ["Dear Ada,\n", "my notes\n" * 1000])

@@ -32,7 +32,7 @@ from export.checkpoint import load, save
 from export.rawnet2 import RawNet2
 from training.augment import NAMES
 from training.batches import SHORTEST_SECONDS, Crops, Strengths, read_library
-from training.summaries import DIGEST, Summaries, check_distinct, check_systems, look, read, together
+from training.summaries import DIGEST, Summaries, check_distinct, check_systems, look, read, together, without
 from training.teaching import read_teacher, taught
 
 BATCH = 32
@@ -187,11 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 parts[-1].save(options.keep)
         else:
             check_systems(set().union(*(part.systems for part in parts)), options.without)
-        named = tuple(options.without)
-        if named:
-            parts = [part.without(named) for part in parts if not all(s.startswith(named) for s in part.systems)]
-            if not parts:
-                raise UsageError("no crops are left: leave out fewer systems")
+        parts = without(parts, options.without)
         crops = together(parts)
         wanted = taught(parts, teachers, options.taught, SMOOTHING) if teachers else crops.labels
         inputs, labels = crops.inputs.float(), crops.labels
@@ -209,7 +205,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("stopped: no ending was written", file=sys.stderr)
         return 130
     with torch.no_grad():
-        logits = model.fc2(functional.gelu(model.fc1(model.summary_bn(inputs))))
+        logits = model.judge(inputs)
     right = float(((logits[:, 1] > logits[:, 0]) == labels.bool()).float().mean())
     print(f"{len(labels)} crops: loss {loss:.3f}, {right:.1%} of them right; wrote {options.output}")
     return 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +41,6 @@ class Summaries:
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    def without(self, prefixes: Sequence[str]) -> Summaries:
-        """Less the pairs whose synthesizer's name begins with one of `prefixes`.
-
-        Of joined crops the first clip counts: some 2 % of those that are left may end in one of a system left out.
-        Raises UsageError where none is left.
-        """
-        left = [i for i, system in enumerate(self.systems) if not system.startswith(tuple(prefixes))]
-        if not left:
-            raise UsageError("no crops are left: leave out fewer systems")
-        return Summaries(
-            self.inputs[left], self.labels[left], tuple(self.systems[i] for i in left), self.encoder, self.made
-        )
 
     def save(self, path: Path) -> None:
         """Writes them as safetensors. Raises OutputError."""
@@ -117,6 +104,25 @@ def check_distinct(parts: Sequence[Summaries]) -> None:
             same = (part.inputs[alike] == other.inputs[alike]).all(1).sum()
             if same > SHARED * count:
                 raise UsageError("two runs looked at the same crops, which would count twice: give each its own --seed")
+
+
+def without(parts: Sequence[Summaries], prefixes: Sequence[str]) -> list[Summaries]:
+    """`parts` less the pairs whose synthesizer's name begins with one of `prefixes`, and less what is empty then.
+
+    Of joined crops the first clip counts: some 2 % of those that are left may end in one of a system left out.
+    Raises UsageError where none is left.
+    """
+    if not prefixes:
+        return list(parts)
+    found = []
+    for part in parts:
+        left = [i for i, system in enumerate(part.systems) if not system.startswith(tuple(prefixes))]
+        systems = tuple(part.systems[i] for i in left)
+        if left:
+            found.append(replace(part, inputs=part.inputs[left], labels=part.labels[left], systems=systems))
+    if not found:
+        raise UsageError("no crops are left: leave out fewer systems")
+    return found
 
 
 def together(parts: Sequence[Summaries]) -> Summaries:

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from edge_runtime.errors import ModelError, UsageError
 from export.checkpoint import load
@@ -39,11 +38,8 @@ class Teacher:
     @torch.no_grad()
     def bonafide(self, inputs: Tensor) -> Tensor:
         """How probably each crop is human, float32 [n], of summaries [n, channels]."""
-        model = self.model
-        logits = [
-            model.fc2(functional.gelu(model.fc1(model.summary_bn(some.float())))) for some in inputs.split(AT_ONCE)
-        ]
-        return torch.cat(logits).softmax(1)[:, 1]
+        logits = torch.cat([self.model.judge(some.float()) for some in inputs.split(AT_ONCE)])
+        return logits.softmax(1)[:, 1]
 
 
 def same_run(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

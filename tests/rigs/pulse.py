@@ -73,8 +73,8 @@ class PulseMicrophone:
 
     def thaw(self) -> None:
         """It goes on, after `freeze`."""
+        self.feed.reopen()  # first: a server that wakes before would read two seconds of old sound
         self._server.send_signal(signal.SIGCONT)
-        self.feed.reopen()
 
     def restart(self) -> None:
         """Plugs it in again, after `kill`."""
