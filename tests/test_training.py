@@ -20,6 +20,7 @@ from export.rawnet2 import VARIANTS
 from training.augment import CHAIN, augment
 from training.batches import Crops, Library, Strengths
 from training.fit import Recipe, Trainer
+from training.rounding import rounded
 
 RATE = 16000
 SMALL = [
@@ -206,3 +207,35 @@ def test_one_label_alone_is_refused_and_unreadable_clips_are_named(data: Path, t
 def _written(path: Path, text: str) -> Path:
     path.write_text(text)
     return path
+
+
+@pytest.mark.parametrize(("bits", "shape", "values"), [(4, (5, 150), 15), (8, (5, 150), 255), (4, (6, 4, 3), 255)])
+def test_rounded_weights_have_few_values_and_are_as_near_as_these_allow(
+    bits: int, shape: tuple[int, ...], values: int
+) -> None:
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(bits))
+    once = rounded(weight, bits)
+    block = once[0].flatten()[:64]
+    assert len(block.unique()) <= values
+    step = weight.abs().max() / (values // 2)
+    assert (once - weight).abs().max() <= step / 2 * 1.001
+    torch.testing.assert_close(rounded(once, bits), once)
+
+
+def test_few_bits_give_the_loss_of_rounded_weights_and_move_the_exact_ones(data: Path, tmp_path: Path) -> None:
+    library = Library(read_clips(data), RATE)
+    config = replace(VARIANTS["edge"], filters=6, kernel=65, channels=(6, 8, 8, 8), gru_nodes=8, gru_layers=1)
+    batch = Crops(library, 8, RATE, 7, 0, Strengths()).make(0)
+    recipe = Recipe(steps=1, batch=8, crop_seconds=1, workers=0, compile=False, warmup=0, learning_rate=1e-4)
+    few = Trainer(config, replace(recipe, weight_bits=4), library, None, tmp_path)
+    exact = [weight.detach().clone() for weight in few.model.parameters()]
+    already = Trainer(config, recipe, library, None, tmp_path, start=few.model)
+    with torch.no_grad():
+        for weight in already.model.parameters():
+            weight.copy_(rounded(weight, 4) if weight.ndim > 1 else weight)
+    assert few.step(*batch) == pytest.approx(already.step(*batch), rel=1e-5)
+    for before, after in zip(exact, few.model.parameters(), strict=True):
+        moved = (after - before).abs().max()
+        assert moved <= 2e-4, "what is kept was rounded"
+    pairs = zip(exact, few.model.parameters(), strict=True)
+    assert any(not torch.equal(before, after) for before, after in pairs if before.ndim > 1)

@@ -24,6 +24,7 @@ from edge_runtime.errors import EdgeDetectError, ModelError, OutputError, UsageE
 from export.checkpoint import save
 from export.rawnet2 import Config, RawNet2, envelopes_fft
 from training.batches import Crops, Library, Strengths
+from training.rounding import WIDTHS, few_bits
 from training.scoring import score_clips
 
 PRETRAINED = ("encoder.stem", "encoder.layers")
@@ -54,6 +55,7 @@ class Recipe:
     encoder_rate: float = 0.2  # the encoder's learning rate, relative to that of what begins at random
     dropout: float = 0.0  # probability that an output inside the encoder is left out
     distillation: float = 0.0  # weight of a teacher's scores in the loss, against the labels
+    weight_bits: int = 0  # width of the weights that the loss is computed with (`training.rounding`); 0 = as they are
     augmentation: float = 1.0  # scales the probability of every augmentation
     ramp: int = 1000  # steps over which augmentation rises from 30 % to that
     evaluate_every: int = 400
@@ -75,6 +77,7 @@ class Recipe:
             (0 <= self.long_share <= 1 and 0 <= self.matched <= 1, "--long-share and --matched lie between 0 and 1"),
             (0 <= self.average < 1 and 0 <= self.label_smoothing < 1, "--average and --label-smoothing: 0 to below 1"),
             (self.augmentation >= 0 and self.workers >= 0, "--augmentation and --workers cannot be negative"),
+            (self.weight_bits in WIDTHS, f"--weight-bits must be one of {', '.join(map(str, WIDTHS))}"),
             (self.margin >= 0 and self.encoder_rate >= 0, "--margin and --encoder-rate cannot be negative"),
             (
                 all(
@@ -178,14 +181,16 @@ class Trainer:
             group["lr"] = self.learning_rate(self.run.step) * group["share"]
         waveforms, labels = waveforms.to(self.device), labels.to(self.device)
         features = self.model.features_fft(waveforms) if waveforms.ndim == 2 else waveforms
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
-            logits = self.classify(mask(features, self.recipe.masking) if self.recipe.masking else features)
-        losses = self.losses(logits.float(), labels)
-        loss = losses.mean()
-        if self.teacher is not None:
-            loss = (1 - self.recipe.distillation) * loss + self.recipe.distillation * self.distance(waveforms, logits)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        with few_bits(self.model, self.recipe.weight_bits):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
+                logits = self.classify(mask(features, self.recipe.masking) if self.recipe.masking else features)
+            losses = self.losses(logits.float(), labels)
+            loss = losses.mean()
+            if self.teacher is not None:
+                share = self.recipe.distillation
+                loss = (1 - share) * loss + share * self.distance(waveforms, logits)
+            loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
         self.optimizer.step()
         self.averaged.update_parameters(self.model)
@@ -248,10 +253,11 @@ class Trainer:
         )  # fmt: skip
 
     def evaluate(self) -> None:
-        """EER on dev with the averaged weights; keeps the best checkpoint and the one to resume from."""
+        """EER on dev with the averaged weights, in `weight_bits`; keeps the best checkpoint and the one to resume from."""
         run = self.run
         if self.dev is not None:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
+            half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bfloat16)
+            with half, few_bits(self.network, self.recipe.weight_bits):
                 scores = score_clips(self.network, self.dev.samples, hop_seconds=4.0)
             bonafide = np.array([clip.is_bonafide for clip in self.dev.clips])
             value, _ = eer(scores[bonafide], scores[~bonafide])
