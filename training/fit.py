@@ -253,7 +253,7 @@ class Trainer:
         )  # fmt: skip
 
     def evaluate(self) -> None:
-        """EER on dev with the averaged weights, in `weight_bits`; keeps the best checkpoint and the one to resume from."""
+        """EER on dev with the averaged weights, in `weight_bits`; keeps the best checkpoint, and what resumes."""
         run = self.run
         if self.dev is not None:
             half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bfloat16)
