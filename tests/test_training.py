@@ -20,7 +20,7 @@ from export.rawnet2 import VARIANTS
 from training.augment import CHAIN, augment
 from training.batches import Crops, Library, Strengths
 from training.fit import Recipe, Trainer
-from training.rounding import rounded
+from training.rounding import LARGEST, rounded, widths
 
 RATE = 16000
 SMALL = [
@@ -86,7 +86,10 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(data: Path, tmp_
         assert torch.allclose(one, other, atol=1e-6)
 
 
-@pytest.mark.parametrize("wrong", [("--steps", "0"), ("--crop-seconds", "0"), ("--batch", "3"), ("--average", "1")])
+@pytest.mark.parametrize(
+    "wrong",
+    [("--steps", "0"), ("--crop-seconds", "0"), ("--batch", "3"), ("--average", "1"), ("--weight-bits", "3")],
+)
 def test_settings_out_of_range_get_one_clear_line(data: Path, tmp_path: Path, wrong: tuple[str, str]) -> None:
     done = run("training", "--data", str(data), "-o", str(tmp_path), *wrong)
     assert done.returncode == 2
@@ -209,20 +212,22 @@ def _written(path: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("bits", "shape", "values"), [(4, (5, 150), 15), (8, (5, 150), 255), (4, (6, 4, 3), 255)])
-def test_rounded_weights_have_few_values_and_are_as_near_as_these_allow(
-    bits: int, shape: tuple[int, ...], values: int
+@pytest.mark.parametrize(("bits", "shape", "inputs"), [(4, (5, 150), 64), (8, (5, 150), 150), (8, (6, 4, 3), 12)])
+def test_rounded_weights_are_whole_numbers_of_steps_and_none_is_nearer(
+    bits: int, shape: tuple[int, ...], inputs: int
 ) -> None:
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(bits))
+    weight *= torch.logspace(-3, 3, weight.numel()).reshape(shape)  # no two blocks could share a scale
     once = rounded(weight, bits)
-    block = once[0].flatten()[:64]
-    assert len(block.unique()) <= values
-    step = weight.abs().max() / (values // 2)
-    assert (once - weight).abs().max() <= step / 2 * 1.001
+    for values, exact in zip(once.flatten(1), weight.flatten(1), strict=True):
+        for block, wanted in zip(values.split(inputs), exact.split(inputs), strict=True):
+            step = wanted.abs().max() / LARGEST[bits]
+            assert (block - wanted).abs().max() <= step / 2 * 1.001
+            torch.testing.assert_close(block / step, (block / step).round(), rtol=0, atol=1e-3)
     torch.testing.assert_close(rounded(once, bits), once)
 
 
-def test_few_bits_give_the_loss_of_rounded_weights_and_move_the_exact_ones(data: Path, tmp_path: Path) -> None:
+def test_few_bits_give_the_gradients_of_rounded_weights_and_move_the_exact_ones(data: Path, tmp_path: Path) -> None:
     library = Library(read_clips(data), RATE)
     config = replace(VARIANTS["edge"], filters=6, kernel=65, channels=(6, 8, 8, 8), gru_nodes=8, gru_layers=1)
     batch = Crops(library, 8, RATE, 7, 0, Strengths()).make(0)
@@ -230,12 +235,34 @@ def test_few_bits_give_the_loss_of_rounded_weights_and_move_the_exact_ones(data:
     few = Trainer(config, replace(recipe, weight_bits=4), library, None, tmp_path)
     exact = [weight.detach().clone() for weight in few.model.parameters()]
     already = Trainer(config, recipe, library, None, tmp_path, start=few.model)
+    wide = widths(few.model, 4)
+    assert {name: wide.get(name) for name in ("blocks.0.conv1.weight", "gru.weight_hh_l0", "fc2.weight")} == {
+        "blocks.0.conv1.weight": None, "gru.weight_hh_l0": 4, "fc2.weight": 8
+    }  # fmt: skip
     with torch.no_grad():
-        for weight in already.model.parameters():
-            weight.copy_(rounded(weight, 4) if weight.ndim > 1 else weight)
+        for name, width in wide.items():
+            weight = already.model.get_parameter(name)
+            weight.copy_(rounded(weight, width))
     assert few.step(*batch) == pytest.approx(already.step(*batch), rel=1e-5)
-    for before, after in zip(exact, few.model.parameters(), strict=True):
-        moved = (after - before).abs().max()
-        assert moved <= 2e-4, "what is kept was rounded"
-    pairs = zip(exact, few.model.parameters(), strict=True)
-    assert any(not torch.equal(before, after) for before, after in pairs if before.ndim > 1)
+    for before, after, other in zip(exact, few.model.parameters(), already.model.parameters(), strict=True):
+        torch.testing.assert_close(after.grad, other.grad)
+        assert 0 < (after - before).abs().max() <= 2e-4 or after.ndim < 2, "what is kept was rounded, or not moved"
+
+
+def test_a_run_that_goes_on_with_other_bits_chooses_its_best_weights_anew(data: Path, tmp_path: Path) -> None:
+    library = Library(read_clips(data), RATE)
+    config = replace(VARIANTS["edge"], filters=6, kernel=65, channels=(6, 8, 8, 8), gru_nodes=8, gru_layers=1)
+    recipe = Recipe(steps=2, batch=4, crop_seconds=1, long_share=0, evaluate_every=2, workers=0, compile=False)
+    Trainer(config, recipe, library, library, tmp_path).fit()
+    last = torch.load(tmp_path / "last.pt", weights_only=True)
+    del last["recipe"]["weight_bits"]  # as runs of before have it
+    last["run"]["best_eer"] = 0.25
+    torch.save(last, tmp_path / "last.pt")
+    same = Trainer(config, recipe, library, library, tmp_path)
+    assert same.resume() and not same.changed and same.run.best_eer == 0.25
+    other = Trainer(config, replace(recipe, steps=4, weight_bits=8), library, library, tmp_path)
+    assert other.resume() and other.changed == ["steps: 2 -> 4", "weight_bits: 0 -> 8"] and other.run.best_eer == 1
+    other.fit()
+    kept = torch.load(tmp_path / "last.pt", weights_only=True)["averaged"]
+    weight = kept["module.gru.weight_hh_l0"]
+    assert not torch.allclose(rounded(weight, 8), weight), "what is kept was rounded"

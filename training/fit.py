@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -315,10 +315,13 @@ class Trainer:
             self.averaged.load_state_dict(state["averaged"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.run = Run(**state["run"])
-            before = {"from_step": 0, **state["recipe"]}
+            # A setting that the run's program did not have yet is left at its default, which means what it did.
+            before = {"from_step": 0} | {item.name: item.default for item in fields(Recipe)} | state["recipe"]
             self.run.recipes = self.run.recipes or [before]
             now = asdict(self.recipe)
-            self.changed = [f"{key}: {before.get(key)} -> {now[key]}" for key in now if before.get(key) != now[key]]
+            if now["weight_bits"] != before["weight_bits"]:
+                self.run.best_eer, self.run.since_best = 1.0, 0  # of other weights than those that dev is judged by now
+            self.changed = [f"{key}: {before[key]} -> {now[key]}" for key in now if before[key] != now[key]]
             if self.changed:
                 self.run.recipes.append({"from_step": self.run.step, **now})
         except EdgeDetectError:

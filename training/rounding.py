@@ -2,7 +2,8 @@
 
 The loss and its gradient are those of the rounded weights, and descent moves the exact ones: a straight-through
 estimator (Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference",
-2018). What is kept are the exact weights, so the file is a checkpoint as any other, for `quantization` to round.
+2018). What is kept are the exact weights, so the file is a checkpoint as any other, for `quantization` to round, by
+better scales than the largest values' that stand here. Activations, which it rounds as well, are left as they are.
 """
 
 from __future__ import annotations
@@ -13,40 +14,61 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from export.rawnet2 import RawNet2
+
 WIDTHS = (0, 4, 8)
 """Bits that weights can be rounded to; 0 leaves them as they are."""
 BLOCK = 64
 """Inputs that share a scale at 4 bits, as in `quantization.schemes`."""
+LARGEST = {4: 7, 8: 64}
+"""Of the whole numbers at so many bits. Of eight not 127: files for all processors (`quantization.targets`)."""
+SMALL_SHARE = 1 / 25
+"""Of an encoder's weights: matrices with fewer have 8 bits at `int4`, as in `quantization.levels`."""
+
+
+def widths(model: RawNet2, bits: int) -> dict[str, int]:
+    """How many bits the parameters of `model` have, by name, those that are exact left out.
+
+    At 8 it is all matrices and convolutions, as at the level `int8-static`. At 4, as at `int4`, the convolutions of
+    residual blocks are exact, and what makes the logits and the small matrices of an encoder have 8.
+    """
+    found = {name: weight for name, weight in model.named_parameters() if bits and weight.ndim > 1}
+    if bits == 4:
+        found = {name: weight for name, weight in found.items() if not (name.startswith("blocks.") and weight.ndim > 2)}
+    encoder = model.config.has_encoder
+    limit = SMALL_SHARE * sum(weight.numel() for weight in found.values()) if encoder else 0
+    last = ("fc2.",) if encoder else ("fc1.", "fc2.")  # the two are one matrix in the file where nothing stands between
+    return {name: max(bits, 8 * (name.startswith(last) or w.numel() < limit)) for name, w in found.items()}
 
 
 def rounded(weight: Tensor, bits: int) -> Tensor:
-    """`weight`, float [out, in, …], on the grid of its level; of the same shape, unchanged when rounded again.
+    """`weight`, float [out, in, …], as whole numbers of `bits` times a scale; unchanged when rounded again.
 
-    At 8 bits, and of convolutions at 4 as well, a scale an output; of other matrices at 4 bits one for BLOCK inputs.
-    Scales are the largest value's; `quantization` finds better ones, so what holds here holds there.
+    At 8 bits an output has a scale, at 4 so have BLOCK of its inputs.
     """
-    if bits == 4 and weight.ndim == 2:
-        padded = nn.functional.pad(weight, (0, -weight.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))
-        return _on_grid(padded, 7).flatten(1)[:, : weight.shape[1]]
-    return _on_grid(weight.flatten(1), 127).view_as(weight)
+    rows = weight.flatten(1)
+    if bits == 8:
+        return _in_steps(rows, LARGEST[8]).view_as(weight)
+    blocks = nn.functional.pad(rows, (0, -rows.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))
+    return _in_steps(blocks, LARGEST[4]).flatten(1)[:, : rows.shape[1]].reshape(weight.shape)
 
 
-def _on_grid(values: Tensor, most: int) -> Tensor:
-    scale = values.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(values.dtype).tiny * most) / most
-    return (values / scale).round() * scale
+def _in_steps(values: Tensor, largest: int) -> Tensor:
+    step = values.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(values.dtype).tiny * largest) / largest
+    return (values / step).round() * step
 
 
 @contextmanager
-def few_bits(model: nn.Module, bits: int) -> Iterator[None]:
-    """Within it all matrices and convolutions of `model`, held ones too, are `bits` wide; behind it they are exact."""
-    chosen = [weight for weight in model.parameters() if weight.ndim > 1] if bits else []
-    exact = [weight.detach().clone() for weight in chosen]
+def few_bits(model: RawNet2, bits: int) -> Iterator[None]:
+    """Within it the parameters of `model`, held ones too, have their `widths`; behind it they are exact."""
+    chosen = [(model.get_parameter(name), width) for name, width in widths(model, bits).items()]
+    exact = [weight.detach().clone() for weight, _ in chosen]
     try:
         with torch.no_grad():
-            for weight in chosen:
-                weight.copy_(rounded(weight, bits))
+            for weight, width in chosen:
+                weight.copy_(rounded(weight, width))
         yield
     finally:
         with torch.no_grad():
-            for weight, values in zip(chosen, exact, strict=True):
+            for (weight, _), values in zip(chosen, exact, strict=True):
                 weight.copy_(values)
