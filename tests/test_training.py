@@ -19,8 +19,8 @@ from edge_runtime.errors import InputError
 from export.rawnet2 import VARIANTS
 from training.augment import CHAIN, augment
 from training.batches import Crops, Library, Strengths
+from training.few_bits import rounded, widths
 from training.fit import Recipe, Trainer
-from training.rounding import LARGEST, rounded, widths
 
 RATE = 16000
 SMALL = [
@@ -207,26 +207,6 @@ def test_one_label_alone_is_refused_and_unreadable_clips_are_named(data: Path, t
     assert "broken.flac" in done.stderr and "need both" in done.stderr
 
 
-def _written(path: Path, text: str) -> Path:
-    path.write_text(text)
-    return path
-
-
-@pytest.mark.parametrize(("bits", "shape", "inputs"), [(4, (5, 150), 64), (8, (5, 150), 150), (8, (6, 4, 3), 12)])
-def test_rounded_weights_are_whole_numbers_of_steps_and_none_is_nearer(
-    bits: int, shape: tuple[int, ...], inputs: int
-) -> None:
-    weight = torch.randn(shape, generator=torch.Generator().manual_seed(bits))
-    weight *= torch.logspace(-3, 3, weight.numel()).reshape(shape)  # no two blocks could share a scale
-    once = rounded(weight, bits)
-    for values, exact in zip(once.flatten(1), weight.flatten(1), strict=True):
-        for block, wanted in zip(values.split(inputs), exact.split(inputs), strict=True):
-            step = wanted.abs().max() / LARGEST[bits]
-            assert (block - wanted).abs().max() <= step / 2 * 1.001
-            torch.testing.assert_close(block / step, (block / step).round(), rtol=0, atol=1e-3)
-    torch.testing.assert_close(rounded(once, bits), once)
-
-
 def test_few_bits_give_the_gradients_of_rounded_weights_and_move_the_exact_ones(data: Path, tmp_path: Path) -> None:
     library = Library(read_clips(data), RATE)
     config = replace(VARIANTS["edge"], filters=6, kernel=65, channels=(6, 8, 8, 8), gru_nodes=8, gru_layers=1)
@@ -235,12 +215,8 @@ def test_few_bits_give_the_gradients_of_rounded_weights_and_move_the_exact_ones(
     few = Trainer(config, replace(recipe, weight_bits=4), library, None, tmp_path)
     exact = [weight.detach().clone() for weight in few.model.parameters()]
     already = Trainer(config, recipe, library, None, tmp_path, start=few.model)
-    wide = widths(few.model, 4)
-    assert {name: wide.get(name) for name in ("blocks.0.conv1.weight", "gru.weight_hh_l0", "fc2.weight")} == {
-        "blocks.0.conv1.weight": None, "gru.weight_hh_l0": 4, "fc2.weight": 8
-    }  # fmt: skip
     with torch.no_grad():
-        for name, width in wide.items():
+        for name, width in widths(few.model, 4).items():
             weight = already.model.get_parameter(name)
             weight.copy_(rounded(weight, width))
     assert few.step(*batch) == pytest.approx(already.step(*batch), rel=1e-5)
@@ -266,3 +242,8 @@ def test_a_run_that_goes_on_with_other_bits_chooses_its_best_weights_anew(data: 
     kept = torch.load(tmp_path / "last.pt", weights_only=True)["averaged"]
     weight = kept["module.gru.weight_hh_l0"]
     assert not torch.allclose(rounded(weight, 8), weight), "what is kept was rounded"
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path

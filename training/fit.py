@@ -24,7 +24,7 @@ from edge_runtime.errors import EdgeDetectError, ModelError, OutputError, UsageE
 from export.checkpoint import save
 from export.rawnet2 import Config, RawNet2, envelopes_fft
 from training.batches import Crops, Library, Strengths
-from training.rounding import WIDTHS, few_bits
+from training.few_bits import WIDTHS, few_bits
 from training.scoring import score_clips
 
 PRETRAINED = ("encoder.stem", "encoder.layers")
@@ -55,7 +55,7 @@ class Recipe:
     encoder_rate: float = 0.2  # the encoder's learning rate, relative to that of what begins at random
     dropout: float = 0.0  # probability that an output inside the encoder is left out
     distillation: float = 0.0  # weight of a teacher's scores in the loss, against the labels
-    weight_bits: int = 0  # width of the weights that the loss is computed with (`training.rounding`); 0 = as they are
+    weight_bits: int = 0  # width of the weights that the loss is computed with (`training.few_bits`); 0 = as they are
     augmentation: float = 1.0  # scales the probability of every augmentation
     ramp: int = 1000  # steps over which augmentation rises from 30 % to that
     evaluate_every: int = 400

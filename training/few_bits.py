@@ -32,13 +32,14 @@ def widths(model: RawNet2, bits: int) -> dict[str, int]:
     At 8 it is all matrices and convolutions, as at the level `int8-static`. At 4, as at `int4`, the convolutions of
     residual blocks are exact, and what makes the logits and the small matrices of an encoder have 8.
     """
-    found = {name: weight for name, weight in model.named_parameters() if bits and weight.ndim > 1}
-    if bits == 4:
-        found = {name: weight for name, weight in found.items() if not (name.startswith("blocks.") and weight.ndim > 2)}
+    found = {name: weight for name, weight in model.named_parameters() if weight.ndim > 1}
+    if bits != 4:
+        return dict.fromkeys(found, bits) if bits else {}
+    found = {name: weight for name, weight in found.items() if weight.ndim == 2 or not name.startswith("blocks.")}
     encoder = model.config.has_encoder
     limit = SMALL_SHARE * sum(weight.numel() for weight in found.values()) if encoder else 0
     last = ("fc2.",) if encoder else ("fc1.", "fc2.")  # the two are one matrix in the file where nothing stands between
-    return {name: max(bits, 8 * (name.startswith(last) or w.numel() < limit)) for name, w in found.items()}
+    return {name: 8 if name.startswith(last) or w.numel() < limit else 4 for name, w in found.items()}
 
 
 def rounded(weight: Tensor, bits: int) -> Tensor:
