@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import FAULTS, ON_JACK, Bench, Row
+from tests.faults.live import FAULTS, ON_JACK, Bench, Row
 
 _ACCOUNT_SECONDS = 1.5
 """What may be missing from the account of a run: the sound under way at its end, and the clocks of card and machine."""

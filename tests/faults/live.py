@@ -1,12 +1,11 @@
-"""`python -m tests.faults -o docs/faults.md`: injects every fault into the real program and tells what became of it.
+"""Faults of microphones, disks and clocks, injected into the real program while it listens.
 
-The same faults are tests (tests/test_faults.py), with a tiny model. A row tells what the program said first, how long
-that took, how long it took to hear again once the fault was gone, and what the ledger has of that time.
+A row says what the program reported first, how long that took, how long it took to hear again once the fault was gone,
+and what the ledger has of that time.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import signal
@@ -314,7 +313,7 @@ ON_JACK = (overflows, hung, rate_48000, rate_44100)
 
 
 def table(rows: Sequence[tuple[str, Row]]) -> str:
-    """The page."""
+    """A Markdown table of rows, each with how the fault was made."""
 
     def seconds(value: float | None) -> str:
         return "" if value is None else f"{value:.1f} s"
@@ -325,32 +324,20 @@ def table(rows: Sequence[tuple[str, Row]]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for how, row in rows:
-        told = row.covered
-        account = f"{told['heard']:.1f} / {told['lost']:.1f} / {row.unaccounted_seconds:+.2f} s"
+        total = row.covered
+        account = f"{total['heard']:.1f} / {total['lost']:.1f} / {row.unaccounted_seconds:+.2f} s"
         cells = (row.fault, how, row.said, seconds(row.notice_seconds), seconds(row.recover_seconds), account)
         lines.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    command = argparse.ArgumentParser(prog="python -m tests.faults", description="Injects faults; prints a table.")
-    command.add_argument("--only", choices=FAULTS, action="append", help="this fault; repeatable")
-    command.add_argument("--model", type=Path, help="(default: the shipped one)")
-    command.add_argument("-o", "--output", type=Path, help="a page to write the table to")
-    given = command.parse_args(argv)
+def measure(names: Sequence[str], model: Path | None) -> list[tuple[str, Row]]:
+    """Injects the faults one after the other; `model` None is the shipped one."""
     rows = []
-    for name in given.only or FAULTS:
+    for name in names:
         print(f"{name} ...", file=sys.stderr)
         with tempfile.TemporaryDirectory() as folder:
             fault = FAULTS[name]
-            rows.append((" ".join((fault.__doc__ or "").split()), fault(Bench(Path(folder), given.model))))
+            rows.append((" ".join((fault.__doc__ or "").split()), fault(Bench(Path(folder), model))))
         print(rows[-1][1], file=sys.stderr)
-    text = table(rows)
-    if given.output:
-        given.output.write_text(text)
-    print(text)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return rows
