@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -18,8 +19,20 @@ from edge_runtime.errors import InputError, OutputError, UsageError
 ScoreForm = Literal["2019", "2021", "asvspoof5"]
 SCORE_FORMS: tuple[ScoreForm, ...] = get_args(ScoreForm)
 HEADER = ("filename", "cm-score")
+LABEL = "cm-label"
 NAMED = 5
 """Trials that a message names; it counts them all."""
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:nan|inf(?:inity)?)", re.IGNORECASE)
+_SHOWN = 40
+"""Characters of a field that a message shows."""
+
+
+@dataclass(frozen=True)
+class ScoreFile:
+    """Scores by trial, in the file's order, and the labels that the file itself gives (2019 and ASVspoof 5)."""
+
+    scores: dict[str, float]
+    labels: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -32,15 +45,22 @@ class Matched:
     unknown: list[str]  # scored, not in the key
 
 
-def read_scores(file: Path) -> dict[str, float]:
-    """Scores by trial, in the file's order; higher is more bona fide. Trials lose the suffix of a sound.
+def number(text: str) -> float:
+    """A number as other programs write one. Raises ValueError for what only Python reads: `1_000`, other digits."""
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"{text[:_SHOWN]!r} is no number")
+    return float(text)
+
+
+def read_scores(file: Path) -> ScoreFile:
+    """Scores by trial; higher is more bona fide. Trials lose the suffix of a sound.
 
     By its content a file is one of: `TRIAL SCORE` (2021, and `python -m benchmarks accuracy --scores`);
     `TRIAL SOURCE LABEL SCORE` (2019); `SPEAKER TRIAL SCORE LABEL` (the first phase of ASVspoof 5); columns with a
     header that names `filename` and `cm-score` (ASVspoof 5).
 
     Raises InputError for a file that cannot be read or is none of these, and, with their number and first names, for
-    trials that are there twice and scores that are no finite numbers.
+    trials that are there twice, and scores that are no finite numbers.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -53,20 +73,24 @@ def read_scores(file: Path) -> dict[str, float]:
     if pick is None:
         _, header = rows.pop(0)
         trial, score = (header.index(name) for name in HEADER)
+        label = header.index(LABEL) if LABEL in header else None
     else:
-        trial, score = pick
+        trial, score, label = pick
     if not rows:
         raise InputError(f"{file} holds no score below its header")
     scores: dict[str, float] = {}
+    labels: dict[str, str] = {}
     twice, broken = [], []
-    for number, fields in rows:
+    for line, fields in rows:
         if len(fields) != width:
-            raise InputError(f"{file}, line {number}: {len(fields)} columns, after lines of {width}: is it cut off?")
+            raise InputError(f"{file}, line {line}: {len(fields)} columns, after lines of {width}: is it cut off?")
         name = trial_name(fields[trial])
         try:
-            value = float(fields[score])
+            value = number(fields[score])
         except ValueError:
-            raise InputError(f"{file}, line {number}: {fields[score]!r} is no score") from None
+            raise InputError(f"{file}, line {line}: {fields[score][:_SHOWN]!r} is no score") from None
+        if label is not None:
+            labels[name] = fields[label]
         if name in scores:
             twice.append(name)
         if not np.isfinite(value):
@@ -75,26 +99,35 @@ def read_scores(file: Path) -> dict[str, float]:
     for names, what in ((broken, "have a score that is no finite number"), (twice, "are there more than once")):
         if names:
             raise InputError(f"{file}: {len(names)} trials {what}: {first_of(names)}")
-    return scores
+    return ScoreFile(scores, labels)
 
 
-def _layout(file: Path, number: int, fields: Sequence[str]) -> tuple[int, tuple[int, int] | None]:
-    """Number of columns, and those of trial and score; None stands for a header that names them."""
+def _layout(file: Path, line: int, fields: Sequence[str]) -> tuple[int, tuple[int, int, int | None] | None]:
+    """Number of columns, and those of trial, score and label; None stands for a header that names them."""
     if all(name in fields for name in HEADER):
         return len(fields), None
     if len(fields) == 2:
-        return 2, (0, 1)
+        return 2, (0, 1, None)
     if len(fields) == 4 and fields[2] in LABELS:
-        return 4, (0, 3)
+        return 4, (0, 3, 2)
     if len(fields) == 4 and fields[3] in LABELS:
-        return 4, (1, 2)
+        return 4, (1, 2, 3)
     raise InputError(
-        f"{file}, line {number}: not a score file: needs `TRIAL SCORE`, `TRIAL SOURCE LABEL SCORE`, "
+        f"{file}, line {line}: not a score file: needs `TRIAL SCORE`, `TRIAL SOURCE LABEL SCORE`, "
         "`SPEAKER TRIAL SCORE LABEL`, or a header with filename and cm-score"
     )
 
 
-def match(scores: dict[str, float], clips: Sequence[Clip], left_out: Sequence[str] = ()) -> Matched:
+def contradicted(labels: Mapping[str, str], clips: Sequence[Clip]) -> list[str]:
+    """The trials that a score file calls bona fide and the key spoof, or the reverse, or by another word."""
+    return [
+        clip.trial
+        for clip in clips
+        if labels.get(clip.trial, clip.label).replace("bona-fide", "bonafide") != clip.label
+    ]
+
+
+def match(scores: Mapping[str, float], clips: Sequence[Clip], left_out: Sequence[str] = ()) -> Matched:
     """The clips of a key that have a score. Trials of `left_out`, other subsets, may have one and are not unknown.
 
     Raises InputError when the key names trials twice, or no trial has a score.

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from benchmarks.metrics import Floats, det_curve, eer
+from benchmarks.scorefiles import number as to_number
 from edge_runtime.errors import InputError
 
 Form = Literal["legacy", "revised"]
@@ -190,7 +191,7 @@ def _labelled(file: Path, number: int, fields: list[str]) -> tuple[str, str, str
 
 def _number(file: Path, number: int, fields: list[str]) -> float:
     try:
-        value = float(fields[-1])
+        value = to_number(fields[-1])
     except ValueError:
         value = np.nan
     if not np.isfinite(value):

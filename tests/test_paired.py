@@ -184,6 +184,32 @@ def test_command_tells_the_other_measures_where_there_is_no_t_dcf(files: Path) -
     assert found["measures"]["min_cllr_bits"] == pytest.approx(1)
 
 
+def test_command_warns_of_scores_the_wrong_way_round_and_of_other_labels(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scored = [line.split() for line in (files / "float").read_text().splitlines()]
+    human = population(600, 0.05)[2]
+    words = ["bonafide" if label else "spoof" for label in human]
+    (files / "negated").write_text("".join(f"{trial} {-float(score)}\n" for trial, score in scored))
+    swapped = [f"{trial} - {'spoof' if n < 3 else words[n]} {score}\n" for n, (trial, score) in enumerate(scored)]
+    (files / "swapped").write_text("".join(swapped))
+    (files / "right").write_text("".join(f"{t} - {word} {s}\n" for (t, s), word in zip(scored, words, strict=True)))
+    wrong = [f"T{n}" for n in range(3) if words[n] != "spoof"]
+    assert wrong
+    for name, says in (
+        ("negated", "worse than chance: a higher score must mean more bona fide"),
+        ("swapped", f"give {len(wrong)} trials different labels, the key's are used: {', '.join(wrong)}"),
+    ):
+        assert says in run(files / name, files / "key.txt", "--rounds", "5")
+        shown = capsys.readouterr().err
+        assert f"warning: {says}" in shown or (says in shown and "warning: " in shown)
+        (warning,) = json.loads(run(files / name, files / "key.txt", "--rounds", "5", "--json"))["warnings"]
+        assert says in warning
+        assert capsys.readouterr().err.count("warning: ") == 1
+    assert json.loads(run(files / "right", files / "key.txt", "--rounds", "5", "--json"))["warnings"] == []
+    assert "warning" not in capsys.readouterr().err
+
+
 def test_sources_that_differ_in_level_cost_the_pooled_eer_and_not_that_within_them(files: Path) -> None:
     lines = (files / "float").read_text().split("\n")[:600]
     shifted = [f"T{n} {float(line.split()[1]) + 5 * (n // 20 % 2)}\n" for n, line in enumerate(lines)]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.protocols import Clip, read_list
-from benchmarks.scorefiles import SCORE_FORMS, ScoreForm, match, read_scores, write_scores
+from benchmarks.scorefiles import SCORE_FORMS, ScoreForm, contradicted, match, read_scores, write_scores
 from edge_runtime.errors import InputError, OutputError, UsageError
 
 FLOATS = st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=20)
@@ -31,8 +31,8 @@ def test_every_form_gives_back_every_bit(
     file = tmp_path_factory.mktemp("scores") / "scores"
     clips = clips_of(len(values))
     write_scores(file, clips, values, form)
-    assert read_scores(file) == {f"T{n}": value for n, value in enumerate(values)}
-    assert match(read_scores(file), clips).scores.tolist() == values
+    assert read_scores(file).scores == {f"T{n}": value for n, value in enumerate(values)}
+    assert match(read_scores(file).scores, clips).scores.tolist() == values
 
 
 def test_forms_are_what_the_packages_of_the_challenges_read(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_forms_are_what_the_packages_of_the_challenges_read(tmp_path: Path) -> N
 )
 def test_a_form_is_known_by_its_content(text: str, tmp_path: Path) -> None:
     (tmp_path / "scores.csv").write_text(text)
-    assert read_scores(tmp_path / "scores.csv") == {"T0": 0.5, "T1": -1.25}
+    assert read_scores(tmp_path / "scores.csv").scores == {"T0": 0.5, "T1": -1.25}
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,9 @@ def test_a_form_is_known_by_its_content(text: str, tmp_path: Path) -> None:
         ("filename\tcm-score\n", "no score below its header"),
         ("T0 0.5 what\n", "line 1: not a score file"),
         ("T0 high\n", "line 1: 'high' is no score"),
+        ("T0 1_000\n", "line 1: '1_000' is no score"),
+        ("T0 \u0661\u0662\n", "is no score"),
+        ("T0 0x1p3\n", "is no score"),
         ("T0 0.5\nT1\n", "line 2: 1 columns, after lines of 2: is it cut off"),
         ("T0 nan\nT1 1\nT2 inf\n", "2 trials have a score that is no finite number: T0, T2"),
         ("T0 1\nT1 1\nT0.flac 1\nT1 1\nT1 1\n", "3 trials are there more than once: T0, T1, T1"),
@@ -98,6 +101,19 @@ def test_no_trial_gets_lost_between_scores_and_key(scored: set[int], listed: set
     assert {clip.trial for clip in found.clips} == {f"T{n}" for n in scored & listed}
     assert set(found.missing) == {f"T{n}" for n in listed - scored}
     assert set(found.unknown) == {f"T{n}" for n in scored - listed - other_subsets}
+
+
+def test_labels_of_a_score_file_that_contradict_the_key_are_found(tmp_path: Path) -> None:
+    clips = clips_of(4)
+    for text in (
+        "T0 - bonafide 1\nT1 A07 bonafide 2\nT2 A07 spoof 3\nT3 A07 spoof 4\n",
+        "S T0 1 bonafide\nS T1 2 bonafide\nS T2 3 spoof\nS T3 4 spoof\n",
+        "filename\tcm-score\tcm-label\nT0\t1\tbonafide\nT1\t2\tbonafide\nT2\t3\tspoof\nT3\t4\tspoof\n",
+    ):
+        (tmp_path / "scores").write_text(text)
+        assert contradicted(read_scores(tmp_path / "scores").labels, clips) == ["T1", "T3"]
+    (tmp_path / "scores").write_text("T0 1\nT1 2\n")
+    assert contradicted(read_scores(tmp_path / "scores").labels, clips) == []
 
 
 def test_a_key_that_names_a_trial_twice_is_refused(tmp_path: Path) -> None:

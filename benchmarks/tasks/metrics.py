@@ -16,11 +16,11 @@ from tqdm import tqdm
 from benchmarks.breakdown import FEWEST, Part, by_condition, by_source, by_system, macro
 from benchmarks.comparison import correlation_text
 from benchmarks.extras import demand
-from benchmarks.metrics import BAYES_THRESHOLD, Estimate, Floats, Measures, eer_clustered, measures
+from benchmarks.metrics import BAYES_THRESHOLD, Estimate, Floats, Measures, eer, eer_clustered, measures
 from benchmarks.paired import MARGIN_POINTS, Paired, paired
 from benchmarks.percentiles import needed
-from benchmarks.protocols import read_list
-from benchmarks.scorefiles import Matched, first_of, match, read_scores
+from benchmarks.protocols import ClipList, read_list
+from benchmarks.scorefiles import Matched, contradicted, first_of, match, read_scores
 from benchmarks.tasks.common import add_report
 from benchmarks.tdcf import FORM_NAMES, FORMS, AsvRates, Form, min_tdcf, read_asv
 from benchmarks.within import within_sources
@@ -44,6 +44,11 @@ class Report:
     paired: Paired | None
     missing: list[str]  # trials of the key without a score
     unknown: list[str]  # trials with a score that the key does not have
+    warnings: list[str]  # what speaks against taking the figures at their word
+
+
+CHANCE = 0.5
+"""EER of a coin: what lies above it has its scores, or its labels, the wrong way round."""
 
 
 def declare(tasks: Any) -> None:
@@ -88,6 +93,8 @@ def run(arguments: argparse.Namespace) -> str:
     for names, what in ((report.missing, "of the key have no score"), (report.unknown, "are not in the key")):
         if names:
             print(f"note: {len(names)} trials {what}: {first_of(names)}", file=sys.stderr)
+    for warning in report.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     if arguments.json:
         return json.dumps(_as_json(report), indent=1, allow_nan=False) + "\n"
     return markdown(report, arguments.scores, arguments.key, arguments.over)
@@ -96,8 +103,9 @@ def run(arguments: argparse.Namespace) -> str:
 def evaluate(arguments: argparse.Namespace) -> Report:
     """All files are read before anything is computed: a wrong name costs no hour."""
     listed = read_list(arguments.key, subset=arguments.subset, needs_audio=False)
-    found = match(read_scores(arguments.scores), listed.clips, listed.left_out)
-    other = None if arguments.against is None else match(read_scores(arguments.against), listed.clips, listed.left_out)
+    warnings: list[str] = []
+    found = _scored(arguments.scores, listed, warnings)
+    other = None if arguments.against is None else _scored(arguments.against, listed, warnings)
     asv = None
     if arguments.asv_scores is not None:
         subset = arguments.subset if arguments.asv_key else None
@@ -123,7 +131,28 @@ def evaluate(arguments: argparse.Namespace) -> Report:
         paired=None if other is None else _paired(found, other, arguments),
         missing=found.missing,
         unknown=found.unknown,
+        warnings=warnings,
     )
+
+
+def _scored(file: Path, listed: ClipList, warnings: list[str]) -> Matched:
+    """The scores of a file by the key; adds to `warnings`."""
+    read = read_scores(file)
+    found = match(read.scores, listed.clips, listed.left_out)
+    if wrong := contradicted(read.labels, found.clips):
+        warnings.append(
+            f"{file} and the key give {len(wrong)} trials different labels, the key's are used: {first_of(wrong)}"
+        )
+    human = np.array([clip.is_bonafide for clip in found.clips], bool)
+    if human.any() and not human.all():
+        if found.scores.min() == found.scores.max():
+            warnings.append(f"all scores of {file} are equal: they say nothing")
+        elif (rate := eer(found.scores[human], found.scores[~human])[0]) > CHANCE:
+            warnings.append(
+                f"the EER of {file} is {rate:.2%}, worse than chance: a higher score must mean more bona fide, "
+                "so negate the scores where theirs means spoof"
+            )
+    return found
 
 
 def _tandem(bonafide: Floats, spoof: Floats, rates: AsvRates) -> tuple[dict[Form, float | None], list[str]]:
@@ -197,6 +226,7 @@ def markdown(report: Report, scores: Path, key: Path, over: str) -> str:
         f"{found.bonafide} bona fide and {found.spoof} spoofed trials; the interval is 95 %, from a bootstrap over "
         f"{drawn}. Act DCF and Cllr take the scores for LLRs; the other measures look at their order only.",
         "",
+        *(line for warning in report.warnings for line in (f"**Warning:** {warning}.", "")),
         "| measure | value |",
         "|---|---|",
         *(f"| {name} | {value} |" for name, value in rows),

@@ -42,15 +42,15 @@ class Outcome:
 
     code: int
     errors: str  # standard error, with the folder's path cut out
-    verdicts: str  # of the summaries on standard output, or its beginning where there are none
+    verdicts: str  # of the summaries on standard output
+    other: str  # standard output that is no JSON
     megabytes: float  # the largest resident memory of the program, or of a child that it waited for
-    folder: str
 
     @property
     def shown(self) -> str:
-        """What the user sees, on one line."""
-        parts = [part for part in (self.verdicts, " / ".join(self.errors.strip().splitlines())) if part]
-        return "; ".join(parts)
+        """What the user sees, on one line: verdicts and errors, and other output where there is neither."""
+        errors = " / ".join(line for line in self.errors.strip().splitlines() if "%|" not in line)  # no progress bars
+        return "; ".join(part for part in (self.verdicts, errors) if part) or self.other
 
 
 def run(case: Case, folder: Path) -> Outcome:
@@ -75,8 +75,9 @@ def run(case: Case, folder: Path) -> Outcome:
         for stream in (out, errors, memory):
             stream.seek(0)
         said = errors.read().decode("utf-8", "backslashreplace").replace(f"{folder}/", "")
-        shown = _verdicts(out.read().decode("utf-8", "backslashreplace").replace(f"{folder}/", ""))
-        return Outcome(process.returncode, said, shown, int(memory.read() or b"0") / 1024, str(folder))
+        shown = out.read().decode("utf-8", "backslashreplace").replace(f"{folder}/", "")
+        megabytes = int(memory.read() or b"0") / 1024
+        return Outcome(process.returncode, said, _verdicts(shown), _other(shown), megabytes)
 
 
 def table(rows: Sequence[tuple[Case, Outcome]]) -> str:
@@ -105,4 +106,8 @@ def _verdicts(text: str) -> str:
             score = summary["score"]
             mean = "" if score is None else f" ({score:+.2f})"
             found.append(f"{summary['verdict']}{mean}, {summary['seconds']:.1f} s")
-    return "; ".join(found) if found or text.startswith("{") else " / ".join(text.strip().splitlines())
+    return "; ".join(found)
+
+
+def _other(text: str) -> str:
+    return " / ".join(line for line in text.strip().splitlines() if line and not line.startswith("{"))
