@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import termios
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from edge_runtime.shadow.report import Shadow
 from edge_runtime.shadow.trial import FAILED, PASSED, TRYING, Tally, judge
 from tests.confined import allowed
 from tests.conftest import voice
+from tests.waiting import until
 
 SECONDS = 20
 HUMAN = ("--threshold", "-30")  # with it the tiny models call all that they hear bona fide
@@ -130,10 +130,13 @@ def shadow(exported: Exported, report: Path) -> tuple[Shadow, Detector, io.Strin
     assert order
     said = io.StringIO()
     made = Shadow(order, Log(stream=said, journal=False))
-    while "is tried" not in said.getvalue():
+
+    def tried() -> bool:
         made.moment(0.0)
         assert "failed" not in said.getvalue()
-        time.sleep(0.01)
+        return "is tried" in said.getvalue()
+
+    until(tried, said.getvalue)
     return made, detector, said
 
 
@@ -144,9 +147,7 @@ def process_of(made: Shadow) -> int:
 
 def drained(made: Shadow) -> None:
     """Waits until the process has read all that it was handed."""
-    while int.from_bytes(fcntl.ioctl(made._in, termios.FIONREAD, bytes(4)), sys.byteorder):
-        time.sleep(0.01)
-    time.sleep(0.2)
+    until(lambda: not int.from_bytes(fcntl.ioctl(made._in, termios.FIONREAD, bytes(4)), sys.byteorder))
 
 
 def hear(made: Shadow, detector: Detector, seconds: int, begin: int = 0) -> None:
@@ -160,14 +161,18 @@ def hear(made: Shadow, detector: Detector, seconds: int, begin: int = 0) -> None
 
 
 def test_one_that_stands_still_misses_sound_and_nobody_waits_for_it(exported: Exported, tmp_path: Path) -> None:
-    made, detector, _ = shadow(exported, tmp_path / "report")
+    made, detector, said = shadow(exported, tmp_path / "report")
     hear(made, detector, 1)
     os.kill(process_of(made), signal.SIGSTOP)
     hear(made, detector, 59, begin=1)  # the pipe holds 16 s
     os.kill(process_of(made), signal.SIGCONT)
-    while made._rest:
+
+    def sent() -> bool:
         made.window(Window(0, 1, None, Verdict.SILENT, 0, 0, 0, 0))
-        time.sleep(0.01)
+        made.moment(0.0)
+        return not made._rest
+
+    until(sent, said.getvalue)
     drained(made)
     hear(made, detector, 5, begin=60)
     drained(made)
@@ -189,10 +194,14 @@ def test_one_that_dies_or_hangs_has_failed_and_the_report_says_so(
     hear(made, detector, 3)
     os.kill(process, number)
     begin = 3
-    while "failed" not in said.getvalue():
+
+    def failed() -> bool:
+        nonlocal begin
         hear(made, detector, 10, begin)
         begin += 10
-        time.sleep(0.02)
+        return "failed" in said.getvalue()
+
+    until(failed, said.getvalue)
     hear(made, detector, 3, begin)
     made.close()
     assert said.getvalue().count("failed") == 1 and why in said.getvalue()
