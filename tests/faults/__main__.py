@@ -12,6 +12,8 @@ from tests.faults import case, live
 from tests.faults.cases import MODULES, cases_of, title_of
 
 LIVE = "live"
+BEGIN, END = "<!-- begin: python -m tests.faults -->\n", "<!-- end -->\n"
+"""Between these two lines of a page the tables stand."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = argparse.ArgumentParser(prog="python -m tests.faults", description="Injects faults and prints tables.")
     command.add_argument("--only", choices=(*MODULES, LIVE), action="append", help="this table; repeatable")
     command.add_argument("--model", type=Path, help="of the faults while listening (default: the shipped one)")
-    command.add_argument("-o", "--output", type=Path, help="a file to write the tables to, too")
+    command.add_argument("-o", "--output", type=Path, help="a page whose tables are replaced")
     given = command.parse_args(argv)
     parts = []
     for module in given.only or (*MODULES, LIVE):
@@ -33,9 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 rows.append((one, case.run(one, Path(folder))))
         parts.append(f"## {title_of(module)}\n\n{case.table(rows)}")
     text = "\n".join(parts)
-    if given.output:
-        given.output.write_text(text)
     print(text)
+    if given.output:
+        before, _, rest = given.output.read_text().partition(BEGIN)
+        given.output.write_text(before + BEGIN + text + END + rest.partition(END)[2])
     return 0
 
 
