@@ -20,9 +20,10 @@ from edge_runtime.listen import run
 from edge_runtime.log import Log
 from edge_runtime.opening import alarm_rules, open_detector, open_report
 from edge_runtime.report import Report, Several
+from edge_runtime.report.accounting import LedgerReport
 from edge_runtime.report.evidence import Evidence
 from edge_runtime.report.hook import Hook, need, split
-from edge_runtime.report.ledger import Ledger, LedgerReport
+from edge_runtime.report.ledger import Ledger
 from edge_runtime.report.light import Light
 from edge_runtime.service import Service
 from edge_runtime.settings import AUTO, Settings

@@ -22,7 +22,8 @@ from edge_runtime.report import Report, Several
 from edge_runtime.report.coverage import read
 from edge_runtime.report.evidence import Evidence
 from edge_runtime.report.jsonl import JsonLines
-from edge_runtime.report.ledger import Ledger, LedgerReport
+from edge_runtime.report.accounting import LedgerReport
+from edge_runtime.report.ledger import Ledger
 from edge_runtime.report.output import Output
 
 model, folder, hops = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])

@@ -1,10 +1,9 @@
-"""The ledger's file: SQLite tables that are made, mended, written and kept small. It knows no threads."""
+"""The ledger's file: opened with suspicion, written all or nothing, and kept small. It knows no threads."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import math
 import os
 import sqlite3
@@ -12,62 +11,37 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_runtime.report import ledger_schema as schema
+from edge_runtime.report.backlog import Minute, Noted
+from edge_runtime.report.ledger_guard import (
+    COMPANIONS,
+    LARGEST_BYTES,
+    at_most,
+    code_of,
+    connect,
+    size_of,
+    words_of,
+    wrong_kind,
+)
+from edge_runtime.report.ledger_keeping import tidy
+from edge_runtime.report.ledger_lock import Lock, lingers
+from edge_runtime.report.ledger_schema import SUMS, TEXT_CHARACTERS, Foreign, Newer, Unfit, unfit
 from edge_runtime.report.output import printable
+from edge_runtime.report.pairs import FILE_MODE
 
-SCHEMA = 1
-"""`user_version` of the file."""
-APPLICATION = 0x65644C67
-"""`application_id` of the file: what lacks it, and is not empty, is not ours."""
-SUMS = ("elapsed", "heard", "lost", "silent", "clipped", "speech", "scored", "spoof", "alarms")
-"""What a row adds up: seconds, and the number of alarms that began."""
-
-_EVENTS_KEPT = 10_000
-_RUNS_KEPT = 20_000
-_MINUTES_SECONDS = 31 * 86_400
-_HOURS_SECONDS = 2 * 366 * 86_400
 _TIDY_SECONDS = 3600
 _BUSY_SECONDS = 5.0
+_WORK_SECONDS = 60.0
+"""Of processor time, for what takes milliseconds with a sound ledger."""
 _LITTLE_ROOM_BYTES = 128 * 1024
 _PAGE_BYTES = 4096
-_LOCKLESS = (errno.ENOSPC, errno.EDQUOT, errno.ENOLCK, errno.EOPNOTSUPP)
-
-_COLUMNS = "run INTEGER, number INTEGER, start REAL, until REAL, " + ", ".join(f"{name} REAL" for name in SUMS)
-_TABLES = (
-    "CREATE TABLE runs (id INTEGER PRIMARY KEY, start REAL, last REAL, duration REAL, device TEXT, model TEXT, "
-    "model_sha256 TEXT, version TEXT, ended INTEGER)",
-    f"CREATE TABLE minutes ({_COLUMNS}, PRIMARY KEY (run, number)) WITHOUT ROWID",
-    f"CREATE TABLE hours (id INTEGER PRIMARY KEY, {_COLUMNS})",
-    "CREATE TABLE events (id INTEGER PRIMARY KEY, wall REAL, run INTEGER, kind TEXT, seconds REAL, text TEXT)",
-    f"PRAGMA application_id = {APPLICATION}",
-    f"PRAGMA user_version = {SCHEMA}",
-)
-
-Noted = tuple[float, str, float, str]
-"""An event as it is stored: wall time, kind, seconds, text."""
-
-
-@dataclass
-class Minute:
-    """One row: at most a minute of one run, with the wall clock's times and the monotonic clock's lengths."""
-
-    start: float
-    until: float
-    elapsed: float = 0.0
-    heard: float = 0.0
-    lost: float = 0.0
-    silent: float = 0.0
-    clipped: float = 0.0
-    speech: float = 0.0
-    scored: float = 0.0
-    spoof: float = 0.0
-    alarms: int = 0
-    number: int = 0  # within its run: a row that is written twice still counts once
-
-    def plus(self, other: Minute) -> Minute:
-        """Both in one row."""
-        sums = {name: getattr(self, name) + getattr(other, name) for name in SUMS}
-        start, until = min(self.start, other.start), max(self.until, other.until)
-        return Minute(start, until, number=min(self.number, other.number), **sums)
+_LONGEST_PATH = 500
+"""Bytes: SQLite takes 512, with what it appends."""
+_MOST_ASIDE = 3
+"""Files that one run moves aside: a disk that damages all that is written must not be filled with them."""
+_NEVER = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
+"""Errors of a name that was chosen wrongly. All others are of a disk, which may come back."""
+_REFUSING = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH)
 
 
 @dataclass(frozen=True)
@@ -79,85 +53,70 @@ class State:
     ended: bool = False  # in good order
 
 
-class Foreign(OSError):
-    """The file is somebody else's: it is left alone."""
-
-
-class Lock:
-    """Held by who writes the ledger at `path`, in `<path>.lock`, which goes when it is released. Not in the database's
-    own file: to close that would drop the locks that SQLite has on it."""
-
-    def __init__(self, path: Path) -> None:
-        """Does without where there is no room for the file, or locks are unknown. Raises BlockingIOError when another
-        has it, OSError when it cannot be had."""
-        self._path = f"{os.path.realpath(path)}.lock"
-        self._file: int | None = None
-        try:
-            while not self._named():  # its last holder may remove the file between the two calls
-                self._drop()
-                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as reason:
-            self._drop()
-            if reason.errno not in _LOCKLESS:
-                raise
-
-    def release(self) -> None:
-        """Lets another have it."""
-        with contextlib.suppress(OSError):
-            if self._named():
-                os.unlink(self._path)
-        self._drop()
-
-    def _drop(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-
-    def _named(self) -> bool:
-        with contextlib.suppress(FileNotFoundError):
-            return self._file is not None and os.path.samestat(os.fstat(self._file), os.stat(self._path))
-        return False
-
-
 class LedgerFile:
-    """One run's rows and events in the file at `path`; opened when first written, and anew after a failure."""
+    """One run's rows and events in the file at `path`; opened when first written, and again after a failure."""
 
     def __init__(self, path: Path, about: Mapping[str, str], started: float, complain: Callable[[str], object]) -> None:
-        """`started` is the wall clock's time; `about` has device, model, model_sha256 and version, and may change."""
+        """`started` is the wall clock's time; `about` has device, model, model_sha256 and version, and may change.
+        `path` has no symbolic links."""
         self._path = path
         self._about = about
         self._started = started
         self._complain = complain
         self._connection: sqlite3.Connection | None = None
+        self._lock: Lock | None = None
         self._inode = -1
         self._run: int | None = None
         self._tidied = -math.inf
+        self._aside = 0
 
     def write(self, minutes: Sequence[Minute], events: Sequence[Noted], state: State) -> None:
-        """Writes all or nothing, and has it on the disk. Raises sqlite3.Error or OSError."""
-        for attempt in (1, 2):
+        """Writes all or nothing, and has it on the disk. Raises sqlite3.Error, MemoryError or OSError.
+
+        A file that turns out to be damaged is moved aside, and another begun.
+        """
+        for attempt in (1, 2, 3):
             try:
-                self._transact(self._opened(), minutes, events, state)
-                return
-            except sqlite3.Error as reason:
+                connection = self._opened()
+                with at_most(connection, _WORK_SECONDS):
+                    self._transact(connection, minutes, events, state)
+                break
+            except (sqlite3.Error, MemoryError) as reason:
                 self.close()
-                # Damage that shows only now: opening finds it as well, and moves the file aside.
-                if attempt == 2 or not _damaged(reason):
+                # Damage that shows only now: opening looks for it, and what it does not find is damage all the same.
+                if attempt == 3 or not unfit(reason):
                     raise
+                if attempt == 2:
+                    self._move_aside("is damaged")
+        if state.duration - self._tidied >= _TIDY_SECONDS:
+            self._tidied = state.duration
+            with contextlib.suppress(sqlite3.Error, MemoryError), at_most(connection, _WORK_SECONDS):
+                tidy(connection, state.wall)  # what was to be written is: this may wait for another hour
+            if connection.in_transaction:
+                self.close()
 
     def close(self) -> None:
-        """Lets the file go; another write opens it again."""
+        """Lets the file go, but not the lock; another write opens it again."""
         if self._connection:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
             self._connection = None
 
+    def end(self) -> None:
+        """Lets the file go, and another write it."""
+        self.close()
+        if self._lock:
+            self._lock.release()
+            self._lock = None
+
     def _transact(
         self, connection: sqlite3.Connection, minutes: Sequence[Minute], events: Sequence[Noted], state: State
     ) -> None:
         connection.execute("BEGIN IMMEDIATE")
-        about = tuple(printable(self._about.get(name, "")) for name in ("device", "model", "model_sha256", "version"))
+        about = tuple(
+            printable(self._about.get(name, ""))[:TEXT_CHARACTERS]
+            for name in ("device", "model", "model_sha256", "version")
+        )
         known = (self._run, self._started)
         if not connection.execute("SELECT 1 FROM runs WHERE id = ? AND start = ?", known).fetchone():
             added = "INSERT INTO runs (start, device, model, model_sha256, version) VALUES (?, ?, ?, ?, ?)"
@@ -166,22 +125,24 @@ class LedgerFile:
             "UPDATE runs SET last = ?, duration = ?, device = ?, ended = ? WHERE id = ?",
             (state.wall, state.duration, about[0], state.ended, self._run),
         )
-        marks = ", ".join("?" * (4 + len(SUMS)))
+        # A commit that failed may have reached the disk after all: its rows may be in longer ones now.
         connection.executemany(
-            f"INSERT OR REPLACE INTO minutes VALUES ({marks})",
+            "DELETE FROM minutes WHERE run = ? AND number BETWEEN ? AND ?",
+            [(self._run, minute.number, minute.through) for minute in minutes if minute.through],
+        )
+        columns, marks = ", ".join(SUMS), ", ".join("?" * (4 + len(SUMS)))
+        connection.executemany(
+            f"INSERT OR REPLACE INTO minutes (run, number, start, until, {columns}) VALUES ({marks})",
             [(self._run, m.number, m.start, m.until, *(getattr(m, name) for name in SUMS)) for m in minutes],
         )
         connection.executemany(
             "INSERT INTO events (run, wall, kind, seconds, text) VALUES (?, ?, ?, ?, ?)",
-            [(self._run, wall, kind, seconds, printable(text)) for wall, kind, seconds, text in events],
+            [
+                (self._run, wall, kind, seconds, printable(text)[:TEXT_CHARACTERS])
+                for wall, kind, seconds, text in events
+            ],
         )
-        connection.execute("DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?", (_EVENTS_KEPT,))
-        tidy = state.duration - self._tidied >= _TIDY_SECONDS
-        if tidy:
-            _tidy(connection, state.wall)
         connection.execute("COMMIT")
-        if tidy:
-            self._tidied = state.duration
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection:
@@ -190,27 +151,77 @@ class LedgerFile:
                     return self._connection
             self._complain(f"somebody has removed the ledger {self._path}: a new one begins")
             self.close()
+        self._claim()
         for _ in range(2):
+            self._look()
             journal = os.path.lexists(f"{self._path}-wal")  # asked before SQLite removes it
-            connection = sqlite3.connect(
-                self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
+            connection = connect(str(self._path), _BUSY_SECONDS)
             try:
-                wrong = _prepare(connection)
+                self._prepare(connection)
                 self._inode = self._path.stat().st_ino
-            except (sqlite3.Error, Foreign) as reason:
+                self._connection = connection
+                return connection
+            except (sqlite3.Error, MemoryError, Unfit, OSError) as reason:
                 connection.close()
-                if not _damaged(reason):
+                if not self._damaged(reason):
                     raise
                 if not journal and self._strange():
                     raise Foreign("it is no ledger, but another file, and is left alone") from None
-                wrong = "is damaged"
-            if not wrong:
-                self._connection = connection
-                return connection
-            connection.close()
+                wrong = str(reason) if isinstance(reason, Unfit) else "is damaged"
             self._move_aside(wrong)
         raise sqlite3.OperationalError("another program puts a file there that is no ledger")
+
+    def _claim(self) -> None:
+        """Has the lock. Raises BlockingIOError while another writes, or OSError."""
+        if self._lock is None or not self._lock.held:
+            if not self._path.parent.is_dir():
+                raise FileNotFoundError(errno.ENOENT, f"there is no folder {self._path.parent}")
+            self._lock = Lock(str(self._path))
+
+    def _look(self) -> None:
+        """Makes an empty file where there is none, and has plain files only. Raises OSError."""
+        path = str(self._path)
+        if kind := wrong_kind(path):
+            raise Foreign(f"it is {kind}")
+        if len(os.fsencode(path)) > _LONGEST_PATH:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        for tail in COMPANIONS:
+            if kind := wrong_kind(path + tail):
+                self._move_aside(f"has {kind} beside it, {path}{tail}", tails=(tail,))
+        if size_of(path) > LARGEST_BYTES:
+            self._move_aside(f"is larger than a ledger becomes, {LARGEST_BYTES >> 20} MB")
+        # SQLite would make it readable by everybody; what it makes beside it has the same mode.
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Finds what the file is, and makes or brings up its tables. Raises Foreign, Newer, Unfit, sqlite3.Error."""
+        with at_most(connection, _WORK_SECONDS):
+            version = schema.version_of(connection)
+            try:
+                if version:
+                    schema.check(connection)
+                    if schema.unsound_rows(connection, version):
+                        raise Unfit("is damaged (rows that no run can have written)")
+            except sqlite3.OperationalError as reason:
+                if code_of(reason) != sqlite3.SQLITE_INTERRUPT:
+                    raise
+        with at_most(connection, _WORK_SECONDS):
+            connection.execute("PRAGMA journal_mode = WAL").fetchall()
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA wal_autocheckpoint = 64").fetchall()  # pages: it fits on small disks
+            if version == 0:
+                schema.make(connection)
+            elif version < schema.SCHEMA:
+                schema.migrate(connection)
+            if version < schema.SCHEMA:
+                self._hide()
+
+    def _hide(self) -> None:
+        """A ledger of version 1, or an empty file, may be readable by everybody."""
+        for tail in ("", *COMPANIONS):
+            with contextlib.suppress(OSError):
+                os.chmod(f"{self._path}{tail}", os.stat(f"{self._path}{tail}").st_mode & FILE_MODE)
 
     def _strange(self) -> bool:
         """Whether a file that SQLite cannot read was never a ledger, as far as that can be told."""
@@ -220,82 +231,62 @@ class LedgerFile:
             return not ours and file.read(16) != b"SQLite format 3\0"
         return False
 
-    def _move_aside(self, wrong: str) -> None:
+    def _move_aside(self, wrong: str, tails: Sequence[str] = (*COMPANIONS, "")) -> None:
+        """Raises OSError, also when this run has moved enough."""
+        self._aside += 1
+        if self._aside > _MOST_ASIDE:
+            raise OSError(errno.EIO, f"it {wrong}, for the {self._aside}th time in this run")
         number = 1
-        while os.path.lexists(f"{self._path}.damaged-{number}"):
+        while any(os.path.lexists(f"{self._path}.damaged-{number}{tail}") for tail in ("", *COMPANIONS)):
             number += 1
         aside = f"{self._path}.damaged-{number}"
-        for tail in ("-wal", "-shm", ""):
+        for tail in tails:
             with contextlib.suppress(FileNotFoundError):
                 os.rename(f"{self._path}{tail}", f"{aside}{tail}")
-        self._complain(f"the ledger {self._path} {wrong}: it is now {aside}, and a new one begins")
+        if "" in tails:
+            self._complain(f"the ledger {self._path} {wrong}: it is now {aside}, and a new one begins")
+        else:
+            self._complain(f"the ledger {self._path} {wrong}: that is now {aside}{tails[0]}")
 
-    def no_room(self, reason: Exception) -> bool:
-        """Whether a write failed since the disk is full."""
-        if _code(reason) == sqlite3.SQLITE_FULL:
+    def why(self, reason: Exception) -> str:
+        """In words for people."""
+        if isinstance(reason, BlockingIOError):
+            return "its last run still writes it" if lingers(str(self._path)) else "another edge-detect writes it"
+        if self._no_room(reason):
+            return "there is no room on its disk"
+        return "its disk is read-only" if self._read_only(reason) else words_of(reason)
+
+    def refuses(self, reason: Exception) -> bool:
+        """Whether it is no matter of the disk or of time, but of a file that was named wrongly."""
+        if isinstance(reason, BlockingIOError):
+            return not lingers(str(self._path))
+        if isinstance(reason, Newer) or self._no_room(reason) or self._read_only(reason):
+            return False
+        if isinstance(reason, sqlite3.Error):
+            ours = all(os.access(path, os.R_OK | os.W_OK) for path in (self._path, self._path.parent))
+            return code_of(reason) in _REFUSING and not ours
+        return isinstance(reason, Foreign | ValueError) or getattr(reason, "errno", None) in _NEVER
+
+    def _damaged(self, reason: Exception) -> bool:
+        """Whether the file cannot be used as it is, and something else could be in its place."""
+        if code_of(reason) == sqlite3.SQLITE_READONLY and not self._read_only(reason):
+            return os.access(self._path, os.W_OK) and os.access(self._path.parent, os.W_OK)  # by its own header
+        return unfit(reason) or code_of(reason) == sqlite3.SQLITE_INTERRUPT
+
+    def _no_room(self, reason: Exception) -> bool:
+        if code_of(reason) == sqlite3.SQLITE_FULL or getattr(reason, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             return True
+        if isinstance(reason, Foreign | Newer | Unfit):
+            return False
         with contextlib.suppress(OSError):
             space = os.statvfs(self._path.parent)
             # Files that SQLite needs beside its own fail with other words when there is no room for them.
             return space.f_bavail * space.f_frsize < _LITTLE_ROOM_BYTES and not space.f_flag & os.ST_RDONLY
         return False
 
-    def passing(self, reason: Exception) -> bool:
-        """Whether it may mend by itself, so that it is no reason not to start."""
-        if isinstance(reason, Foreign):
-            return False
-        return _code(reason) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR) or self.no_room(reason)
-
-
-def _prepare(connection: sqlite3.Connection) -> str | None:
-    """Makes the tables where there are none. Gives what is wrong with the file, in words that follow its name."""
-
-    def value(pragma: str) -> object:
-        return connection.execute(f"PRAGMA {pragma}").fetchone()[0]
-
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if tables and value("application_id") != APPLICATION:
-        raise Foreign("it is a database of another program")
-    if tables and value("user_version") != SCHEMA:
-        return "was written by another version of edge-detect"
-    if tables and value("quick_check(1)") != "ok":
-        return "is damaged"
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA wal_autocheckpoint = 64")  # pages: it fits on small disks
-    if not tables:
-        connection.execute("BEGIN IMMEDIATE")
-        if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            for statement in _TABLES:
-                connection.execute(statement)
-        connection.execute("COMMIT")
-    return None
-
-
-def _tidy(connection: sqlite3.Connection, wall: float) -> None:
-    """Old minutes become hours. The oldest hours go when they are old by the clock and by their number.
-
-    The number is for a clock that is years ahead: it must not empty the ledger.
-    """
-    before = (wall - _MINUTES_SECONDS) // 3600 * 3600
-    sums = ", ".join(f"sum({name})" for name in SUMS)
-    connection.execute(
-        f"INSERT INTO hours (run, number, start, until, {', '.join(SUMS)}) SELECT max(run), min(number), min(start), "
-        f"max(until), {sums} FROM minutes WHERE start < ? GROUP BY CAST(start / 3600 AS INTEGER)",
-        (before,),
-    )
-    connection.execute("DELETE FROM minutes WHERE start < ?", (before,))
-    kept = _HOURS_SECONDS // 3600
-    connection.execute(
-        "DELETE FROM hours WHERE start < ? AND id <= (SELECT max(id) FROM hours) - ?", (wall - _HOURS_SECONDS, kept)
-    )
-    connection.execute("DELETE FROM runs WHERE id <= (SELECT max(id) FROM runs) - ?", (_RUNS_KEPT,))
-
-
-def _code(reason: Exception) -> int:
-    """SQLite's primary result code; 255, which it does not use, without one."""
-    return int(getattr(reason, "sqlite_errorcode", -1)) & 0xFF
-
-
-def _damaged(reason: Exception) -> bool:
-    return _code(reason) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    def _read_only(self, reason: Exception) -> bool:
+        if getattr(reason, "errno", None) == errno.EROFS:
+            return True
+        with contextlib.suppress(OSError):
+            return code_of(reason) in _REFUSING and bool(os.statvfs(self._path.parent).f_flag & os.ST_RDONLY)
+        return False
