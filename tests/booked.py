@@ -75,6 +75,14 @@ def rows(path: Path, query: str) -> list[tuple[Any, ...]]:
         return connection.execute(query).fetchall()
 
 
+def killed(path: Path, wall: float, seconds: int) -> None:
+    """A run that begins at `wall` and is gone after `seconds`, without a word, before anything more is written."""
+    program = "import os, sys; from pathlib import Path; from tests.booked import Listening; "
+    program += "run = Listening(Path(sys.argv[1]), wall=float(sys.argv[2])); run.hear(int(sys.argv[3])); os._exit(9)"
+    command = [sys.executable, "-c", program, str(path), str(wall), str(seconds)]
+    assert subprocess.run(command, cwd=Path.cwd()).returncode == 9
+
+
 ALARMED = """
 import sys, time
 from pathlib import Path

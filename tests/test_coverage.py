@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from edge_runtime.decision.verdict import Reason, Verdict
 from edge_runtime.errors import InputError, UsageError
 from edge_runtime.report.coverage import moment, read, show
 from edge_runtime.report.output import Output
-from tests.booked import ABOUT, NOON, Listening, rows, writer
+from tests.booked import ABOUT, NOON, Listening, killed, rows, writer
 
 
 @pytest.fixture
@@ -62,6 +63,7 @@ def test_overlapping_windows_count_with_what_they_add(path: Path) -> None:
     total = run.coverage().total
     assert (total.scored, total.speech) == pytest.approx((4 + 0.5 + 3, 2 + 0.5))
     assert (total.silent, total.clipped) == pytest.approx((0.5, 0.5))
+    assert (total.judged, total.unjudged, total.unsorted) == pytest.approx((4 + 3, 0.5, 0))
 
 
 def test_alarms_have_a_time_of_day_and_seconds(path: Path) -> None:
@@ -146,9 +148,7 @@ def test_a_run_that_is_killed_in_its_first_minute_is_no_run_that_was_ended(path:
     first.hear(70)
     first.report.close()
     for start in (300, 302, 1000):  # nothing but its start reaches the disk
-        killed = Listening(path, wall=NOON + start)
-        killed.hear(10)
-        killed.ledger._lock.release()
+        killed(path, NOON + start, 10)
     last = Listening(path, wall=NOON + 2000)
     last.hear(70)
     last.report.close()
@@ -161,7 +161,7 @@ def test_a_run_that_is_killed_in_its_first_minute_is_no_run_that_was_ended(path:
 
 
 def test_a_ledger_may_begin_with_a_run_that_is_killed(path: Path) -> None:
-    Listening(path, wall=NOON + 300).ledger._lock.release()
+    killed(path, NOON + 300, 0)
     run = Listening(path, wall=NOON + 600)
     run.hear(70)
     run.report.close()
@@ -182,9 +182,12 @@ print(round(read(sys.argv[1], {noon}, {noon} + 3000).total.heard))
 
 @pytest.mark.parametrize("state", ["running", "stopped", "killed"])
 def test_who_may_only_read_can_read(state: str) -> None:
-    """As nobody, in a folder that only its owner may write to."""
+    """As nobody, whose group the folder's files belong to, and in a folder that only its owner may write to."""
     with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to other users
         folder = Path(name)
+        if os.getuid() == 0:
+            os.chown(folder, 0, 65534)
+        folder.chmod(0o2755)
         path = folder / "ledger.sqlite"
         if state == "killed":
             process = writer(path, NOON)
@@ -199,12 +202,12 @@ def test_who_may_only_read_can_read(state: str) -> None:
             run.settle()
             if state == "stopped":
                 run.report.close()
-        folder.chmod(0o555)
+        folder.chmod(0o2555)
         try:
             command = [sys.executable, "-c", READER.format(noon=NOON), str(path)]
             said = subprocess.run(command, capture_output=True, text=True, cwd=Path.cwd())
         finally:
-            folder.chmod(0o755)
+            folder.chmod(0o2755)
         assert said.returncode == 0, said.stderr
         assert int(said.stdout) >= 300
         if state == "running":
@@ -221,11 +224,23 @@ def test_shown_as_text_and_as_json(path: Path) -> None:
     run.hear(1740, 1.0)
     run.report.close()
     said = shown(path, "1h", per="hour")
-    assert said.splitlines()[-1] == "No alarm in 59 min 0 s of listening, 98.3 % of the time asked for."
+    assert said.splitlines()[-1] == (
+        "No alarm in 16 min 40 s that were judged, in 59 min 0 s of listening, 98.3 % of the time asked for."
+    )
     assert "unplugged" in said
     line = json.loads(shown(path, "1h", per="minute", json=True))
     assert line["type"] == "coverage"
-    assert set(line["total"]) >= {"elapsed", "heard", "lost", "silent", "clipped", "speech", "scored", "spoof"}
+    assert set(line["total"]) >= {
+        "elapsed",
+        "heard",
+        "lost",
+        "silent",
+        "clipped",
+        "speech",
+        "scored",
+        "judged",
+        "spoof",
+    }
     assert (line["total"]["heard"], line["total"]["lost"]) == pytest.approx((3540, 60), abs=1)
     assert line["total"]["not_running"] == pytest.approx(0, abs=2)
     assert [gap["kind"] for gap in line["gaps"]] == ["no-sound"]

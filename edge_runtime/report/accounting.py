@@ -16,7 +16,7 @@ from edge_runtime.report.ledger import Ledger
 
 _JUMP_SECONDS = 2.0
 _OF_HEARD = ("silent", "clipped", "speech", "scored", "judged", "unjudged", "spoof")
-_NOTHING_TO_JUDGE = (Reason.SILENT, Reason.NO_SPEECH)
+_NOTHING_TO_JUDGE = (Verdict.SILENT, Verdict.NO_SPEECH)
 
 
 class LedgerReport(Report):
@@ -53,7 +53,7 @@ class LedgerReport(Report):
         # The same question as the alarm's: what it passes over cannot raise one.
         if window.score is not None and not window.reason:
             minute.judged += seconds
-        elif window.reason not in _NOTHING_TO_JUDGE:
+        elif window.verdict not in _NOTHING_TO_JUDGE:
             minute.unjudged += seconds
         minute.silent += seconds if window.verdict is Verdict.SILENT else 0.0
         minute.clipped += seconds if window.reason is Reason.CLIPPED else 0.0

@@ -46,6 +46,7 @@ class Ledger:
         """
         self.clock, self.wall, self.asleep = clock, wall, asleep
         self._complain = complain
+        self._name = path
         self._news = threading.Condition()
         self._backlog = Backlog()
         self._due = self._closing = self._working = self._troubled = self._begun = self._ended = False
@@ -65,7 +66,7 @@ class Ledger:
                 self._trouble("it takes long to open")
         if self._refused:
             self._thread.join()
-            raise OutputError(f"cannot keep a ledger at {path}: {self._refused}")
+            raise OutputError(self._refused)
 
     def add(self, minute: Minute) -> None:
         """Takes a finished row; it reaches the disk with the next commit."""
@@ -126,7 +127,9 @@ class Ledger:
             why, refused = self._file.why(reason), self._file.refuses(reason)
             with self._news:
                 if refused and not self._begun:
-                    self._refused = why
+                    taken = isinstance(reason, BlockingIOError)
+                    self._refused = f"another edge-detect writes the ledger {self._name}" if taken else ""
+                    self._refused = self._refused or f"cannot keep a ledger at {self._name}: {why}"
                     self._news.notify_all()
                     return False
                 self._trouble(why)

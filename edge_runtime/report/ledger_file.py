@@ -201,7 +201,7 @@ class LedgerFile:
             try:
                 if version:
                     schema.check(connection)
-                    if schema.unsound_rows(connection, version):
+                    if schema.unsound_rows(connection, version, schema.HIGHEST_AT_START):
                         raise Unfit("is damaged (rows that no run can have written)")
             except sqlite3.OperationalError as reason:
                 if code_of(reason) != sqlite3.SQLITE_INTERRUPT:

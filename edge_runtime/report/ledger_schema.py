@@ -21,7 +21,9 @@ _LAST_PLAUSIBLE = 99
 _EARLIEST, _LATEST = -1e9, 2.5e11  # wall clock, years 1938 and 9892: what `datetime` and all time zones can show
 _MOST = 1e9  # seconds in one row, and alarms
 _LONGEST = 1e10  # seconds from a row's start to its end: rows that had to wait may have been put together
-_MOST_ID = 1 << 53
+_HIGHEST = 1 << 53  # number of a row
+HIGHEST_AT_START = 1 << 52
+"""Likewise, where rows are still to follow."""
 
 
 def _tables(version: int) -> dict[str, str]:
@@ -83,18 +85,18 @@ def check(connection: sqlite3.Connection) -> None:
         raise Unfit("is damaged (its pages)")
 
 
-def sound(version: int) -> dict[str, str]:
+def sound(version: int, highest: int = _HIGHEST) -> dict[str, str]:
     """For each table the SQL condition of rows that a program could have written; NULL for some of the others.
 
-    It also fails for values of another type, which compare as larger than numbers, and for rows whose place is so high
-    that nothing could follow.
+    It also fails for values of another type, which compare as larger than numbers, and for numbers of rows above
+    `highest`, after which SQLite would have none left.
     """
     walls = f"BETWEEN {_EARLIEST} AND {_LATEST}"
-    run = f"typeof(run) = 'integer' AND run BETWEEN 0 AND {_MOST_ID}"
-    identity = f"id BETWEEN 0 AND {_MOST_ID}"
+    run = f"typeof(run) = 'integer' AND run BETWEEN 0 AND {highest}"
+    identity = f"id BETWEEN 0 AND {highest}"
     names = [name for name in SUMS if version >= 2 or name not in _SINCE_2]
     sums = " AND ".join(f"{name} BETWEEN -1 AND {_MOST}" for name in names)
-    row = f"{run} AND number BETWEEN 0 AND {_MOST_ID} AND start {walls} AND until {walls} AND until >= start"
+    row = f"{run} AND number BETWEEN 0 AND {highest} AND start {walls} AND until {walls} AND until >= start"
     row += f" AND until - start <= {_LONGEST} AND {sums}"
     about = ("device", "model", "model_sha256", "version")
     texts = " AND ".join(f"typeof({name}) = 'text'" for name in about)
@@ -108,11 +110,11 @@ def sound(version: int) -> dict[str, str]:
     }
 
 
-def unsound_rows(connection: sqlite3.Connection, version: int) -> int:
+def unsound_rows(connection: sqlite3.Connection, version: int, highest: int = _HIGHEST) -> int:
     """How many rows no program can have written. Raises sqlite3.Error."""
     return sum(
         int(connection.execute(f"SELECT count(*) FROM {table} WHERE ({condition}) IS NOT TRUE").fetchone()[0])
-        for table, condition in sound(version).items()
+        for table, condition in sound(version, highest).items()
     )
 
 
