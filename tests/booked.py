@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,18 @@ class Listening:
     at: float = 0.0
     complaints: list[str] = field(default_factory=list)
     told: list[Event] = field(default_factory=list)
+    complain: Callable[[str], object] | None = None  # called before a line is one of the `complaints`
+    close_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         clocks = {"clock": lambda: self.clock, "wall": lambda: self.wall, "asleep": lambda: self.asleep}
-        self.ledger = Ledger(self.path, ABOUT, self.complaints.append, **clocks)
+        self.ledger = Ledger(self.path, ABOUT, self._complain, **clocks, close_seconds=self.close_seconds)
         self.report = LedgerReport(self.ledger, lambda at, event: self.told.append(event))
+
+    def _complain(self, line: str) -> None:
+        if self.complain:
+            self.complain(line)
+        self.complaints.append(line)
 
     def hear(self, seconds: float, step: float = 0.25) -> None:
         for _ in range(round(seconds / step)):

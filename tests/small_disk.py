@@ -20,6 +20,20 @@ class SmallDisk:
         self._filler = folder / "filler"
         self._limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
+    def refuse(self) -> None:
+        """From now on it is read-only; where none can be mounted it is one that fails."""
+        if self.mounted:
+            subprocess.run(["mount", "-o", "remount,ro", str(self.folder)], check=True)
+        else:
+            self.fill()
+
+    def allow(self) -> None:
+        """No more."""
+        if self.mounted:
+            subprocess.run(["mount", "-o", "remount,rw", str(self.folder)], check=True)
+        else:
+            self.free()
+
     def fill(self) -> None:
         """Takes all the room that is left."""
         if not self.mounted:

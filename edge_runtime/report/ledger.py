@@ -35,9 +35,11 @@ class Ledger:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         asleep: Callable[[], float] = slept,
+        close_seconds: float = _CLOSE_SECONDS,
     ) -> None:
         """`about` has device, model, model_sha256 and version, and may change; `complain` takes lines for people.
         Lengths are measured by `clock`, labels by `wall`; `asleep` is how long the machine has slept since its start.
+        `close` waits for `close_seconds`.
 
         A ledger that is damaged is moved aside. A disk that is full, read-only, slow or fails is waited for, and so is
         a ledger that a newer version of the program wrote, which is left alone: `complain` hears of it, and what is
@@ -47,6 +49,7 @@ class Ledger:
         self.clock, self.wall, self.asleep = clock, wall, asleep
         self._complain = complain
         self._name = path
+        self._close_seconds = close_seconds
         self._news = threading.Condition()
         self._backlog = Backlog()
         self._due = self._closing = self._working = self._troubled = self._begun = self._ended = False
@@ -99,13 +102,18 @@ class Ledger:
         with self._news:
             self._closing = self._due = True
             self._news.notify_all()
-        self._thread.join(_CLOSE_SECONDS)
+        self._thread.join(self._close_seconds)
         with self._news:
             late = not self._ended
             if late:
                 linger(str(self._path), True)
         if late:
             self._complain(f"the ledger {self._path} takes too long to write: its last minutes may be missing")
+
+    def ended(self, seconds: float) -> bool:
+        """Waits until nothing is written any more, after `close`; False when that takes longer than `seconds`."""
+        with self._news:
+            return self._news.wait_for(lambda: self._ended, seconds)
 
     def _live(self) -> None:
         try:
