@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 import sqlite3
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +22,19 @@ _RECURSIVE = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n)"
 
 def sound_ledger(path: Path, wall: float = NOON) -> None:
     """A short run with an alarm."""
+    path.write_bytes(_sound(wall))
+    path.chmod(0o640)
+
+
+@functools.cache
+def _sound(wall: float) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ledger"
+        _run(path, wall)
+        return path.read_bytes()
+
+
+def _run(path: Path, wall: float) -> None:
     run = Listening(path, wall=wall)
     run.hear(60, 1.0)
     run.window(0, 60, speech=0.5)

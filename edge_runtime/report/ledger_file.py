@@ -182,7 +182,7 @@ class LedgerFile:
         """Makes an empty file where there is none, and has plain files only. Raises OSError."""
         path = str(self._path)
         if kind := wrong_kind(path):
-            raise Foreign(f"it is {kind}")
+            raise Foreign(f"it is {kind}: name a file")
         if len(os.fsencode(path)) > _LONGEST_PATH:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         for tail in COMPANIONS:
