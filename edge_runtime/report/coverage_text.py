@@ -111,12 +111,15 @@ def _found(total: Total) -> str:
     listened = f"{length(heard)} of listening, "
     listened += f"which is only {share}: of the rest nothing can be said." if heard < 0.5 * asked else f"{share}."
     judged = total.judged + total.unsorted
+    could = f"{length(judged)} that were judged"
+    if total.unsorted > 0:
+        could = f"{length(judged)} that were scored (not all of them may have been fit to be judged)"
     if alarms:
-        sentence = f"{_alarm_count(alarms)} in {length(judged)} that were judged, in {listened}"
+        sentence = f"{_alarm_count(alarms)} in {could}, in {listened}"
     elif total.spoof > 0:
         sentence = f"No alarm began, but {length(total.spoof)} of an alarm lie in {listened}"
     elif judged > 0:
-        sentence = f"No alarm in {length(judged)} that were judged, in {listened}"
+        sentence = f"No alarm in {could}, in {listened}"
     elif total.unjudged > 0:
         sentence = f"It cannot be said whether there was a synthetic voice: nothing could be judged in {listened}"
     else:

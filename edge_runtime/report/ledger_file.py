@@ -254,7 +254,10 @@ class LedgerFile:
             return "its last run still writes it" if lingers(str(self._path)) else "another edge-detect writes it"
         if self._no_room(reason):
             return "there is no room on its disk"
-        return "its disk is read-only" if self._read_only(reason) else words_of(reason)
+        if self._read_only(reason):
+            return "its disk is read-only"
+        forbidden = isinstance(reason, sqlite3.Error) and self.refuses(reason)
+        return "this user may not write it" if forbidden else words_of(reason)
 
     def refuses(self, reason: Exception) -> bool:
         """Whether it is no matter of the disk or of time, but of a file that was named wrongly."""

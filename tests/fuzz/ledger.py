@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sqlite3
+import zlib
 from pathlib import Path
 
 from edge_runtime.errors import EdgeDetectError, InputError
@@ -45,6 +46,8 @@ def _run(sample: bytes, folder: Path) -> None:
         show(str(path), "2026-11-01", "2027-01-01", "day", len(sample) % 2 == 0, Output(io.StringIO()))
     except InputError as reason:
         refused = reason
+    if refused and zlib.crc32(sample) % 4:  # writing takes twenty times as long as reading
+        raise refused
     run = Listening(path, wall=NOON + 9000)  # may refuse what is no ledger, in one line
     run.hear(70, 5.0)
     run.report.close()
