@@ -34,6 +34,7 @@ _UNWRITTEN_SECONDS = 75.0
 _BUSY_SECONDS = 5.0
 _WORK_SECONDS = 120.0
 """Of processor time."""
+_WHOLE_SECONDS = 7200.0
 _MOST_ROWS = 500_000
 """More than any ledger has; reading them takes some 200 MB."""
 
@@ -150,6 +151,11 @@ def _all(connection: sqlite3.Connection, query: str, *values: Any) -> list[tuple
 
 
 def _widened(rows: Sequence[Row], since: float, until: float) -> tuple[float, float]:
+    """The time that was asked for, and the rest of the minutes and hours that reach over its ends.
+
+    Longer rows, which were put together in memory, count with a share of theirs.
+    """
+    rows = [row for row in rows if row.until - row.start <= _WHOLE_SECONDS]
     return min([since, *(row.start for row in rows)]), max([until, *(row.until for row in rows)])
 
 

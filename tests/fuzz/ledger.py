@@ -53,7 +53,7 @@ def _run(sample: bytes, folder: Path) -> None:
     run.report.close()
     assert not any("\n" in line or len(line) > 1000 for line in run.complaints), run.complaints
     if not any("newer version" in line for line in run.complaints):
-        assert read(str(path), NOON + 9000, run.wall).total.heard == 70.0, run.complaints
+        assert read(str(path), NOON + 9000, run.wall).total.heard > 68, run.complaints  # with what damaged rows claim
     if refused:
         raise refused
 
