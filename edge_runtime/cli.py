@@ -25,7 +25,7 @@ from edge_runtime.stop import Stop
 _DESCRIPTION = "Tells human speech from synthetic speech, in a file or from a microphone."
 _EPILOG = """\
 other commands (each has its own --help):
-  edge-detect coverage         what was heard, lost and scored in a time, from the ledger (--ledger)
+  edge-detect coverage         what was heard, lost and judged in a time, from the ledger (--ledger)
   edge-detect commission       whether this box, microphone and model are fit: run it before the box is relied on
   edge-detect config check     whether a configuration file is in order
   edge-detect config show      the values in effect, and where each comes from

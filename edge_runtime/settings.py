@@ -203,7 +203,7 @@ class Settings:
     ledger: str | None = live_option(
         None,
         _KEEP,
-        "a file in which every minute is accounted for: heard, lost, silent, speech, scored; `edge-detect coverage` "
+        "a file in which every minute is accounted for: heard, lost, silent, speech, judged; `edge-detect coverage` "
         "prints it (default: none)",
         metavar="PATH",
         example="/var/lib/edge-detect/ledger.sqlite",

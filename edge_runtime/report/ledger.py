@@ -64,9 +64,10 @@ class Ledger:
         self._thread = threading.Thread(target=self._live, name="ledger", daemon=True)
         self._thread.start()
         with self._news:
-            if not self._news.wait_for(lambda: self._begun or self._refused, _START_SECONDS):
-                self._begun = True
-                self._trouble("it takes long to open")
+            late = not self._news.wait_for(lambda: self._begun or self._refused, _START_SECONDS)
+            self._begun = self._begun or late
+        if late:
+            self._trouble("it takes long to open")
         if self._refused:
             self._thread.join()
             raise OutputError(self._refused)
@@ -134,16 +135,17 @@ class Ledger:
         except Exception as reason:  # whatever it is, a run may begin, unless the file was named wrongly
             why, refused = self._file.why(reason), self._file.refuses(reason)
             with self._news:
-                if refused and not self._begun:
+                refused = refused and not self._begun
+                if refused:
                     taken = isinstance(reason, BlockingIOError)
-                    self._refused = f"another edge-detect writes the ledger {self._name}" if taken else ""
-                    self._refused = self._refused or f"cannot keep a ledger at {self._name}: {why}"
+                    ours = f"another edge-detect writes the ledger {self._name}"
+                    self._refused = ours if taken else f"cannot keep a ledger at {self._name}: {why}"
                     self._news.notify_all()
-                    return False
-                self._trouble(why)
+            if refused:
+                return False
+            self._trouble(why)
         else:
-            with self._news:
-                self._relieved(Backlog().take())
+            self._relieved(Backlog().take())
         with self._news:
             self._begun = True
             self._news.notify_all()
