@@ -124,8 +124,9 @@ def _found(total: Total) -> str:
         sentence = f"It cannot be said whether there was a synthetic voice: nothing could be judged in {listened}"
     else:
         sentence = f"No alarm, and nothing to judge, in {listened}"
-    if total.unjudged > 0.1 * judged:
-        sentence += f" {length(total.unjudged)} more could not be judged (noise, clipping or damaged samples)"
+    if total.unjudged >= 1 and total.unjudged > 0.01 * judged:
+        more = " more" if judged else ""
+        sentence += f" {length(total.unjudged)}{more} could not be judged (noise, clipping or damaged samples)"
         sentence += ", and no alarm was possible in them."
     if total.silent > 0.5 * heard:
         sentence += f" {length(total.silent)} of it were silent: is the microphone in order?"
