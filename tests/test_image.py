@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -207,3 +208,35 @@ def test_a_file_is_checked_before_it_is_put_on_a_card(tmp_path: Path) -> None:
         done = subprocess.run([sys.executable, PROVISION, "--check", file], capture_output=True, text=True, timeout=120)
         assert done.returncode == code and said in done.stdout + done.stderr
         assert len((done.stdout + done.stderr).splitlines()) == 1
+
+
+UNITS = sorted((PROVISION.parents[1] / "systemd/system").glob("*.service"))
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_helper_units_expose_little_and_are_whole(unit: Path, tmp_path: Path) -> None:
+    """As systemd rates them by their text; that their programs can work so was tried under their system calls only."""
+    command = ["systemd-analyze", "security", "--offline=true", "--threshold=20", unit]
+    assert subprocess.run(command, capture_output=True, timeout=60).returncode == 0
+    written = tmp_path / unit.name
+    written.write_text(re.sub(r"^ExecStart=.*", "ExecStart=/bin/true", unit.read_text(), flags=re.MULTILINE))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", written], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_provisioning_and_model_updates_work_under_the_system_calls_of_their_units(box: Path) -> None:
+    (box / "boot/firmware/provision.toml").write_text(GOOD)
+    (box / "data/ssh/ssh_host_ed25519_key").unlink()
+    updates = PROVISION.parents[2] / "sbin/edge-detect-model"
+    for name, program, *words in (
+        ("provision", PROVISION, "--root", box),
+        ("model", updates, "--root", box, "--control", "echo", "tick"),
+    ):
+        unit = PROVISION.parents[1] / f"systemd/system/edge-detect-{name}.service"
+        confined = [sys.executable, Path(__file__).parent / "confined.py", unit, sys.executable, program, *words]
+        done = subprocess.run(confined, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+    assert (box / "etc/hostname").read_text() == "hall\n"
+    assert "PRIVATE KEY" in (box / "data/ssh/ssh_host_ed25519_key").read_text()
