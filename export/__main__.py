@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
+from edge_runtime.extras import how_to_get
 from edge_runtime.model.contract import FORMS
 
 VARIANTS = ("asvspoof2021", "asvspoof5", "eurecom2019", "lanceaking", "edge", "hybrid")
@@ -99,7 +100,7 @@ def _convert(options: argparse.Namespace) -> str:
         from export.checkpoint import load
         from export.convert import contract_of, convert
     except ModuleNotFoundError as missing:
-        raise UsageError(f"{missing.name} is missing: run pip install -e '.[export]' in the clone") from None
+        raise UsageError(how_to_get(str(missing.name), "export")) from None
 
     checkpoint = load(
         options.checkpoint,

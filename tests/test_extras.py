@@ -1,0 +1,77 @@
+"""What the stages say where the packages that they need are not installed: each names its own extra."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parent.parent
+
+
+def with_all_that_they_need(names: list[str]) -> set[str]:
+    """The names of distributions that are installed here, and of those that they require without an extra."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = re.split(r"[^A-Za-z0-9._-]", waiting.pop())[0].lower().replace("_", "-")
+        if name in found:
+            continue
+        try:
+            needs = distribution(name).requires or []
+        except PackageNotFoundError:  # for another Python or system
+            continue
+        found.add(name)
+        waiting += [need for need in needs if "extra ==" not in need]
+    return found
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of packages with the runtime's own dependencies and no other."""
+    folder = tmp_path_factory.mktemp("packages")
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    for name in with_all_that_they_need(project["dependencies"]):
+        for file in distribution(name).files or []:
+            top = file.parts[0]
+            if top not in ("..", "__pycache__") and not (folder / top).exists():
+                (folder / top).symlink_to(distribution(name).locate_file(top))
+    return folder
+
+
+def run(bare: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """`python -m WORDS` with these packages alone."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(PROJECT), str(bare)))}
+    command = [sys.executable, "-S", "-m", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+
+
+@pytest.mark.parametrize(
+    ("words", "extra"),
+    [
+        ("quantization model.onnx -o small.onnx", "quantize"),
+        ("training --help", "train"),
+        ("training.calibrate best.safetensors", "train"),
+        ("training.synthesize --list", "train"),
+        ("export model.pth -o model.onnx", "export"),
+        ("benchmarks --help", "bench"),
+    ],
+)
+def test_every_stage_names_its_own_extra(bare: Path, words: str, extra: str) -> None:
+    done = run(bare, *words.split())
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1 and f"pip install -e '.[{extra}]'" in done.stderr
+    # PyTorch of the default index brings CUDA: who installs it hears before how not to.
+    assert ("CUDA" in done.stderr and "--index-url" in done.stderr) == (extra in ("export", "train"))
+
+
+def test_what_needs_nothing_more_runs(bare: Path) -> None:
+    for words in ("edge_runtime --help", "quantization --help", "export --help"):
+        done = run(bare, *words.split())
+        assert (done.returncode, done.stderr) == (0, ""), words
