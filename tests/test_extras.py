@@ -75,3 +75,27 @@ def test_what_needs_nothing_more_runs(bare: Path) -> None:
     for words in ("edge_runtime --help", "quantization --help", "export --help"):
         done = run(bare, *words.split())
         assert (done.returncode, done.stderr) == (0, ""), words
+
+
+def test_how_to_get_pyaudio_fits_the_python_that_runs(bare: Path, tmp_path: Path) -> None:
+    """Debian's own pip installs nothing beside Debian's packages (PEP 668), and pipx's environments have a way in."""
+    places = {**os.environ, "PYTHONPATH": os.pathsep.join((str(PROJECT), str(bare)))}
+    pythons = {"sudo apt install python3-pyaudio": [sys.executable, "-S"]}  # -S: no environment, as the system's own
+    for folder, hint in (
+        ("project/.venv", "then `.venv/bin/pip install PyAudio`"),
+        ("share/pipx/venvs/edge-detect", "then `pipx inject edge-detect PyAudio`"),
+    ):
+        made = tmp_path / folder
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", made], check=True, timeout=60)
+        pythons[hint] = [str(made / "bin/python")]
+    for hint, python in pythons.items():
+        done = subprocess.run(
+            [*python, "-m", "edge_runtime", "--list-devices"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=places,
+            cwd=tmp_path / "project",
+        )
+        assert done.returncode == 3 and hint in done.stderr and done.stderr.count("\n") == 1, done.stderr
+        assert "`pip install" not in done.stderr
