@@ -41,7 +41,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for file in distribution(name).files or []:
             top = file.parts[0]
             if top not in ("..", "__pycache__") and not (folder / top).exists():
-                (folder / top).symlink_to(distribution(name).locate_file(top))
+                (folder / top).symlink_to(str(distribution(name).locate_file(top)))
     return folder
 
 

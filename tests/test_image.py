@@ -216,7 +216,7 @@ UNITS = sorted((PROVISION.parents[1] / "systemd/system").glob("*.service"))
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 def test_helper_units_expose_little_and_are_whole(unit: Path, tmp_path: Path) -> None:
     """As systemd rates them by their text; that their programs can work so was tried under their system calls only."""
-    command = ["systemd-analyze", "security", "--offline=true", "--threshold=20", unit]
+    command = ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(unit)]
     assert subprocess.run(command, capture_output=True, timeout=60).returncode == 0
     written = tmp_path / unit.name
     written.write_text(re.sub(r"^ExecStart=.*", "ExecStart=/bin/true", unit.read_text(), flags=re.MULTILINE))
@@ -236,7 +236,7 @@ def test_provisioning_and_model_updates_work_under_the_system_calls_of_their_uni
     ):
         unit = PROVISION.parents[1] / f"systemd/system/edge-detect-{name}.service"
         confined = [sys.executable, Path(__file__).parent / "confined.py", unit, sys.executable, program, *words]
-        done = subprocess.run(confined, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(list(map(str, confined)), capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
     assert (box / "etc/hostname").read_text() == "hall\n"
     assert "PRIVATE KEY" in (box / "data/ssh/ssh_host_ed25519_key").read_text()
