@@ -151,7 +151,7 @@ def test_a_pipe_or_a_folder_in_the_place_of_the_file_is_told(box: Path) -> None:
 
 def started(box: Path, **environment: str) -> tuple[int, str]:
     """Exit code and log of a start without a new file."""
-    command = [sys.executable, PROVISION, "--root", box]
+    command = [sys.executable, str(PROVISION), "--root", str(box)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **environment})
     assert "Traceback" not in done.stderr
     return done.returncode, done.stdout + done.stderr
