@@ -140,7 +140,7 @@ def _shown(value: Any) -> str:
         except OverflowError:  # a whole number of hundreds of digits
             return "a number that large"
     if isinstance(value, str):
-        return repr(short(value))
+        return short(repr(short(value, 2 * _LONGEST_SHOWN)))  # cut twice: the first saves time, escapes are longer
     if isinstance(value, dict | list):
         return "a table" if isinstance(value, dict) else "a list"
     return short(str(value))  # a date or a time

@@ -251,7 +251,8 @@ def test_what_is_signed_and_malformed_is_one_line(box: Box, keys: Path, tmp_path
         "no text": [b"\xff\xfe\0\n", b"\n\n"],
         "wrong types": [
             *({**MANIFEST, "name": name} for name in ("../../x", ".", "", "a/b", "x\n", "a" * 41)),
-            *({**MANIFEST, "name": other} for other in ({}, None)),
+            {**MANIFEST, "name": {}},
+            {**MANIFEST, "name": None},
             *({**MANIFEST, "sequence": number} for number in (float("inf"), -1, 1.5, True, "1", 1 << 64)),
             *({**MANIFEST, key: {"a": [[[]]]}} for key in ("type", "created", "sha256", "name")),
         ],

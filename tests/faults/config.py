@@ -72,8 +72,6 @@ def _nested(folder: Path) -> Path:
 
 CASES = [
     Case("`hop` is a hexadecimal number of 5,000 digits", _checked("hop = 0x" + "f" * 5000), 2, "a number that large"),
-    Case("the same, and a file to score", _checked("hop = 0x" + "f" * 5000, "--file", str(_CLIP)), 2, "hop must lie"),
-    Case("the same, and `coverage`", _checked("hop = 0x" + "f" * 5000, "coverage"), 2, "a number that large"),
     Case(
         "`hop` is a decimal number of 5,000 digits", _checked("hop = " + "9" * 5000), 2, "line 1 has a number of more"
     ),

@@ -1,8 +1,9 @@
-"""Configuration: what a TOML file, provision.toml, a variable or the command line says."""
+"""Configuration: what a TOML file, provision.toml, a variable, the command line or a model's manifest says."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 import tomllib
 from pathlib import Path
@@ -15,7 +16,7 @@ from edge_runtime.options import flag, option_of, variable
 from edge_runtime.settings import FIELDS
 from tests.fuzz.harness import Target
 
-_WISHES = Path(__file__).resolve().parents[2] / "deploy/image/files/usr/lib/edge-detect-image/wishes.py"
+_IMAGE = Path(__file__).resolve().parents[2] / "deploy/image/files/usr/lib/edge-detect-image"
 _LONGEST_LINE = 400
 _PROVISION = b"""hostname = "hall"
 timezone = "UTC"
@@ -34,11 +35,11 @@ clip_before = 2.5e0
 _VALUES = b"hop\x000.5\0channel\0mix\0rate\x0016000\0threshold\0-1e3\0"
 
 
-def _module() -> ModuleType:
-    """What the image reads provision.toml with; no program of it is installed here."""
-    spec = importlib.util.spec_from_file_location("wishes", _WISHES)
+def _module(name: str) -> ModuleType:
+    """A module of the image's programs, which are not installed here."""
+    spec = importlib.util.spec_from_file_location(name, _IMAGE / f"{name}.py")
     assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     written, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # nothing new shall lie in the image's files
     try:
         spec.loader.exec_module(module)
@@ -47,7 +48,7 @@ def _module() -> ModuleType:
     return module
 
 
-wishes = _module()
+wishes, modelstate, modelbundle = _module("wishes"), _module("modelstate"), _module("modelbundle")
 
 
 def _seeds(folder: Path) -> list[bytes]:
@@ -56,11 +57,17 @@ def _seeds(folder: Path) -> list[bytes]:
         line.removeprefix("#") for line in whole.splitlines() if line[:1] == "#" and line[1:2].isalpha()
     )
     hard = [b'x = """a\\\n"""""', b"x = '''a'''''", b'"a"."b" = {c = [1, 0x2, 1979-05-27T07:32:00Z]}', b"hop = 0xfff"]
+    model = {"name": "new", "sha256": "0" * 64, "created": "2026", "sequence": 1}
+    manifest = json.dumps({"type": "edge-detect-model", **model}).encode()
+    ours = {**model, "file": "/data/x.onnx"}
+    state = {"phase": "trial", "candidate": ours, "written": {"x.onnx": "0" * 64}, "since": 1.5}
+    hard += [manifest, json.dumps(state).encode()]
     return [whole.encode(), examples.encode(), b'device = "hw:1"\nhop = "auto"\n', _PROVISION, _VALUES, *hard]
 
 
 def _run(sample: bytes, folder: Path) -> None:
     _as_wishes(sample)
+    _as_update(sample, folder)
     _as_values(sample)
     path = folder / "edge-detect.toml"
     path.write_bytes(sample)
@@ -90,6 +97,23 @@ def _as_wishes(sample: bytes) -> None:
         assert wishes.line(str(reason)).isprintable()
 
 
+def _as_update(sample: bytes, folder: Path) -> None:
+    """What a signed bundle says of its model, and the state of the updates: names of files lead nowhere else."""
+    model = modelbundle._manifest(sample)
+    assert model is None or (model["name"] and not set("/\\\n\0") & set(model["name"]) and model["name"][0] != ".")
+    models = folder / "models"
+    models.mkdir(exist_ok=True)
+    (models / "environment").write_bytes(b"# " + sample.partition(b"\n")[0] + b"\n")
+    (folder / "own.onnx").touch()
+    try:
+        store = modelstate.Store(models, folder / "report", folder / "none")
+        store.prune()
+        store.save()
+    except modelstate.Wrong as reason:
+        assert str(reason).isprintable()
+    assert (folder / "own.onnx").exists()
+
+
 def _as_values(sample: bytes) -> None:
     """Names and values with nulls between them, as variables and on the command line: both say the same."""
     parts = sample.decode("utf-8", "surrogateescape").split("\0")
@@ -103,7 +127,7 @@ def _as_values(sample: bytes) -> None:
             continue
         given, said = _from_variable(name, text)
         typed, answer = _from_command_line(name, text)
-        assert len(said) < _LONGEST_LINE and len(answer) < _LONGEST_LINE
+        assert len(said) < _LONGEST_LINE and len(answer) < _LONGEST_LINE, (name, said[:500], answer[:500])
         assert said or given == typed, (name, text, given, typed)
 
 
