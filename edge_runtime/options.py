@@ -12,7 +12,7 @@ from typing import Any
 _LONGEST_SHOWN = 60
 """Characters of somebody's text in a line about it."""
 _WHOLE = re.compile(r"[+-]?[0-9]+")
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _YES = ("1", "true", "yes", "on")
 _NO = ("0", "false", "no", "off")
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from edge_runtime.model.network import Network
+
 PROJECT = Path(__file__).parent.parent
 
 
@@ -35,9 +37,14 @@ def with_all_that_they_need(names: list[str]) -> set[str]:
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of packages with the runtime's own dependencies and no other."""
-    folder = tmp_path_factory.mktemp("packages")
+    return packages(tmp_path_factory.mktemp("packages"))
+
+
+def packages(folder: Path, *extras: str) -> Path:
+    """Fills it with the packages of this environment that the runtime, and these extras, need."""
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    for name in with_all_that_they_need(project["dependencies"]):
+    more = [need for extra in extras for need in project["optional-dependencies"][extra]]
+    for name in with_all_that_they_need([*project["dependencies"], *more]):
         for file in distribution(name).files or []:
             top = file.parts[0]
             if top not in ("..", "__pycache__") and not (folder / top).exists():
@@ -69,6 +76,21 @@ def test_every_stage_names_its_own_extra(bare: Path, words: str, extra: str) -> 
     assert len(done.stderr.splitlines()) == 1 and f"pip install -e '.[{extra}]'" in done.stderr
     # PyTorch of the default index brings CUDA: who installs it hears before how not to.
     assert ("CUDA" in done.stderr and "--index-url" in done.stderr) == (extra in ("export", "train"))
+
+
+def test_the_shipped_checkpoint_becomes_a_float_file_without_pytorch(tmp_path: Path) -> None:
+    """With what quantization needs, as PyTorch of the default index brings CUDA."""
+    (tmp_path / "packages").mkdir()
+    quantize = packages(tmp_path / "packages", "quantize")
+    made = tmp_path / "float.onnx"
+    done = run(quantize, "export", str(PROJECT / "training/edge-6.safetensors"), "-o", str(made))
+    assert done.returncode == 0 and "without PyTorch" in done.stderr, done.stderr
+    contract = Network.load(made).contract
+    assert (contract.level, contract.name, contract.calibrated) == ("fp32", "edge-6", True)
+    other = tmp_path / "other.onnx"
+    for words in (["training/edge.safetensors"], ["training/edge-6.safetensors", "--form", "waveform"]):
+        done = run(quantize, "export", str(PROJECT / words[0]), *words[1:], "-o", str(other))
+        assert done.returncode == 2 and "pip install -e '.[export]'" in done.stderr and not other.exists()
 
 
 def test_what_needs_nothing_more_runs(bare: Path) -> None:

@@ -96,6 +96,7 @@ def test_the_template_is_in_order_and_also_with_its_lines_taken_in(box: Path) ->
         ("hostname =", "it is no TOML"),
         ("\x00\x01", "it is no TOML"),
         ('[wifi]\nssid = "a"', "wifi.country"),
+        ("[wifi]\n", "wifi.ssid"),
         ('[wifi]\nssid = "a"\ncountry = "DE"\npassphrase = "short"', "8 to 63 characters"),
         ("[settings]\nhopp = 3", "hopp"),
         ("[settings]\nhop = 2024-01-01", "a value that no option has"),

@@ -61,7 +61,7 @@ def read(text: bytes) -> dict[str, Any]:
     for key in wishes.get("ssh_keys", []):
         if not isinstance(key, str) or not SSH_KEY.fullmatch(key.strip()) or not key.strip().isprintable():
             raise Wrong("ssh_keys has something else than public keys (the line of a file .pub)")
-    if wifi := wishes.get("wifi"):
+    if (wifi := wishes.get("wifi")) is not None:
         if not 1 <= len(wifi.get("ssid", "").encode()) <= 32:
             raise Wrong("wifi.ssid, the network's name, has to have 1 to 32 bytes")
         if "passphrase" in wifi and not 8 <= len(wifi["passphrase"]) <= 63:
