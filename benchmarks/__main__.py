@@ -6,7 +6,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmarks.tasks import (
+from edge_runtime.extras import demand
+
+demand("bench", "tqdm")  # first, as what is imported next needs it
+
+from benchmarks.tasks import (  # noqa: E402
     accuracy,
     compare,
     gru,
@@ -22,8 +26,8 @@ from benchmarks.tasks import (
     soak,
     streaming,
 )
-from benchmarks.tasks.common import write_text
-from edge_runtime.errors import EdgeDetectError, OutputError
+from benchmarks.tasks.common import write_text  # noqa: E402
+from edge_runtime.errors import EdgeDetectError, OutputError  # noqa: E402
 
 TASKS = (
     report,

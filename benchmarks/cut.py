@@ -8,6 +8,7 @@ from typing import Any
 import onnxruntime
 
 from edge_runtime.errors import ModelError, UsageError
+from edge_runtime.extras import how_to_get
 
 
 def need_onnx() -> Any:
@@ -16,7 +17,7 @@ def need_onnx() -> Any:
         import onnx
         import onnx.utils
     except ModuleNotFoundError:
-        raise UsageError("onnx is missing: run pip install -e '.[bench]' in the clone") from None
+        raise UsageError(how_to_get("onnx", "bench")) from None
     return onnx
 
 

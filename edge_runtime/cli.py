@@ -14,7 +14,7 @@ from edge_runtime import __version__, commands, config, document
 from edge_runtime.capture.bounded import anything_abandoned
 from edge_runtime.errors import EdgeDetectError, InputError, UsageError
 from edge_runtime.log import Log
-from edge_runtime.options import Option, flag, option_of
+from edge_runtime.options import Option, flag, from_text, option_of, short
 from edge_runtime.report.output import Output, ReaderGone, printable
 from edge_runtime.settings import Settings
 from edge_runtime.stop import Stop
@@ -57,7 +57,7 @@ class _Parser(argparse.ArgumentParser):
     """An argument parser whose errors are ours, and whose help goes through Output."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (edge-detect --help shows all options)")
+        raise UsageError(f"{short(message, 300)} (edge-detect --help shows all options)")
 
     def _print_message(self, message: str, file: object = None) -> None:
         if message:
@@ -148,15 +148,15 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _reader(option: Option) -> Callable[[str], Any]:
-    """What makes a value of the text that was given; argparse puts its name into the error."""
-    if not option.words:
-        return option.kind
+    """What makes a value of the text that was given, as for a variable; argparse puts the option before the reason."""
 
     def read(text: str) -> Any:
-        return text if text in option.words else option.kind(text)
+        try:
+            return from_text(option, text)
+        except ValueError as reason:
+            raise argparse.ArgumentTypeError(str(reason)) from None
 
-    read.__name__ = f"{option.kind.__name__} (or {' or '.join(option.words)})"
-    return read
+    return str if option.kind is str else read
 
 
 def _parse(argv: Sequence[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from edge_runtime import config, document
 from edge_runtime.errors import EdgeDetectError, UsageError
 from edge_runtime.log import Log
 from edge_runtime.options import variable
-from edge_runtime.report.output import Output
+from edge_runtime.report.output import Output, printable
 from edge_runtime.settings import SOURCES, Settings
 
 Parser = Callable[..., argparse.ArgumentParser]
@@ -147,7 +147,7 @@ def _check(path: str | None) -> int:
         for line in wrong:
             log.error(line)
         return UsageError.exit_code
-    Output(sys.stdout).write(f"{path} is in order\n")
+    Output(sys.stdout).write(f"{printable(path)} is in order\n")
     return 0
 
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import tomllib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from edge_runtime.errors import UsageError
-from edge_runtime.options import flag, from_text, mistyped, option_of, unfit, variable
+from edge_runtime.options import flag, from_text, mistyped, option_of, short, unfit, variable
+from edge_runtime.report.output import printable
 from edge_runtime.settings import FIELDS, RAW, SOURCES, Settings, misfits
+from edge_runtime.tomlfile import LARGEST_FILE as LARGEST_FILE
+from edge_runtime.tomlfile import read_toml
 
 COMMAND_LINE = "command line"
 DEFAULT = "default"
-LARGEST_FILE = 1 << 20
-"""Bytes: a longer file is no configuration."""
+MOST_FAULTS = 20
+"""Of one file, that are named one by one; the others are counted."""
+_LONGEST_NAME = 64
+"""Characters: what is longer is no misspelt option."""
 _FOREIGN = frozenset(("EDGE_DETECT_EVENT", "EDGE_DETECT_AARCH64"))
 """Variables that we know and that are no options: what --exec gives its command, and a folder of the tests."""
 
@@ -84,8 +88,10 @@ def problems(path: str, rehearse: Callable[[Settings], Sequence[str]] | None = N
     `rehearse` tells what shows only at the start; it is called when the file names a microphone, without the options
     that are wrong already.
     """
-    values, faults = _read(path)
+    values, faults, uncounted = _read(path)
     wrong = list(faults.values())
+    if uncounted:
+        wrong.append(f"{path}: {uncounted} more of its entries are wrong")
     unclear = {name if name in FIELDS else _meant(name) or name for name in faults}
     reasons = list(misfits(values, unclear))
     if rehearse and values.get("device"):
@@ -121,38 +127,37 @@ class Reload:
         return load(self._given) if self._wanted() else None
 
 
-def _first_wrong(values: dict[str, Any], faults: Mapping[str, str]) -> dict[str, Any]:
+def _first_wrong(values: dict[str, Any], faults: Mapping[str, str], uncounted: int) -> dict[str, Any]:
     if not faults:
         return values
     wrong = list(faults.values())
-    more = f" (and {len(wrong) - 1} more: see `edge-detect config check`)" if len(wrong) > 1 else ""
-    raise UsageError(wrong[0] + more)
+    count = len(wrong) - 1 + uncounted
+    raise UsageError(wrong[0] + (f" (and {count} more: see `edge-detect config check`)" if count else ""))
 
 
-def _read(path: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """What the file holds, and all that is wrong with it, by the name that it has there; "" is the file itself."""
+def _read(path: str) -> tuple[dict[str, Any], dict[str, str], int]:
+    """What the file holds; what is wrong with it, by the name that it has there ("" is the file itself), of at most
+    MOST_FAULTS; and how many faults there are beyond these."""
     try:
-        with open(path, "rb") as file:
-            content = file.read(LARGEST_FILE + 1)
-        if len(content) > LARGEST_FILE:
-            return {}, {"": f"{path} is longer than {LARGEST_FILE >> 20} MB: that is no configuration"}
-        tables = tomllib.loads(content.decode())
-    except OSError as reason:
-        return {}, {"": f"cannot read the configuration {path}: {reason.strerror}"}
-    except ValueError as reason:  # from tomllib with line and column; or the text is not UTF-8, or holds a null
-        return {}, {"": f"{path} is no TOML: {reason}"}
-    except RecursionError:
-        return {}, {"": f"{path} is no TOML: brackets without end"}
+        tables = read_toml(path)
+    except UsageError as reason:
+        return {}, {"": str(reason)}, 0
     values: dict[str, Any] = {}
     faults: dict[str, str] = {}
+    uncounted = 0
     for name, value in tables.items():
+        if len(faults) >= MOST_FAULTS and name not in FIELDS:  # looking for what is meant by thousands takes minutes
+            uncounted += 1
+            continue
         fault = _unknown(name, value) or mistyped(option_of(FIELDS[name]), value)
         fault = fault or unfit(option_of(FIELDS[name]), value)
-        if fault:
-            faults[name] = f"{path}: {name} {fault}"
-        else:
+        if not fault:
             values[name] = _converted(name, value)
-    return values, faults
+        elif len(faults) >= MOST_FAULTS:
+            uncounted += 1
+        else:
+            faults[name] = f"{path}: {printable(short(name))} {fault}"
+    return values, faults, uncounted
 
 
 def _unknown(name: str, value: Any) -> str | None:
@@ -166,6 +171,8 @@ def _unknown(name: str, value: Any) -> str | None:
 
 def _meant(name: str) -> str | None:
     """The option whose name is nearest."""
+    if len(name) > _LONGEST_NAME:
+        return None
     known = [field for field in FIELDS if option_of(FIELDS[field]).stored]
     close = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1, cutoff=0.6)
     return close[0] if close else None

@@ -10,6 +10,7 @@ from typing import Any
 
 from edge_runtime.config import DEFAULT, Effective
 from edge_runtime.options import Option, allowed, flag, option_of
+from edge_runtime.report.output import printable
 from edge_runtime.settings import FIELDS
 
 _WIDTH = 100
@@ -21,8 +22,8 @@ _PAGE = """\
 Every option has one name in three places: `connect_timeout = 30` in a configuration file,
 `EDGE_DETECT_CONNECT_TIMEOUT=30` in the environment and `--connect-timeout 30` on the command line. The command line
 goes before the environment, the environment before the file, the file before the default. A file is read only where
-`--config PATH` or `EDGE_DETECT_CONFIG` names it; it is TOML, without tables. Paths in it are relative to where the
-program was started.
+`--config PATH` or `EDGE_DETECT_CONFIG` names it; it is TOML, without tables, in UTF-8 and at most 256 KB long, and a
+regular file: no pipe, no device. Paths in it are relative to where the program was started.
 
 A place that names a source of sound puts those of the places below it aside: `--file clip.wav` scores a file, whatever
 microphone the configuration names, and options for a microphone rest then.
@@ -41,7 +42,8 @@ begins another one, whose times begin at 0, on the same open microphone (on a ne
 microphone changed). A file that is wrong then is reported, and the old values stay.
 
 In the environment a switch is `1`, `true`, `yes` or `on`, or `0`, `false`, `no` or `off`; several files are separated
-by colons; an empty variable counts as not set.
+by colons; an empty variable counts as not set. Numbers there and on the command line are plain digits with a point or
+an exponent: `1000`, `0.5`, `1e3`; no `1_000` and no `0x10`, which a TOML file may have.
 """
 
 
@@ -88,7 +90,7 @@ def as_shown(found: Effective) -> str:
             continue
         value = found.values.get(name, field.default)
         text = f"#{name}" if value in (None, ()) else f"{name} = {_toml(value)}"
-        rows.append((text, found.origins.get(name, DEFAULT)))
+        rows.append((text, printable(found.origins.get(name, DEFAULT))))
     width = min(40, max(len(text) for text, _ in rows))
     return "".join(f"{text:{width}s}  # {origin}\n" for text, origin in rows)
 
@@ -145,11 +147,18 @@ def _example(declared: Option) -> Any:
     return declared.choices[0] if declared.choices else True
 
 
+def _letter(letter: str) -> str:
+    """A character of a text as TOML has it: what a terminal would obey or not show is written as a number."""
+    if letter.isprintable() or 0xD800 <= ord(letter) < 0xE000:  # half a character cannot be written in TOML at all
+        return letter
+    return f"\\u{ord(letter):04x}" if ord(letter) < 0x10000 else f"\\U{ord(letter):08x}"
+
+
 def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        return "".join(_letter(one) for one in json.dumps(value, ensure_ascii=False))
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml(one) for one in value) + "]"
     return repr(value).removesuffix(".0")

@@ -128,4 +128,7 @@ class _Live:
             return None if wanted is None else Plan(wanted, self._stop, self._log)
         except EdgeDetectError as reason:
             self._log.error(f"{reason}; what was in force before stays so")
-            return None
+        except Exception as reason:  # a mistake of ours, or no memory: neither is a reason not to listen
+            said = " ".join(str(reason).split())[:200]
+            self._log.error(f"new settings failed ({type(reason).__name__}: {said}); what was in force before stays so")
+        return None

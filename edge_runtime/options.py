@@ -5,9 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 from dataclasses import dataclass
 from typing import Any
 
+_LONGEST_SHOWN = 60
+"""Characters of somebody's text in a line about it."""
+_WHOLE = re.compile(r"[+-]?[0-9]+")
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _YES = ("1", "true", "yes", "on")
 _NO = ("0", "false", "no", "off")
 
@@ -77,9 +82,9 @@ def unfit(declared: Option, value: Any) -> str | None:
     if value is None or declared.kind is bool or (isinstance(value, str) and value in declared.words):
         return None
     if declared.choices and value not in declared.choices:
-        return f"must be one of {', '.join(declared.choices)}, not {value!r}"
+        return f"must be one of {', '.join(declared.choices)}, not {_shown(value)}"
     if declared.kind in (int, float) and not declared.low <= value <= declared.high:  # refuses NaN too
-        return f"must lie between {allowed(declared)}, not {_short(value)}"
+        return f"must lie between {allowed(declared)}, not {_shown(value)}"
     if declared.kind is str and any("\0" in str(one) for one in (value if declared.many else (value,))):
         return "must not hold a null character"
     if declared.kind is str and not declared.many and not str(value).strip():
@@ -94,13 +99,6 @@ def allowed(declared: Option) -> str:
     unit = f" {declared.unit}" if declared.unit else ""
     words = f" (or {' or '.join(declared.words)})" if declared.words else ""
     return f"{_number(declared.low)} and {_number(declared.high)}{unit}{words}"
-
-
-def _short(value: float) -> str:
-    try:
-        return f"{value:g}"
-    except OverflowError:  # a whole number of hundreds of digits
-        return "a number that large"
 
 
 def _number(value: float) -> str:
@@ -127,25 +125,53 @@ def mistyped(declared: Option, value: Any) -> str | None:
     return f"must be {name} between {allowed(declared)}, not {_shown(value)}"
 
 
+def short(text: str, most: int = _LONGEST_SHOWN) -> str:
+    """`text` in at most `most` characters: what is left out is marked."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def _shown(value: Any) -> str:
+    """A value as the end of a sentence about it: bounded, whatever a file held."""
     if isinstance(value, bool):
         return str(value).lower()
-    return "a table" if isinstance(value, dict) else repr(value)
+    if isinstance(value, int | float):
+        try:
+            return f"{value:g}"
+        except OverflowError:  # a whole number of hundreds of digits
+            return "a number that large"
+    if isinstance(value, str):
+        return short(repr(short(value, 2 * _LONGEST_SHOWN)))  # cut twice: the first saves time, escapes are longer
+    if isinstance(value, dict | list):
+        return "a table" if isinstance(value, dict) else "a list"
+    return short(str(value))  # a date or a time
+
+
+def number_from(text: str) -> float:
+    """The number that a text says in plain digits. Raises ValueError, also for what only Python takes (1_000)."""
+    if not _NUMBER.fullmatch(text.strip()):
+        raise ValueError(text)
+    return float(text)
 
 
 def from_text(declared: Option, text: str) -> Any:
-    """The value that an environment variable holds. Raises ValueError with the reason, the end of a sentence."""
+    """The value that a text from the command line or the environment says.
+
+    Raises ValueError with the reason, the end of a sentence.
+    """
     if declared.many:
         return tuple(part for part in text.split(os.pathsep) if part)
     if declared.kind is bool:
         word = text.strip().lower()
         if word not in (*_YES, *_NO):
-            raise ValueError(f"must be {', '.join((*_YES, *_NO[:-1]))} or {_NO[-1]}, not {text!r}")
+            raise ValueError(f"must be {', '.join((*_YES, *_NO[:-1]))} or {_NO[-1]}, not {_shown(text)}")
         return word in _YES
     if declared.kind is str or text in declared.words:
         return text
+    name, pattern = ("a whole number", _WHOLE) if declared.kind is int else ("a number", _NUMBER)
     try:
+        if not pattern.fullmatch(text.strip()):
+            raise ValueError
         return declared.kind(text)
-    except ValueError:
-        name = "a whole number" if declared.kind is int else "a number"
-        raise ValueError(f"must be {name} between {allowed(declared)}, not {text!r}") from None
+    except ValueError:  # also a whole number of more digits than Python reads
+        plain = " (write it in plain digits)" if any(letter.isdigit() for letter in text) else ""
+        raise ValueError(f"must be {name} between {allowed(declared)}, not {_shown(text)}{plain}") from None

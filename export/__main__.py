@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
+from edge_runtime.extras import how_to_get
 from edge_runtime.model.contract import FORMS
 
 VARIANTS = ("asvspoof2021", "asvspoof5", "eurecom2019", "lanceaking", "edge", "hybrid")
@@ -99,7 +100,9 @@ def _convert(options: argparse.Namespace) -> str:
         from export.checkpoint import load
         from export.convert import contract_of, convert
     except ModuleNotFoundError as missing:
-        raise UsageError(f"{missing.name} is missing: run pip install -e '.[export]' in the clone") from None
+        if (made := _without_torch(options)) is not None:
+            return made
+        raise UsageError(how_to_get(str(missing.name), "export")) from None
 
     checkpoint = load(
         options.checkpoint,
@@ -129,6 +132,22 @@ def _convert(options: argparse.Namespace) -> str:
             }
         )
     return f"{proof.table()}\nwrote {options.output}: largest difference to PyTorch {proof.difference:.1e}"
+
+
+def _without_torch(options: argparse.Namespace) -> str | None:
+    """Makes the float file of the shipped checkpoint where PyTorch is missing; None for what needs it."""
+    changed = [name for name, value in vars(options).items() if value and name not in ("checkpoint", "output", "json")]
+    try:
+        from export.plain import convert_shipped, is_shipped
+    except ModuleNotFoundError:  # onnx or safetensors
+        return None
+    if changed or not is_shipped(options.checkpoint):
+        return None
+    print("made without PyTorch, which is not installed: this is for the shipped checkpoint only", file=sys.stderr)
+    difference = convert_shipped(options.checkpoint, options.output)
+    if options.json:
+        return json.dumps({"output": options.output, "largest_difference_to_shipped_llr": difference})
+    return f"wrote {options.output}: largest difference to the shipped model {difference:.2f} (log-likelihood ratio)"
 
 
 def _figures(path: str) -> dict[str, Any]:

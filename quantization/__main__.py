@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
+from edge_runtime.extras import demand, how_to_get
 from edge_runtime.model.contract import LEVELS, TARGETS
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def _workshop(options: argparse.Namespace) -> Workshop:
         from quantization.proof import Evaluation
         from quantization.workshop import Workshop
     except ModuleNotFoundError as missing:
-        raise UsageError(f"{missing.name} is missing: run pip install -e '.[quantize]' in the clone") from None
+        raise UsageError(how_to_get(str(missing.name), "quantize")) from None
     from benchmarks.protocols import read_clips
 
     if options.method not in METHODS:
@@ -231,6 +232,7 @@ def _report(options: argparse.Namespace, made: Sequence[tuple[Path, Made]]) -> s
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program and gives its exit code; errors are one line on standard error."""
     options = parser().parse_args(arguments)
+    demand("quantize", "onnx", "tqdm")
     options.json = options.json or not sys.stdout.isatty()
     try:
         text, failures = _run(options)

@@ -109,6 +109,14 @@ def test_what_a_microphone_needs_comes_from_debian_and_the_rest_from_the_wheel(b
     assert [name for name in bundled if name not in told] == []
 
 
+def test_what_apt_brings_by_itself_is_small(build: ModuleType) -> None:
+    """`libasound2-plugins` depends on FFmpeg, and so on Mesa and LLVM: four times the size of the package."""
+    about = build.control("1", "amd64", ["python3"], 1)
+    fields = dict(line.split(": ", 1) for line in about.splitlines() if not line.startswith(" "))
+    assert "libasound2-plugins" in fields["Suggests"]
+    assert fields["Recommends"] == "alsa-utils" and "libasound2-plugins" not in fields["Depends"]
+
+
 def test_versions_before_a_tag_are_lower_and_after_it_higher(tmp_path: Path) -> None:
     place = tmp_path / "deploy" / "deb"  # a project of its own, with a history of its own
     place.mkdir(parents=True)

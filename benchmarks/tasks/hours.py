@@ -10,11 +10,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.extras import demand
 from benchmarks.protocols import read_clips
 from benchmarks.tasks.common import add_data, add_hop, add_report
 from edge_runtime.detector import Detector
 from edge_runtime.errors import UsageError
+from edge_runtime.extras import demand
 from edge_runtime.model.network import Network
 from edge_runtime.settings import FIELDS
 

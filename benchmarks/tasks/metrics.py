@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from benchmarks.breakdown import FEWEST, Part, by_condition, by_source, by_system, macro
 from benchmarks.comparison import correlation_text
-from benchmarks.extras import demand
 from benchmarks.metrics import BAYES_THRESHOLD, Estimate, Floats, Measures, eer, eer_clustered, measures
 from benchmarks.paired import MARGIN_POINTS, Paired, paired
 from benchmarks.percentiles import needed
@@ -25,6 +24,7 @@ from benchmarks.tasks.common import add_report
 from benchmarks.tdcf import FORM_NAMES, FORMS, AsvRates, Form, min_tdcf, read_asv
 from benchmarks.within import within_sources
 from edge_runtime.errors import InputError, UsageError
+from edge_runtime.extras import demand
 
 
 @dataclass(frozen=True)

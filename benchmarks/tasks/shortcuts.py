@@ -11,12 +11,12 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.conditions import chosen
-from benchmarks.extras import demand
 from benchmarks.interventions import INTERVENTIONS
 from benchmarks.protocols import read_clips
 from benchmarks.shortcuts import drawn, shortcuts
 from benchmarks.shortcuts_page import markdown
 from benchmarks.tasks.common import add_data, add_hop, add_report, add_workers
+from edge_runtime.extras import demand
 
 
 def declare(tasks: Any) -> None:

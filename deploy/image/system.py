@@ -150,6 +150,8 @@ def _where(unpacked: Path, path: str) -> Path:
 def _files(root: Path, wishes: Wishes) -> None:
     """Our own files, and those that differ from image to image."""
     for path in sorted((HERE / "files").rglob("*")):
+        if "__pycache__" in path.parts:
+            continue
         target = root / path.relative_to(HERE / "files")
         if path.is_dir():
             target.mkdir(exist_ok=True)

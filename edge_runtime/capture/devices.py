@@ -12,6 +12,7 @@ from edge_runtime.capture.bounded import OPEN_SECONDS, bounded
 from edge_runtime.capture.identity import Card, Known, find, read_cards, renumbered
 from edge_runtime.capture.quiet import quiet_c
 from edge_runtime.errors import InputError
+from edge_runtime.extras import how_to_get_pyaudio
 
 _HARDWARE = re.compile(r"^(?:plug)?hw:(?P<card>CARD=[^,]+|[^,=]+)(?:,(?:DEV=)?(?P<dev>\d+))?$", re.IGNORECASE)
 
@@ -33,10 +34,8 @@ def load_pyaudio() -> Any:
         import pyaudio
     except ImportError as reason:
         raise InputError(
-            "microphones need PyAudio, which cannot be loaded here: "
-            "`sudo apt install portaudio19-dev gcc python3-dev`, then `pip install PyAudio` "
-            "(`sh deploy/try` in a clone does both) "
-            f"({str(reason).splitlines()[0]})"
+            f"microphones need PyAudio, which cannot be loaded here: {how_to_get_pyaudio()} "
+            f"(`sh deploy/try` in a clone does all of it) ({str(reason).splitlines()[0]})"
         ) from None
     return pyaudio
 

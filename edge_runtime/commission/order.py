@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_runtime.decision.verdict import Verdict
+from edge_runtime.options import number_from
 
 KINDS = (str(Verdict.BONAFIDE), str(Verdict.SPOOF))
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 1, 600
@@ -40,7 +41,7 @@ def clip(text: str) -> Clip:
 
 def duration(text: str) -> float:
     """A time that the test can listen for, in seconds. Raises ValueError."""
-    seconds = float(text)
+    seconds = number_from(text)
     if not (math.isfinite(seconds) and _SHORTEST_SECONDS <= seconds <= _LONGEST_SECONDS):
         raise ValueError(text)
     return seconds

@@ -174,8 +174,9 @@ def _listen(
         recover_timeout=0.0,
     )
     source = LiveSource(settings.device or "default", rate, limits, settings.channel)
-    tell(f"listening for {seconds:g} s to {settings.device}: speak, so that the level is that of a voice")
-    heard = sound.listen(source, rate, seconds, stopped)
+    tell(f"opening the microphone {settings.device}")
+    listening = f"listening for {seconds:g} s to {settings.device}: speak, so that the level is that of a voice"
+    heard = sound.listen(source, rate, seconds, stopped, lambda: tell(listening))
     if source.device is not None:
         card = card_of(source.device.name, read_cards())
         found.device = {

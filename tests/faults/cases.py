@@ -6,7 +6,11 @@ import importlib
 
 from tests.faults.case import Case
 
-MODULES: tuple[str, ...] = ("metrics", "ledger")
+MODULES: tuple[str, ...] = (
+    "config",
+    "ledger",
+    "metrics",
+)
 """Modules beside this one; each has CASES, and its docstring's first line is the title of its table."""
 
 

@@ -11,7 +11,11 @@ from pathlib import Path
 
 from tests.fuzz.harness import Target, fuzz
 
-TARGETS: tuple[str, ...] = ("scores", "ledger")
+TARGETS: tuple[str, ...] = (
+    "config",
+    "ledger",
+    "scores",
+)
 """Modules beside this one; each has TARGET."""
 
 
