@@ -13,6 +13,7 @@ from edge_runtime.decision.quality import Quality, clean, measure, objection
 from edge_runtime.decision.speech import LEAST_SECONDS, SpeechGate
 from edge_runtime.decision.verdict import Reason, Thresholds, Window, decide
 from edge_runtime.errors import ModelError, UsageError
+from edge_runtime.model import limits
 from edge_runtime.model.inputs import Inputs, Tape
 from edge_runtime.model.network import Network
 
@@ -20,8 +21,6 @@ HOP_SECONDS = 0.5
 """From one window to the next, where nothing else is asked for."""
 TAIL_SECONDS = 0.05
 """An unscored end up to this long gets no window of its own: it is shorter than a syllable."""
-LONGEST_WINDOW_SECONDS = 60.0
-"""Bounds the memory that a window may ask for."""
 
 
 class Detector:
@@ -68,6 +67,7 @@ class Detector:
         self._least_speech = round(least_speech_seconds * self.sample_rate)
         # Held are the newest complete window and the hop that comes in after it, at most a window.
         held = 2 * self.window_samples
+        limits.check_memory(self.network.needed_bytes(self.window_samples, held), "the model with such windows")
         self._samples = Tape((held,))
         self._invalid = Tape((held,), np.bool_)
         self._inputs = Inputs(self.network, self.window_samples, held)
@@ -263,8 +263,8 @@ def _window_samples(network: Network, seconds: float | None) -> int:
     contract = network.contract
     if seconds is None:
         return contract.window_samples
-    if not 0 < seconds <= LONGEST_WINDOW_SECONDS:
-        raise UsageError(f"the window must be above 0 and at most {LONGEST_WINDOW_SECONDS:g} s, not {seconds:g}")
+    if not 0 < seconds <= limits.LONGEST_WINDOW_SECONDS:
+        raise UsageError(f"the window must be above 0 and at most {limits.LONGEST_WINDOW_SECONDS:g} s, not {seconds:g}")
     samples = round(seconds * contract.sample_rate)
     if samples == contract.window_samples:
         return samples
@@ -272,10 +272,9 @@ def _window_samples(network: Network, seconds: float | None) -> int:
     if not network.dynamic_time:
         raise UsageError(f"this model takes windows of {own} only, not of {seconds:g} s")
     try:
-        shape = network.input_shape(samples)
-        if shape[-1] < 1:
-            raise ModelError("shorter than a filter")
-        network.body(np.zeros((1, *shape), np.float32))
-    except ModelError:
-        raise UsageError(f"a window of {seconds:g} s is too short for this model: its own has {own}") from None
+        network.fit(samples)
+    except ModelError as reason:
+        short = samples < contract.window_samples
+        what = "is too short for this model" if short else f"does not fit this model ({reason})"
+        raise UsageError(f"a window of {seconds:g} s {what}: its own has {own}") from None
     return samples
