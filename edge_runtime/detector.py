@@ -19,6 +19,8 @@ from edge_runtime.model.network import Network
 
 HOP_SECONDS = 0.5
 """From one window to the next, where nothing else is asked for."""
+MOST_NUMBERLESS = 10
+"""Windows in a row for which a model may give no number: one strange sound is a window's fault, ten are the model's."""
 TAIL_SECONDS = 0.05
 """An unscored end up to this long gets no window of its own: it is shorter than a syllable."""
 
@@ -32,7 +34,8 @@ class Detector:
 
     Samples that are not numbers count as 0 and make their windows unsure, as clipping does; silent windows
     are not scored (see `edge_runtime.decision.quality` for the limits). With `gate` neither are windows with less than
-    `least_speech_seconds` of speech, or than half a shorter stream.
+    `least_speech_seconds` of speech, or than half a shorter stream. A window for which the model gives NaN or infinity
+    is unsure with the reason `model`, and counted (`numberless`); several in a row are a ModelError.
     """
 
     def __init__(
@@ -74,6 +77,9 @@ class Detector:
         # What the network takes is written here once, when a window is complete; pages never used cost nothing.
         batch = self.network.largest_batch
         self._batch = np.empty((batch, *self.network.input_shape(self.window_samples)), np.float32)
+        self.numberless = 0
+        """Windows of sound in order for which the model gave no number, since this was made."""
+        self._numberless_in_a_row = 0
         self.reset()
 
     def reset(self) -> None:
@@ -209,10 +215,13 @@ class Detector:
 
     def _judge(self, sound: _Sound, score: float | None) -> Window:
         quality = sound.quality
-        score = score if score is not None and math.isfinite(score) else None
         reason = objection(quality, sound.samples / self.sample_rate)
         if not sound.spoken and not quality.silent:
             reason = Reason.NO_SPEECH
+        if score is not None:
+            score = score if math.isfinite(score) else None
+            self._count_numberless(score is None and reason is not Reason.INVALID)
+            reason = Reason.MODEL if score is None and reason is not Reason.INVALID else reason
         return Window(
             start=sound.start / self.sample_rate,
             end=(sound.start + sound.samples) / self.sample_rate,
@@ -225,6 +234,17 @@ class Detector:
             reason=reason,
             speech=sound.speech,
         )
+
+    def _count_numberless(self, numberless: bool) -> None:
+        """Raises ModelError when the model gives no numbers any more: then it is broken, and all windows are lost."""
+        self.numberless += numberless
+        self._numberless_in_a_row = self._numberless_in_a_row + 1 if numberless else 0
+        if self._numberless_in_a_row >= MOST_NUMBERLESS:
+            self._numberless_in_a_row = 0
+            raise ModelError(
+                f"the model {self.network.path} gave NaN or infinity for {MOST_NUMBERLESS} windows in a row: it is "
+                "damaged or wrong for this machine"
+            )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from edge_runtime.capture.block import Block
 from edge_runtime.decision.alarm import Alarms
-from edge_runtime.errors import SPOOF_FOUND, EdgeDetectError, Ended
+from edge_runtime.errors import SPOOF_FOUND, EdgeDetectError, Ended, ModelError
 from edge_runtime.log import Log
 from edge_runtime.plan import Plan
 from edge_runtime.service import Service
@@ -81,7 +81,7 @@ class _Live:
             if (
                 self._stop()
                 or self._next is None
-                or code not in (0, SPOOF_FOUND)
+                or code not in (0, SPOOF_FOUND, ModelError.exit_code)
                 or (duration and self._heard_seconds >= duration)
             ):
                 return self._found

@@ -50,6 +50,11 @@ def open_detector(settings: Settings, stop: Callable[[], bool], log: Log) -> Det
     return detector
 
 
+def numberless(count: int) -> str:
+    """What is said of windows for which the model gave no number."""
+    return f"the model gave NaN or infinity for {count} window{'s' if count > 1 else ''}, which nobody judged"
+
+
 def alarm_rules(settings: Settings, usual: Thresholds) -> Rules:
     """When there is an alarm; `usual` are the thresholds of the model. Raises UsageError for what cannot be."""
     return Rules(

@@ -104,7 +104,9 @@ class Contract:
             if value not in allowed:
                 raise ModelError(f"the model's {name} is {value[:60]!r}, known are {', '.join(allowed)}")
         if self.int8_bits not in INT8_BITS:
-            raise ModelError(f"the model's int8_bits is {_number(self.int8_bits)}, known are {', '.join(map(str, INT8_BITS))}")
+            raise ModelError(
+                f"the model's int8_bits is {_number(self.int8_bits)}, known are {', '.join(map(str, INT8_BITS))}"
+            )
         if self.int8_bits == 8 and self.target in _SATURATING_TARGETS:
             raise ModelError(
                 f"the model says that it is for {self.target} and has 8-bit integer products, which go wrong there: "

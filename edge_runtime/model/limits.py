@@ -36,7 +36,8 @@ def needed_bytes(
     `held_samples` is the longest stretch of sound that is kept: two windows, or more where sound may wait. `channels`
     are those of a column of the `shared` form.
     """
-    needed = (2 * 4 + 2 * 1) * held_samples  # the samples, and which of them are invalid; tapes have twice the room
+    # The samples as they came and as they are judged, and which of them are invalid; tapes have twice the room.
+    needed = (2 * 4 + 2 * 4 + 2 * 1) * held_samples
     if form == "waveform":
         return needed + 4 * batch * window_samples
     frames, held = window_samples // pool + 1, held_samples // pool + 1

@@ -53,7 +53,9 @@ def _try(wish: Wish) -> None:
     from edge_runtime.model.sounds import voice_and_noise
 
     _confine(wish)
-    network = Network.load(Path(wish.path), processor=this_processor() if wish.exact else ANY, exact=wish.exact, trusted=True)
+    network = Network.load(
+        Path(wish.path), processor=this_processor() if wish.exact else ANY, exact=wish.exact, trusted=True
+    )
     contract = network.contract
     window = wish.window_samples or contract.window_samples
     sounds = voice_and_noise(window, contract.sample_rate)
