@@ -44,9 +44,7 @@ def check_first_block(session: onnxruntime.InferenceSession, contract: Contract,
         raise ModelError(f"its body must take 1 to {_MOST_CHANNELS} channels of columns, not {str(channels)[:40]!r}")
     shape, bands = inputs[0].shape, len(contract.filters)
     if not _fits(inputs[0], [1, bands, None]) or isinstance(shape[2], int):
-        raise ModelError(
-            f"its first block takes {_about(inputs[0])}, its filter bank gives {bands} bands of any length"
-        )
+        raise ModelError(f"its first block takes {_about(inputs[0])}, its filter bank gives {bands} bands, any length")
     if not _fits(outputs[0], [1, channels, 1, None], unknown=True) or isinstance((outputs[0].shape or [""])[-1], int):
         raise ModelError(
             f"its first block gives {_about(outputs[0])}, its body takes [1, {channels}, 1, of any length]"

@@ -16,7 +16,7 @@ from edge_runtime.errors import ModelError
 from edge_runtime.model.trial import PROCESSOR_SECONDS, Wish
 from edge_runtime.process import die_with_parent, own_output
 
-_WANTED_MEMORY = ("bad_alloc", "bad allocation", "allocate", "out of memory", "mmap")
+_WANTED_MEMORY = ("bad_alloc", "bad allocation", "allocate", "out of memory")
 """Words of ONNX Runtime's messages for want of memory."""
 
 
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> None:
         said = {"memory": True}
     except ModelError as reason:
         text = str(reason)
-        said = {"memory": True} if any(word in text for word in _WANTED_MEMORY) else {"wrong": text[:1000]}
+        said = {"memory": True} if any(word in text.lower() for word in _WANTED_MEMORY) else {"wrong": text[:1000]}
     except Exception as reason:  # a model may break in any way, and whoever waits must hear of it
         said = {"wrong": f"it broke: {type(reason).__name__}: {' '.join(str(reason).split())[:200]}"}
     with contextlib.suppress(OSError):
@@ -53,15 +53,14 @@ def _try(wish: Wish) -> None:
     from edge_runtime.model.sounds import voice_and_noise
 
     _confine(wish)
-    network = Network.load(
-        Path(wish.path), processor=this_processor() if wish.exact else ANY, exact=wish.exact, trusted=True
-    )
+    processor = this_processor() if wish.exact else ANY  # whether the file is for this one was judged already
+    network = Network.load(Path(wish.path), processor=processor, exact=wish.exact, trusted=True)
     contract = network.contract
     window = wish.window_samples or contract.window_samples
     sounds = voice_and_noise(window, contract.sample_rate)
     stream = Inputs(network, window, 2 * window)
     stream.feed(sounds[0], window)
-    batch = np.empty((network.largest_batch, *network.input_shape(window)), np.float32)
+    batch = np.empty((min(2, network.largest_batch), *network.input_shape(window)), np.float32)
     stream.write(sounds[0], 0, batch[0])
     batch[1:] = stream.whole(sounds[1])
     logits = [network.body(batch[:1]), network.body(batch)]
