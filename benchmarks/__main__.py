@@ -24,6 +24,7 @@ from benchmarks.tasks import (
 )
 from benchmarks.tasks.common import write_text
 from edge_runtime.errors import EdgeDetectError, OutputError
+from edge_runtime.stop import leaving_in_order
 
 TASKS = (
     report,
@@ -60,10 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
     arguments = parser().parse_args(argv)
     try:
-        text = arguments.run(arguments)
-        if arguments.output:
-            write_text(arguments.output, text)
-        else:
+        with leaving_in_order():
+            text = arguments.run(arguments)
+            if arguments.output:
+                write_text(arguments.output, text)
+        if not arguments.output:
             try:
                 print(text, end="", flush=True)
             except OSError as reason:

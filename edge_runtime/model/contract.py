@@ -31,6 +31,11 @@ _SATURATING_TARGETS = ("portable", "x86-avx2")
 _INDEPENDENT_LEVELS = ("fp32", "fp16")
 """Levels whose windows do not touch each other in a batch, for files that do not say; others may share scales."""
 POLARITY = "higher-is-bonafide"
+_NUMBERS = (
+    *("schema", "filter_shape", "sample_rate", "window_samples", "pool", "int8_bits"),
+    *("scale", "offset", "threshold", "threshold_bonafide"),
+)
+_LONGEST_NUMBER = 40  # characters
 COLUMN_FRAMES = 3
 """Frames that RawNet2's first block pools into a column."""
 
@@ -115,7 +120,7 @@ class Contract:
         if self.filters.ndim != 2 or 0 in self.filters.shape or not np.isfinite(self.filters).all():
             raise ModelError("the model's filter bank is damaged")
         self._check_sizes()
-        if not isinstance(self.figures, Mapping):
+        if not isinstance(self.figures, Mapping) or limits.depth(self.figures) > limits.DEEPEST_FIGURES:
             raise ModelError("the model's figures are damaged")
         numbers = (self.scale, self.offset, self.threshold, self.threshold_bonafide)
         if not all(math.isfinite(number) for number in numbers):
@@ -202,6 +207,8 @@ class Contract:
                 "this ONNX file carries no edge-detect metadata: make one with `python -m export CHECKPOINT`"
             )
         try:
+            if long := [key for key in _NUMBERS if len(values.get(key, "")) > _LONGEST_NUMBER]:
+                raise ModelError(f"the model's {long[0]} has {len(values[long[0]])} characters: that is no number")
             if int(values["schema"]) != SCHEMA:
                 raise ModelError(
                     f"the model's metadata has schema {_number(int(values['schema']))}, this program reads {SCHEMA}: "

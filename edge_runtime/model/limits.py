@@ -7,6 +7,8 @@ samples, up to 128 filters of up to 1,025 taps, a pool of 3) need up to 150 MB.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from edge_runtime.errors import ModelError
 
 RATES = (1_000, 384_000)  # Hz
@@ -20,6 +22,8 @@ LARGEST_MEMORY = 512 << 20
 """Bytes of the arrays around the network: what was heard, features, batches, the filters' transfer functions."""
 MOST_FIGURES = 1 << 20
 """Characters of `figures`."""
+DEEPEST_FIGURES = 32
+"""Objects and lists within each other."""
 LONGEST_TEXT = 1_000
 """Characters of a name."""
 
@@ -51,6 +55,16 @@ def needed_bytes(
         columns = frames // 3 + 1
         return needed + 4 * channels * (2 * (held // 3 + 1) + (batch + 2) * columns)
     return needed + 4 * filters * batch * frames
+
+
+def depth(value: object) -> int:
+    """How deep objects and lists of JSON lie within each other, at most one more than is allowed."""
+    level, found = [value], 0
+    while level and found <= DEEPEST_FIGURES:
+        below = [item for item in level if isinstance(item, Mapping | list | tuple)]
+        found += bool(below)
+        level = [part for item in below for part in (item.values() if isinstance(item, Mapping) else item)]
+    return found
 
 
 def check_memory(needed: int, what: str) -> None:

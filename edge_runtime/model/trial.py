@@ -109,9 +109,8 @@ def _answer(pipe: int, pid: int, wish: Wish, stopped: Callable[[], bool]) -> byt
         if stopped():
             raise Ended
         if time.monotonic() > ends:
-            raise ModelError(
-                f"opening and running it once took more than {LONGEST_SECONDS:.0f} s (is the machine busy?)"
-            )
+            took = f"opening and running it once took more than {LONGEST_SECONDS:.0f} s"
+            raise ModelError(f"{took}: it may never end, or the machine is too busy")
         if _resident_bytes(pid) > 2 * LARGEST_MEMORY + wish.memory_bytes:  # where limits cannot be set
             raise ModelError(_too_large(wish))
 
