@@ -15,6 +15,7 @@ from torch import Tensor
 
 from edge_runtime.atomic import whole_file
 from edge_runtime.errors import ModelError, UsageError
+from edge_runtime.model import limits
 from export import layout, untrusted, wrappings
 from export.rawnet2 import LONGEST_FRAMES, VARIANTS, Config, RawNet2
 from export.untrusted import shown
@@ -99,13 +100,16 @@ def _checkpoint(
     config = config if window_samples is None else replace(config, window_samples=window_samples)
     check_window(config)
     calibration = Calibration(**_numbers(metadata["calibration"])) if "calibration" in metadata else None
+    name, figures = metadata.get("name", ""), _json(metadata.get("figures", "{}"))
+    if len(name) > limits.LONGEST_TEXT or limits.depth(figures) > limits.DEEPEST_FIGURES:
+        raise ModelError("the checkpoint's name or figures are longer or deeper than any: it is damaged")
     return Checkpoint(
         _fill(config, state, ignore_extra),
         sha256,
         found,
         calibration,
-        _json(metadata.get("figures", "{}")),
-        metadata.get("name", ""),
+        figures,
+        name,
     )
 
 

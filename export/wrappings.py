@@ -17,11 +17,8 @@ from export.untrusted import shown
 
 ANCHOR = "first_bn.weight"
 """The one name that every variant has."""
-_PREFERRED = (
-    *("state_dict", "model_state_dict", "model_state", "model", "net", "net_params", "params", "weights"),
-    *("ema", "ema_state_dict", "params_ema", "model_ema"),
-)
-"""Of several containers with such weights the first of these: a smoothed copy only where there is nothing else."""
+_PREFERRED = ("state_dict", "model_state_dict", "model_state", "model", "net", "net_params", "params", "weights")
+"""Of several containers with such weights the first of these. A smoothed copy (`ema`) only where nothing else is."""
 _DEEPEST = 3
 _MOST_CONTAINERS = 10_000
 
@@ -72,6 +69,6 @@ def _containers(content: Mapping[Any, Any]) -> Iterator[tuple[tuple[str, ...], d
         level = below
 
 
-def _rank(path: tuple[str, ...]) -> tuple[int, tuple[int, ...], tuple[str, ...]]:
+def _rank(path: tuple[str, ...]) -> tuple[bool, int, tuple[int, ...], tuple[str, ...]]:
     places = tuple(_PREFERRED.index(key) if key in _PREFERRED else len(_PREFERRED) for key in path)
-    return len(path), places, path
+    return any("ema" in key.lower() for key in path), len(path), places, path
