@@ -126,7 +126,8 @@ def _wrong(answer: bytes, code: int | None, wish: Wish) -> str:
         if isinstance(found.get("wrong"), str):
             return printable(found["wrong"]).removeprefix(f"{printable(wish.path)}: ")
     if code == -signal.SIGXCPU:
-        return f"opening and running it once took more than {PROCESSOR_SECONDS} s of processor time"
+        took = f"opening and running it once took more processor time than there is for it ({PROCESSOR_SECONDS} s)"
+        return f"{took}: it may never end"
     if code == -signal.SIGKILL:
         return "the process that tried it was killed: is there too little memory?"
     if code is not None and code < 0:

@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
     wish = Wish.from_json(arguments[0])
     said: dict[str, object]
     try:
-        _try(wish)
+        attempt(wish)
         said = {"right": True}
     except MemoryError:
         said = {"memory": True}
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
     os._exit(0)
 
 
-def _try(wish: Wish) -> None:
+def attempt(wish: Wish) -> None:
     """Opens the file and runs all of it. Raises ModelError with what is wrong."""
     import numpy as np
 
@@ -80,7 +80,8 @@ def _confine(wish: Wish) -> None:
             (resource.RLIMIT_FSIZE, 0),
         ):
             hard = resource.getrlimit(kind)[1]
-            lower = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
+            # Below the hard limit, where the kernel kills without saying why.
+            lower = bound if hard == resource.RLIM_INFINITY else min(bound, max(0, hard - 1))
             resource.setrlimit(kind, (lower, hard))
 
 

@@ -6,7 +6,7 @@ import importlib
 
 from tests.faults.case import Case
 
-MODULES: tuple[str, ...] = ("metrics",)
+MODULES: tuple[str, ...] = ("metrics", "models")
 """Modules beside this one; each has CASES, and its docstring's first line is the title of its table."""
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.fuzz.harness import Target, fuzz
 
-TARGETS: tuple[str, ...] = ("scores",)
+TARGETS: tuple[str, ...] = ("scores", "contract", "checkpoint")
 """Modules beside this one; each has TARGET."""
 
 
