@@ -114,6 +114,8 @@ class Network:
             return Network(file, session, contract, *parts)
         except OSError as reason:
             raise ModelError(f"cannot read the model {file}: {reason.strerror or reason}") from None
+        except UnicodeDecodeError:  # ONNX Runtime's bindings hand names on as they are
+            raise ModelError(f"{file}: it is damaged: its names are no text") from None
         except ModelError as error:
             raise ModelError(f"{file}: {error}") from None
 
