@@ -70,15 +70,12 @@ def attempt(wish: Wish) -> None:
 
 def _confine(wish: Wish) -> None:
     """Bounds memory and time, where this user may."""
-    with contextlib.suppress(OSError, ValueError):
+    bounds = {resource.RLIMIT_CPU: PROCESSOR_SECONDS, resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: 0}
+    with contextlib.suppress(OSError, ValueError):  # Linux tells what Python and ONNX Runtime take
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        most = pages * resource.getpagesize() + wish.memory_bytes
-        for kind, bound in (
-            (resource.RLIMIT_AS, most),
-            (resource.RLIMIT_CPU, PROCESSOR_SECONDS),
-            (resource.RLIMIT_CORE, 0),
-            (resource.RLIMIT_FSIZE, 0),
-        ):
+        bounds[resource.RLIMIT_AS] = pages * resource.getpagesize() + wish.memory_bytes
+    for kind, bound in bounds.items():
+        with contextlib.suppress(OSError, ValueError):  # the unit's filter of system calls may forbid it
             hard = resource.getrlimit(kind)[1]
             # Below the hard limit, where the kernel kills without saying why.
             lower = bound if hard == resource.RLIM_INFINITY else min(bound, max(0, hard - 1))

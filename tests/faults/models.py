@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -88,7 +89,7 @@ def _own(**metadata: str) -> bytes:
 
 class _Code:
     def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
-        return Path.mkdir, ("OWNED",)
+        return os.mkdir, ("OWNED",)
 
 
 CASES = [
