@@ -28,6 +28,7 @@ from benchmarks.tasks import (  # noqa: E402
 )
 from benchmarks.tasks.common import write_text  # noqa: E402
 from edge_runtime.errors import EdgeDetectError, OutputError  # noqa: E402
+from edge_runtime.stop import leaving_in_order  # noqa: E402
 
 TASKS = (
     report,
@@ -64,10 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
     arguments = parser().parse_args(argv)
     try:
-        text = arguments.run(arguments)
-        if arguments.output:
-            write_text(arguments.output, text)
-        else:
+        with leaving_in_order():
+            text = arguments.run(arguments)
+            if arguments.output:
+                write_text(arguments.output, text)
+        if not arguments.output:
             try:
                 print(text, end="", flush=True)
             except OSError as reason:

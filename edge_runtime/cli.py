@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from edge_runtime import __version__, commands, config, document
 from edge_runtime.capture.bounded import anything_abandoned
-from edge_runtime.errors import EdgeDetectError, InputError, UsageError
+from edge_runtime.errors import EdgeDetectError, Ended, InputError, UsageError
 from edge_runtime.log import Log
 from edge_runtime.options import Option, flag, from_text, option_of, short
 from edge_runtime.report.output import Output, ReaderGone, printable
@@ -83,7 +83,7 @@ def _main(argv: Sequence[str] | None) -> int:
     except EdgeDetectError as error:
         Log().error(str(error))
         return error.exit_code
-    except ReaderGone:
+    except (ReaderGone, Ended):
         return 0
     except SystemExit as done:  # argparse after --help and --version
         return int(done.code or 0)
@@ -95,7 +95,7 @@ def _run(argv: list[str], stop: Stop) -> int:
     if argv[:1] == ["commission"]:
         return commands.commission(argv[1:], _Parser, stop)
     if argv[:1] == ["config"]:
-        return commands.configuration(argv[1:], _Parser, _parse)
+        return commands.configuration(argv[1:], _Parser, _parse, stop)
     given = _parse(argv)
     settings = config.load(given)
     if settings.list_devices:

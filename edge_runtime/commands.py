@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -99,9 +100,15 @@ def commission(arguments: Sequence[str], make_parser: Parser, stopped: Callable[
 
 
 def configuration(
-    arguments: Sequence[str], make_parser: Parser, parse: Callable[[Sequence[str]], dict[str, Any]]
+    arguments: Sequence[str],
+    make_parser: Parser,
+    parse: Callable[[Sequence[str]], dict[str, Any]],
+    stopped: Callable[[], bool],
 ) -> int:
-    """`edge-detect config check|show|document`. `parse` reads the options of the main command. Raises UsageError."""
+    """`edge-detect config check|show|document`. `parse` reads the options of the main command.
+
+    Raises UsageError, or Ended when it was `stopped()` while it tried a model.
+    """
     parser = make_parser(
         prog="edge-detect config",
         description="Looks at the configuration: one TOML file, the environment and the command line.",
@@ -126,7 +133,7 @@ def configuration(
         return 0
     if given.file is not None and given.config is not None:
         raise UsageError("name one file to check: FILE or --config FILE")
-    return _check(given.file or given.config)
+    return _check(given.file or given.config, stopped)
 
 
 def _show(given: dict[str, Any]) -> int:
@@ -137,11 +144,11 @@ def _show(given: dict[str, Any]) -> int:
     return 0
 
 
-def _check(path: str | None) -> int:
+def _check(path: str | None, stopped: Callable[[], bool]) -> int:
     path = path or os.environ.get(variable("config"))
     if not path:
         raise UsageError(f"name the file to check: edge-detect config check FILE (or set {variable('config')})")
-    wrong = config.problems(path, _rehearse)
+    wrong = config.problems(path, functools.partial(_rehearse, stopped))
     if wrong:
         log = Log()
         for line in wrong:
@@ -151,7 +158,7 @@ def _check(path: str | None) -> int:
     return 0
 
 
-def _rehearse(settings: Settings) -> list[str]:
+def _rehearse(stopped: Callable[[], bool], settings: Settings) -> list[str]:
     """What would keep a run with these settings from beginning."""
     from edge_runtime.live import rehearse  # late, as ONNX Runtime takes seconds to load on a small board
     from edge_runtime.report.hook import need
@@ -167,7 +174,7 @@ def _rehearse(settings: Settings) -> list[str]:
         return True
 
     # A rehearsal ends with the first fault, which shall not hide those behind it.
-    if not attempt(lambda: rehearse(settings)):
-        attempt(lambda: rehearse(dataclasses.replace(settings, window=None, hop=None)))
+    if not attempt(lambda: rehearse(settings, stopped)):
+        attempt(lambda: rehearse(dataclasses.replace(settings, window=None, hop=None), stopped))
         attempt(lambda: need(settings.exec) if settings.exec else None)
     return list(found)

@@ -13,15 +13,16 @@ from edge_runtime.decision.quality import Quality, clean, measure, objection
 from edge_runtime.decision.speech import LEAST_SECONDS, SpeechGate
 from edge_runtime.decision.verdict import Reason, Thresholds, Window, decide
 from edge_runtime.errors import ModelError, UsageError
+from edge_runtime.model import limits
 from edge_runtime.model.inputs import Inputs, Tape
 from edge_runtime.model.network import Network
 
 HOP_SECONDS = 0.5
 """From one window to the next, where nothing else is asked for."""
+MOST_NUMBERLESS = 10
+"""Windows in a row for which a model may give no number: one strange sound is a window's fault, ten are the model's."""
 TAIL_SECONDS = 0.05
 """An unscored end up to this long gets no window of its own: it is shorter than a syllable."""
-LONGEST_WINDOW_SECONDS = 60.0
-"""Bounds the memory that a window may ask for."""
 
 
 class Detector:
@@ -33,7 +34,8 @@ class Detector:
 
     Samples that are not numbers count as 0 and make their windows unsure, as clipping does; silent windows
     are not scored (see `edge_runtime.decision.quality` for the limits). With `gate` neither are windows with less than
-    `least_speech_seconds` of speech, or than half a shorter stream.
+    `least_speech_seconds` of speech, or than half a shorter stream. A window for which the model gives NaN or infinity
+    is unsure with the reason `model`, and counted (`numberless`); several in a row are a ModelError.
     """
 
     def __init__(
@@ -68,12 +70,16 @@ class Detector:
         self._least_speech = round(least_speech_seconds * self.sample_rate)
         # Held are the newest complete window and the hop that comes in after it, at most a window.
         held = 2 * self.window_samples
+        limits.check_memory(self.network.needed_bytes(self.window_samples, held), "the model with such windows")
         self._samples = Tape((held,))
         self._invalid = Tape((held,), np.bool_)
         self._inputs = Inputs(self.network, self.window_samples, held)
         # What the network takes is written here once, when a window is complete; pages never used cost nothing.
         batch = self.network.largest_batch
         self._batch = np.empty((batch, *self.network.input_shape(self.window_samples)), np.float32)
+        self.numberless = 0
+        """Windows of sound in order for which the model gave no number, since this was made."""
+        self._numberless_in_a_row = 0
         self.reset()
 
     def reset(self) -> None:
@@ -209,10 +215,13 @@ class Detector:
 
     def _judge(self, sound: _Sound, score: float | None) -> Window:
         quality = sound.quality
-        score = score if score is not None and math.isfinite(score) else None
         reason = objection(quality, sound.samples / self.sample_rate)
         if not sound.spoken and not quality.silent:
             reason = Reason.NO_SPEECH
+        if score is not None:
+            score = score if math.isfinite(score) else None
+            self._count_numberless(score is None and reason is not Reason.INVALID)
+            reason = Reason.MODEL if score is None and reason is not Reason.INVALID else reason
         return Window(
             start=sound.start / self.sample_rate,
             end=(sound.start + sound.samples) / self.sample_rate,
@@ -225,6 +234,17 @@ class Detector:
             reason=reason,
             speech=sound.speech,
         )
+
+    def _count_numberless(self, numberless: bool) -> None:
+        """Raises ModelError when the model gives no numbers any more: then it is broken, and all windows are lost."""
+        self.numberless += numberless
+        self._numberless_in_a_row = self._numberless_in_a_row + 1 if numberless else 0
+        if self._numberless_in_a_row >= MOST_NUMBERLESS:
+            self._numberless_in_a_row = 0
+            raise ModelError(
+                f"the model {self.network.path} gave NaN or infinity for {MOST_NUMBERLESS} windows in a row: it is "
+                "damaged or wrong for this machine"
+            )
 
 
 @dataclass(frozen=True)
@@ -263,8 +283,8 @@ def _window_samples(network: Network, seconds: float | None) -> int:
     contract = network.contract
     if seconds is None:
         return contract.window_samples
-    if not 0 < seconds <= LONGEST_WINDOW_SECONDS:
-        raise UsageError(f"the window must be above 0 and at most {LONGEST_WINDOW_SECONDS:g} s, not {seconds:g}")
+    if not 0 < seconds <= limits.LONGEST_WINDOW_SECONDS:
+        raise UsageError(f"the window must be above 0 and at most {limits.LONGEST_WINDOW_SECONDS:g} s, not {seconds:g}")
     samples = round(seconds * contract.sample_rate)
     if samples == contract.window_samples:
         return samples
@@ -272,10 +292,9 @@ def _window_samples(network: Network, seconds: float | None) -> int:
     if not network.dynamic_time:
         raise UsageError(f"this model takes windows of {own} only, not of {seconds:g} s")
     try:
-        shape = network.input_shape(samples)
-        if shape[-1] < 1:
-            raise ModelError("shorter than a filter")
-        network.body(np.zeros((1, *shape), np.float32))
-    except ModelError:
-        raise UsageError(f"a window of {seconds:g} s is too short for this model: its own has {own}") from None
+        network.fit(samples)
+    except ModelError as reason:
+        short = samples < contract.window_samples
+        what = "is too short for this model" if short else f"does not fit this model ({reason})"
+        raise UsageError(f"a window of {seconds:g} s {what}: its own has {own}") from None
     return samples

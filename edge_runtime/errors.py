@@ -33,6 +33,10 @@ class OutputError(EdgeDetectError):
     exit_code = 5
 
 
+class Ended(Exception):
+    """The program was asked to end while it opened what a run needs: no error, but nothing more to do."""
+
+
 SPOOF_FOUND = 10
 """Exit code of `edge-detect --fail-on-spoof` when the verdict was spoof."""
 

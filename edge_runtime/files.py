@@ -9,10 +9,10 @@ from edge_runtime.capture.file import length_seconds, read_blocks
 from edge_runtime.capture.pcm import RawFormat
 from edge_runtime.decision.verdict import Verdict
 from edge_runtime.detector import Detector
-from edge_runtime.errors import SPOOF_FOUND
+from edge_runtime.errors import SPOOF_FOUND, ModelError
 from edge_runtime.listen import run
 from edge_runtime.log import Log
-from edge_runtime.opening import open_detector, open_report
+from edge_runtime.opening import numberless, open_detector, open_report
 from edge_runtime.report import Several
 from edge_runtime.settings import Settings
 from edge_runtime.shadow.order import Order
@@ -44,6 +44,7 @@ def _score(settings: Settings, path: str, detector: Detector, stop: Callable[[],
     order = Order.of(settings, detector)
     shadow = Shadow(order, log, waits=True) if order else None
     source = blocks_of(path, raw, detector)
+    before = detector.numberless
     both = Several([shadow, report]) if shadow else report
     try:
         summary, trouble = run(source, detector, both, duration_seconds=settings.duration, stopped=stop)
@@ -53,6 +54,9 @@ def _score(settings: Settings, path: str, detector: Detector, stop: Callable[[],
     if trouble is not None:
         log.error(str(trouble))
         return trouble.exit_code
+    if detector.numberless > before:
+        log.error(f"{path}: {numberless(detector.numberless - before)}")
+        return ModelError.exit_code
     return SPOOF_FOUND if settings.fail_on_spoof and summary.verdict is Verdict.SPOOF else 0
 
 

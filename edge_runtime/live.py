@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 
 from edge_runtime.capture.block import Block
 from edge_runtime.decision.alarm import Alarms
-from edge_runtime.errors import SPOOF_FOUND, EdgeDetectError
+from edge_runtime.errors import SPOOF_FOUND, EdgeDetectError, Ended, ModelError
 from edge_runtime.log import Log
 from edge_runtime.plan import Plan
 from edge_runtime.service import Service
-from edge_runtime.settings import Settings
+from edge_runtime.settings import AUTO, Settings
 from edge_runtime.stop import Stop
 
 Reload = Callable[[], Settings | None]
@@ -35,10 +36,12 @@ def run_device(settings: Settings, stop: Stop, reload: Reload) -> int:
         log.close()
 
 
-def rehearse(settings: Settings) -> None:
+def rehearse(settings: Settings, stopped: Callable[[], bool]) -> None:
     """Raises the UsageError or ModelError with which `run_device` would not begin, or could not tell of alarms; the
-    microphone is not tried."""
-    Plan(settings, lambda: True, Log("error"))
+    microphone is not tried. Raises Ended when it was `stopped()`."""
+    # The hop `auto` is measured, and nothing about it can be wrong.
+    hop = None if settings.hop == AUTO else settings.hop
+    Plan(dataclasses.replace(settings, hop=hop), stopped, Log("error"))
 
 
 class _Live:
@@ -78,7 +81,7 @@ class _Live:
             if (
                 self._stop()
                 or self._next is None
-                or code not in (0, SPOOF_FOUND)
+                or code not in (0, SPOOF_FOUND, ModelError.exit_code)
                 or (duration and self._heard_seconds >= duration)
             ):
                 return self._found
@@ -120,12 +123,19 @@ class _Live:
                 if not self._leaving:
                     return
 
+    def _patiently(self) -> bool:
+        """Asked while a model is tried, for longer than the service manager waits for a sign of life."""
+        self._service.alive()
+        return self._stop()
+
     def _renewed(self) -> Plan | None:
         """The plan of new settings when there are any, and they can be."""
         self._service.alive()
         try:
             wanted = self._reload()
-            return None if wanted is None else Plan(wanted, self._stop, self._log)
+            return None if wanted is None else Plan(wanted, self._patiently, self._log)
+        except Ended:
+            return None  # the run ends in good order, with what was in force
         except EdgeDetectError as reason:
             self._log.error(f"{reason}; what was in force before stays so")
         except Exception as reason:  # a mistake of ours, or no memory: neither is a reason not to listen

@@ -26,7 +26,7 @@ def open_detector(settings: Settings, stop: Callable[[], bool], log: Log) -> Det
     """The detector with its model; says in the log what whoever reads its verdicts should know.
 
     With the hop `auto` it finds the shortest that this machine sustains. Raises ModelError, or UsageError when the
-    window or the hop does not fit the model.
+    window or the hop does not fit the model, or Ended when it was asked to `stop` while it tried the model.
     """
     from edge_runtime.detector import Detector  # late, as ONNX Runtime takes seconds to load on a small board
     from edge_runtime.model import provider
@@ -34,7 +34,7 @@ def open_detector(settings: Settings, stop: Callable[[], bool], log: Log) -> Det
     auto = settings.hop == AUTO
     given = None if auto or settings.hop is None else float(settings.hop)
     detector = Detector(
-        provider.load(settings.model, settings.provider),
+        provider.load(settings.model, settings.provider, stop),
         hop_seconds=given,
         window_seconds=settings.window,
         threshold=settings.threshold,
@@ -48,6 +48,11 @@ def open_detector(settings: Settings, stop: Callable[[], bool], log: Log) -> Det
     if auto:
         _find_hop(detector, stop, log)
     return detector
+
+
+def numberless(count: int) -> str:
+    """What is said of windows for which the model gave no number."""
+    return f"the model gave NaN or infinity for {count} window{'s' if count > 1 else ''}, which nobody judged"
 
 
 def alarm_rules(settings: Settings, usual: Thresholds) -> Rules:

@@ -13,12 +13,12 @@ from edge_runtime.capture.block import CLOCK, IDENTITY, OUTAGE, STATE, Block, Ev
 from edge_runtime.capture.liveness import Limits, State
 from edge_runtime.capture.source import LiveSource
 from edge_runtime.decision.alarm import ON, Alarm, Alarms
-from edge_runtime.decision.verdict import Verdict, Window
-from edge_runtime.errors import SPOOF_FOUND, EdgeDetectError, UsageError
+from edge_runtime.decision.verdict import Reason, Verdict, Window
+from edge_runtime.errors import SPOOF_FOUND, EdgeDetectError, ModelError, UsageError
 from edge_runtime.governor import SHORTEST_SECONDS, Governor
 from edge_runtime.listen import run
 from edge_runtime.log import Log
-from edge_runtime.opening import alarm_rules, open_detector, open_report
+from edge_runtime.opening import alarm_rules, numberless, open_detector, open_report
 from edge_runtime.report import Report, Several
 from edge_runtime.report.accounting import LedgerReport
 from edge_runtime.report.evidence import Evidence
@@ -108,6 +108,9 @@ class Plan:
         if trouble is not None:
             self._log.error(str(trouble))
             return trouble.exit_code
+        if self.detector.numberless:
+            self._log.error(numberless(self.detector.numberless))
+            return ModelError.exit_code
         return SPOOF_FOUND if self.settings.fail_on_spoof and summary.verdict is Verdict.SPOOF else 0
 
     def _open(self, reports: list[Report], source: LiveSource, service: Service) -> None:
@@ -175,6 +178,8 @@ class _Teller(Report):
         self._scored = False
 
     def window(self, window: Window) -> None:
+        if window.reason is Reason.MODEL:
+            self._log.warning("the model gave no number for a window: it is unsure", key="model")
         if self._aloud and not self._scored and window.score is not None:
             self._scored = True
             self._log.info(f"the first window with speech is scored: {window.score:+.2f}")

@@ -6,6 +6,30 @@ import contextlib
 import signal
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    raise SystemExit(128 + number)
+
+
+@contextlib.contextmanager
+def leaving_in_order() -> Iterator[None]:
+    """Within it SIGTERM and SIGHUP end the program as Ctrl-C does: half-written files go. A second one ends it at once.
+
+    For programs that make files and have an end of their own. The exit code is the shell's, 128 and the signal.
+    """
+    before: dict[signal.Signals, Any] = {}
+    with contextlib.suppress(ValueError):  # not the main thread: then whoever called heeds signals
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:  # ignored it stays so, as under nohup
+                before[number] = signal.signal(number, _leave)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Stop:

@@ -14,6 +14,8 @@ from typing import Any
 from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
 from edge_runtime.extras import how_to_get
 from edge_runtime.model.contract import FORMS
+from edge_runtime.report.output import printable
+from edge_runtime.stop import leaving_in_order
 
 VARIANTS = ("asvspoof2021", "asvspoof5", "eurecom2019", "lanceaking", "edge", "hybrid")
 _EXITS = """exit codes:
@@ -61,6 +63,7 @@ def _convert_parser() -> argparse.ArgumentParser:
     )
     add("--sinc-kernel", type=_positive, metavar="TAPS", help="taps of the filters (default: the variant's)")
     add("--window-samples", type=_positive, metavar="N", help="length of a window (default: the variant's)")
+    add("--ignore-extra", action="store_true", help="leave out weights that the network does not have")
     add("--name", help="name of the model in the file (default: the checkpoint's own)")
     for flag, text in (
         ("--scale", "LLR = scale * raw score + offset (default: the checkpoint's calibration, else 1)"),
@@ -109,6 +112,7 @@ def _convert(options: argparse.Namespace) -> str:
         options.variant,
         kernel=options.sinc_kernel,
         window_samples=options.window_samples,
+        ignore_extra=options.ignore_extra,
     )
     print(f"variant: {checkpoint.found}", file=sys.stderr)
     contract = contract_of(checkpoint, options.form)
@@ -131,7 +135,7 @@ def _convert(options: argparse.Namespace) -> str:
                 "proof": [vars(row) for row in proof.rows],
             }
         )
-    return f"{proof.table()}\nwrote {options.output}: largest difference to PyTorch {proof.difference:.1e}"
+    return f"{proof.table()}\nwrote {printable(options.output)}: largest difference to PyTorch {proof.difference:.1e}"
 
 
 def _without_torch(options: argparse.Namespace) -> str | None:
@@ -167,13 +171,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _inspect_parser().parse_args(given[1:]) if look else _convert_parser().parse_args(given)
     options.json = options.json or not sys.stdout.isatty()
     try:
-        text = _inspect(options) if look else _convert(options)
+        with leaving_in_order():
+            text = _inspect(options) if look else _convert(options)
         try:
             print(text, flush=True)
         except OSError as reason:
             raise OutputError(f"cannot print the result: {reason.strerror}") from None
     except EdgeDetectError as error:
-        print(f"export: {error}", file=sys.stderr)
+        print(f"export: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130

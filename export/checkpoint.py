@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import math
-import re
-import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -16,18 +11,17 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from edge_runtime.atomic import whole_file
 from edge_runtime.errors import ModelError, UsageError
-from export import layout
+from edge_runtime.model import limits
+from export import layout, untrusted, wrappings
 from export.rawnet2 import LONGEST_FRAMES, VARIANTS, Config, RawNet2
+from export.untrusted import shown
 
-LARGEST_BYTES = 1 << 30
-"""Beyond this a file is refused unread; the largest public RawNet2 has 102 MB."""
-_NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_NESTS = ("state_dict", "model_state_dict", "model", "net", "weights")
+_LARGEST_FIGURE = 1e9
+"""Of a calibration: log-likelihood ratios, and their scale."""
 
 
 @dataclass(frozen=True)
@@ -58,37 +52,41 @@ def load(
     *,
     kernel: int | None = None,
     window_samples: int | None = None,
+    ignore_extra: bool = False,
 ) -> Checkpoint:
     """Reads a checkpoint into a RawNet2 on the CPU, float32, in evaluation mode.
 
     `kernel` (taps of the sinc filters) and `window_samples` stand in for the variant's defaults, as no shape
-    tells them. An even kernel becomes the next odd one, as in the published code.
+    tells them. An even kernel becomes the next odd one, as in the published code. `ignore_extra` leaves out weights
+    that the network does not have, which else are an error.
 
     Raises ModelError for a file that is missing, damaged, hostile, of another network or of another variant than
     named, and UsageError when the variant must be named or an option contradicts the file.
     """
-    data = _read(Path(path))
+    data = untrusted.read(Path(path))
     try:
-        return _checkpoint(data, variant, kernel, window_samples)
+        return _checkpoint(data, variant, kernel, window_samples, ignore_extra)
     except ModelError as reason:  # several are read at times: which of them is it?
         raise ModelError(f"{path}: {reason}") from None
 
 
-def _checkpoint(data: bytes, variant: str | None, kernel: int | None, window_samples: int | None) -> Checkpoint:
+def _checkpoint(
+    data: bytes, variant: str | None, kernel: int | None, window_samples: int | None, ignore_extra: bool
+) -> Checkpoint:
     sha256 = hashlib.sha256(data).hexdigest()
-    if data[8:9] == b"{":
-        state, metadata = _from_safetensors(data)
-    else:
-        state, metadata = _from_pickle(data), {}
-    state = layout.strip(state)
-    _check_numbers(state)
+    content, metadata = untrusted.content(data)
+    state, where = wrappings.find(content)
+    state, extra = layout.strip(state)
+    if extra and not ignore_extra:
+        raise ModelError(_too_many(extra, "a RawNet2"))
+    state = untrusted.plain(state, drop=ignore_extra)
     if "config" in metadata:
         config = _config(metadata["config"])
         if variant not in (None, config.variant):
-            raise ModelError(f"the checkpoint is not {variant}: it says that it is {config.variant}")
+            raise ModelError(f"the checkpoint is not {variant}: it says that it is {shown(config.variant)}")
         if kernel not in (None, config.kernel):
             raise UsageError(f"the checkpoint's filters have {config.kernel} taps: leave out --sinc-kernel")
-        found = f"{config.variant}, as its own metadata says"
+        found = f"{shown(config.variant)}, as its own metadata says"
         if layout.widths(state).items() - asdict(config).items():
             raise ModelError("the checkpoint's metadata and its weights disagree on the network's widths")
     else:
@@ -98,16 +96,20 @@ def _checkpoint(data: bytes, variant: str | None, kernel: int | None, window_sam
         state = layout.rename(state, layout.style(state), config.live_bn1)
         config = replace(config, **layout.widths(state))
         config = config if kernel is None else replace(config, kernel=kernel + 1 - kernel % 2)
+    found += f"; {where}" if where else ""
     config = config if window_samples is None else replace(config, window_samples=window_samples)
     check_window(config)
     calibration = Calibration(**_numbers(metadata["calibration"])) if "calibration" in metadata else None
+    name, figures = metadata.get("name", ""), _json(metadata.get("figures", "{}"))
+    if len(name) > limits.LONGEST_TEXT or limits.depth(figures) > limits.DEEPEST_FIGURES:
+        raise ModelError("the checkpoint's name or figures are longer or deeper than any: it is damaged")
     return Checkpoint(
-        _fill(config, state),
+        _fill(config, state, ignore_extra),
         sha256,
         found,
         calibration,
-        _json(metadata.get("figures", "{}")),
-        metadata.get("name", ""),
+        figures,
+        name,
     )
 
 
@@ -130,7 +132,7 @@ def save(
         key: (tensor.half() if half and tensor.ndim > 1 else tensor.float()).contiguous()
         for key, tensor in state.items()
     }
-    _check_numbers(state)
+    untrusted.check_weights(state)
     metadata = {
         "config": json.dumps(asdict(model.config)),
         "figures": json.dumps(dict(figures or {})),
@@ -153,77 +155,15 @@ def check_window(config: Config) -> None:
         raise UsageError(f"a window of {window} samples is too long: the network takes at most {longest}")
 
 
-def _read(path: Path) -> bytes:
-    try:
-        if not path.is_file():
-            raise ModelError(f"there is no checkpoint file {path}")
-        if path.stat().st_size > LARGEST_BYTES:
-            raise ModelError(f"{path} has more than {LARGEST_BYTES >> 20} MB: it is no RawNet2 checkpoint")
-        return path.read_bytes()
-    except OSError as reason:
-        raise ModelError(f"cannot read {path}: {reason.strerror or reason}") from None
-
-
-def _from_safetensors(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        state = safetensors.torch.load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    except (SafetensorError, ValueError, KeyError, RecursionError) as reason:
-        raise ModelError(f"the checkpoint is cut short or damaged: {_one_line(reason)}") from None
-    return state, header.get("__metadata__") or {}
-
-
-def _from_pickle(data: bytes) -> dict[str, Tensor]:
-    """A state dict out of a `.pth` file, by torch's restricted unpickler, which builds tensors and runs no code."""
-    try:
-        if data[:2] == b"PK":
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                if any(entry.file_size > len(data) for entry in archive.infolist()):
-                    raise ModelError("the checkpoint unpacks to more than its own size: refused")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the user gets one line, below
-            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except ModelError:
-        raise
-    except Exception as reason:  # hostile bytes may raise anything; none of it is for the user to read
-        if (named := re.search(r"GLOBAL ([\w.]+)|(?:class|function) ([\w.]+)", str(reason))) is not None:
-            raise ModelError(
-                f"the checkpoint holds code or objects ({named[1] or named[2]}), which are never loaded: "
-                "save its state_dict() alone"
-            ) from None
-        raise ModelError("the checkpoint is cut short, damaged or no PyTorch file") from None
-    return _unnest(content)
-
-
-def _unnest(content: object) -> dict[str, Tensor]:
-    for _ in range(4):
-        if not isinstance(content, Mapping):
-            break
-        nested = next((content[key] for key in _NESTS if isinstance(content.get(key), Mapping)), None)
-        if nested is None:
-            return {str(key): tensor for key, tensor in content.items() if isinstance(tensor, Tensor)}
-        content = nested
-    raise ModelError("the checkpoint holds no state dict: save the network's state_dict()")
-
-
-def _check_numbers(state: Mapping[str, Tensor]) -> None:
-    for key, tensor in state.items():
-        if tensor.dtype in _NUMBERS and tensor.device.type == "cpu" and tensor.layout == torch.strided:
-            if not bool(torch.isfinite(tensor).all()):
-                raise ModelError(f"the checkpoint's {key} holds NaN or infinite weights: it cannot be used")
-            if key.endswith("running_var") and bool((tensor < 0).any()):
-                raise ModelError(f"the checkpoint's {key} holds a negative variance: it is damaged")
-        else:
-            raise ModelError(f"the checkpoint's {key} holds no plain floating-point numbers: it cannot be used")
-
-
-def _fill(config: Config, state: Mapping[str, Tensor]) -> RawNet2:
+def _fill(config: Config, state: Mapping[str, Tensor], ignore_extra: bool) -> RawNet2:
     with torch.device("meta"):
         expected = {key: tensor.shape for key, tensor in RawNet2(config).state_dict().items() if tensor.ndim}
     if missing := sorted(expected.keys() - state.keys()):
         raise ModelError(f"the checkpoint lacks {_some(missing)}: it is cut short or of another variant")
-    if foreign := sorted(state.keys() - expected.keys()):
-        raise ModelError(f"the checkpoint holds {_some(foreign)}, which {config.variant} does not have")
+    if (foreign := sorted(state.keys() - expected.keys())) and not ignore_extra:
+        raise ModelError(_too_many(foreign, config.variant))
+    state = {key: state[key] for key in expected}
+    untrusted.check_weights(state)
     for key, shape in expected.items():
         if state[key].shape != shape:
             raise ModelError(f"the checkpoint's {key} has the shape {list(state[key].shape)}, not {list(shape)}")
@@ -254,8 +194,8 @@ def _config(text: str) -> Config:
         else:
             good = type(value).__name__ == kind
         if not good:
-            raise ModelError(f"the checkpoint's config says {name} = {value!r}, which cannot be")
-    if config.compression not in ("none", "log") or config.filters * config.kernel > 1 << 24:
+            raise ModelError(f"the checkpoint's config says {name} = {shown(repr(value))}, which cannot be")
+    if config.compression not in ("none", "log") or config.filters * config.kernel > 1 << 22:
         raise ModelError("the checkpoint's config describes a network that this release cannot build")
     width, heads = config.encoder_width, config.encoder_heads
     if config.has_encoder and (width < 4 or width % 2 or width % heads):
@@ -266,8 +206,9 @@ def _config(text: str) -> Config:
 def _numbers(text: str) -> dict[str, float]:
     values = _json(text)
     names = {entry.name for entry in fields(Calibration)}
+    # Compared before they become floats: JSON has integers of any length.
     if values.keys() - names or not all(
-        type(value) in (int, float) and math.isfinite(value) for value in values.values()
+        type(value) in (int, float) and -_LARGEST_FIGURE <= value <= _LARGEST_FIGURE for value in values.values()
     ):
         raise ModelError("the checkpoint's calibration is damaged")
     return {name: float(value) for name, value in values.items()}
@@ -283,9 +224,13 @@ def _json(text: object) -> dict[str, Any]:
     return values
 
 
+def _too_many(keys: list[str], network: str) -> str:
+    many = f"{len(keys)} weights" if len(keys) > 1 else "a weight"
+    return (
+        f"the checkpoint holds {_some(keys)}: {many} that {network} does not have "
+        "(--ignore-extra leaves out what is not of the network)"
+    )
+
+
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _one_line(reason: BaseException) -> str:
-    return " ".join(str(reason).split())[:160]
+    return ", ".join(map(shown, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

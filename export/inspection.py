@@ -8,6 +8,10 @@ from typing import Any
 
 from edge_runtime.model.network import Network
 from edge_runtime.model.processor import ANY, judge_target, this_processor
+from edge_runtime.report.output import printable
+
+_LONGEST = 400
+"""Characters of a value in the table; JSON has all of it."""
 
 
 def inspect(path: str | Path) -> dict[str, Any]:
@@ -38,16 +42,24 @@ def inspect(path: str | Path) -> dict[str, Any]:
 
 
 def table(facts: dict[str, Any]) -> str:
-    """The facts as lines of a name and a value; nested ones indented below their name."""
-    width = max(len(name) for name in facts) + 2
+    """The facts as lines of a name and a value; nested ones indented below their name.
+
+    Names and values are somebody else's: what would move a cursor or turn text round is shown escaped.
+    """
+    shown = {_cut(name): value for name, value in facts.items()}
+    width = max(len(name) for name in shown) + 2
     lines = []
-    for name, value in facts.items():
+    for name, value in shown.items():
         if isinstance(value, dict) and value:
             lines.append(name)
             lines += [f"  {line}" for line in table(value).splitlines()]
         else:
-            lines.append(f"{name:<{width}}{_text(value)}")
+            lines.append(f"{name:<{width}}{_cut(_text(value))}")
     return "\n".join(lines)
+
+
+def _cut(text: str) -> str:
+    return printable(text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "...")
 
 
 def _text(value: object) -> str:

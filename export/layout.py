@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from edge_runtime.errors import ModelError, UsageError
+from export import wrappings
 from export.rawnet2 import VARIANTS
 
 ORIGINAL = "original"  # block0.0.conv1, fc_attention0.0: ASVspoof 2021 and 5, AASIST, EURECOM 2019
@@ -32,22 +33,19 @@ _RENAMES: dict[str, tuple[tuple[re.Pattern[str], str], ...]] = {
 _HEAD = re.compile(r"^fc([12])_gru\.")
 _COUNTERS = re.compile(r"(^|\.)(num_batches_tracked|n_averaged)$")
 _DEAD_BN1 = re.compile(r"^blocks\.\d+\.bn1\.")
-_ANCHOR = "first_bn.weight"  # the one name that every variant has
+_ANCHOR = wrappings.ANCHOR
 _ENCODER_ANCHOR = "encoder.stem1.weight"  # and one that every network with an encoder has
 
 
-def strip(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def strip(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """Takes off what wrappers put before every name (`module.`, `_orig_mod.`, `model.`) and the step counters.
 
-    Raises ModelError when these are not the weights of a RawNet2.
+    Gives the weights, and the names of those that do not begin as the others do.
     """
+    prefix = wrappings.prefix_of(state)
     kept = {key: tensor for key, tensor in state.items() if not _COUNTERS.search(key)}
-    anchors = [key for key in kept if key == _ANCHOR or key.endswith("." + _ANCHOR)]
-    if len(anchors) != 1:
-        found = ", ".join(sorted(kept)[:3]) or "nothing"
-        raise ModelError(f"the checkpoint is no RawNet2: it has no {_ANCHOR} but {found}, ...")
-    prefix = anchors[0].removesuffix(_ANCHOR)
-    return {key.removeprefix(prefix): tensor for key, tensor in kept.items()}
+    named = {key.removeprefix(prefix): tensor for key, tensor in kept.items() if key.startswith(prefix)}
+    return named, sorted(key for key in kept if not key.startswith(prefix))
 
 
 def style(state: Mapping[str, Tensor]) -> str:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
 from edge_runtime.extras import demand, how_to_get
 from edge_runtime.model.contract import LEVELS, TARGETS
+from edge_runtime.report.output import printable
+from edge_runtime.stop import leaving_in_order
 
 if TYPE_CHECKING:
     from benchmarks.comparison import Row
@@ -235,7 +237,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demand("quantize", "onnx", "tqdm")
     options.json = options.json or not sys.stdout.isatty()
     try:
-        text, failures = _run(options)
+        with leaving_in_order():
+            text, failures = _run(options)
         try:
             print(text, flush=True)
         except OSError as reason:
@@ -245,7 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             raise RequirementFailed("; ".join(failures) + "; not written")
     except EdgeDetectError as error:
-        print(f"quantization: {error}", file=sys.stderr)
+        print(f"quantization: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130

@@ -20,6 +20,8 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from edge_runtime.atomic import whole_file
 from edge_runtime.errors import EdgeDetectError, OutputError
+from edge_runtime.report.output import printable
+from edge_runtime.stop import leaving_in_order
 from quantization.calibration import read, windows
 from quantization.convolutions import Reader, quiet
 from quantization.workshop import float_model, stamped
@@ -66,10 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--calibration", type=Path, metavar="DATA", help="folder or CSV (default: built-in clips)")
     options = parser.parse_args(arguments)
     try:
-        for path in make(options.model, options.output, options.calibration):
-            print(path)
+        with leaving_in_order():
+            for path in make(options.model, options.output, options.calibration):
+                print(path)
     except EdgeDetectError as error:
-        print(f"stock: {error}", file=sys.stderr)
+        print(f"stock: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130

@@ -255,4 +255,4 @@ def write(made: Made, path: Path) -> None:
     """Writes the file, whole or not at all. Raises OutputError when that fails, ModelError if it could not be read."""
     with whole_file(path) as temporary:
         onnx.save(stamped(made.model, made.contract), temporary)
-        Network.load(temporary, processor=ANY)
+        Network.load(temporary, processor=ANY, trusted=True)

@@ -223,10 +223,13 @@ def test_inspect_runs_where_no_torch_is_installed(tmp_path: Path) -> None:
     """On a device: whatever imports torch, onnx or safetensors fails there, and nothing may."""
     model = onnx.helper.make_model(
         onnx.helper.make_graph(
-            [onnx.helper.make_node("ReduceMax", ["waveform"], ["logits"], axes=[1], keepdims=1)],
+            [
+                onnx.helper.make_node("ReduceMax", ["waveform"], ["loudest"], axes=[1], keepdims=1),
+                onnx.helper.make_node("Concat", ["loudest", "loudest"], ["logits"], axis=1),
+            ],
             "small",
             [onnx.helper.make_tensor_value_info("waveform", onnx.TensorProto.FLOAT, ["batch", 100])],
-            [onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", 1])],
+            [onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", 2])],
         ),
         opset_imports=[onnx.helper.make_opsetid("", 13)],
         ir_version=8,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from edge_runtime.atomic import whole_file
 from edge_runtime.errors import OutputError
 
 
@@ -54,7 +55,11 @@ def check_target(target: Path, *, may_be_device: bool = False) -> None:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Raises OutputError when the file cannot be written."""
+    """The file appears whole or not at all; a device gets the text. Raises OutputError when it cannot be written."""
+    if not target.exists() or target.is_file():
+        with whole_file(target) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        return
     try:
         target.write_text(text, encoding="utf-8")
     except OSError as reason:

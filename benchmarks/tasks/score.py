@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,8 @@ from benchmarks.protocols import read_list
 from benchmarks.scorefiles import SCORE_FORMS, ScoreForm, check_names, write_scores
 from benchmarks.scoring import KINDS, Scored, score_clips
 from benchmarks.tasks.common import add_data, add_hop, add_report, add_workers, check_target
-from edge_runtime.errors import InputError, OutputError
+from edge_runtime.atomic import whole_file
+from edge_runtime.errors import InputError
 
 _NAMED = 20
 """Clips without a score that the report names; the store has all."""
@@ -77,16 +77,8 @@ def run(arguments: argparse.Namespace) -> str:
 
 def _write(target: Path, judged: Sequence[Judged], form: ScoreForm) -> None:
     """The score file appears whole or not at all."""
-    part = target.with_name(f".{target.name}.part")
-    try:
-        write_scores(part, [item.clip for item in judged], [item.score for item in judged], form)
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
-        part.replace(target)
-    except OSError as reason:
-        raise OutputError(f"cannot write {target}: {reason.strerror}") from None
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(target) as temporary:
+        write_scores(temporary, [item.clip for item in judged], [item.score for item in judged], form)
 
 
 def _counts(scored: Scored) -> str:

@@ -19,7 +19,7 @@ from edge_runtime.commission import clips, sound, speed
 from edge_runtime.commission.check import Check, exit_code, fail, ok, warn, worst
 from edge_runtime.commission.order import Order
 from edge_runtime.detector import Detector
-from edge_runtime.errors import EdgeDetectError, InputError, UsageError
+from edge_runtime.errors import EdgeDetectError, Ended, InputError, UsageError
 from edge_runtime.log import Log
 from edge_runtime.machine import Machine, this_machine
 from edge_runtime.opening import open_detector
@@ -142,6 +142,8 @@ def _open_model(found: Found, stopped: Stopped) -> Detector | None:
             "window_seconds": detector.window_samples / detector.sample_rate,
             "notes": network.notes,
         }
+    except Ended:
+        return None  # `_need` says it
     except EdgeDetectError as reason:
         todo = "name a model that `python -m export` made, for this machine, and a window and hop that fit it"
         found.checks.append(fail("model", str(reason), todo, reason.exit_code))

@@ -27,7 +27,7 @@ class Verdict(StrEnum):
 
 
 class Reason(StrEnum):
-    """What in the sound stands against a plain verdict; empty where nothing does."""
+    """What stands against a plain verdict, in the sound except for the last; empty where nothing does."""
 
     NONE = ""
     SILENT = "silent"
@@ -36,6 +36,7 @@ class Reason(StrEnum):
     CLIPPED = "clipped"
     NOISY = "noisy"
     SHORT = "short"
+    MODEL = "model"  # not the sound: the model gave no number for it
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import ModelError
+from edge_runtime.model import limits
 
 SCHEMA = 1
 PREFIX = "edge_detect."
@@ -29,9 +30,12 @@ _SATURATING_TARGETS = ("portable", "x86-avx2")
 """Targets that name machines without VNNI, where 8-bit weights come out wrong: see `processor`."""
 _INDEPENDENT_LEVELS = ("fp32", "fp16")
 """Levels whose windows do not touch each other in a batch, for files that do not say; others may share scales."""
-LARGEST_RATE = 384_000  # Hz
-LONGEST_SECONDS = 600  # a window beyond it would ask for memory that no box has
 POLARITY = "higher-is-bonafide"
+_NUMBERS = (
+    *("schema", "filter_shape", "sample_rate", "window_samples", "pool", "int8_bits"),
+    *("scale", "offset", "threshold", "threshold_bonafide"),
+)
+_LONGEST_NUMBER = 40  # characters
 COLUMN_FRAMES = 3
 """Frames that RawNet2's first block pools into a column."""
 
@@ -103,9 +107,11 @@ class Contract:
             ("target", self.target, TARGETS),
         ):
             if value not in allowed:
-                raise ModelError(f"the model's {name} is {value!r}, known are {', '.join(allowed)}")
+                raise ModelError(f"the model's {name} is {value[:60]!r}, known are {', '.join(allowed)}")
         if self.int8_bits not in INT8_BITS:
-            raise ModelError(f"the model's int8_bits is {self.int8_bits}, known are {', '.join(map(str, INT8_BITS))}")
+            raise ModelError(
+                f"the model's int8_bits is {_number(self.int8_bits)}, known are {', '.join(map(str, INT8_BITS))}"
+            )
         if self.int8_bits == 8 and self.target in _SATURATING_TARGETS:
             raise ModelError(
                 f"the model says that it is for {self.target} and has 8-bit integer products, which go wrong there: "
@@ -113,17 +119,50 @@ class Contract:
             )
         if self.filters.ndim != 2 or 0 in self.filters.shape or not np.isfinite(self.filters).all():
             raise ModelError("the model's filter bank is damaged")
-        if self.sample_rate <= 0 or self.pool <= 0 or self.frames < 1:
-            raise ModelError("the model's window is shorter than its filter bank")
-        if self.sample_rate > LARGEST_RATE or self.window_samples > LONGEST_SECONDS * self.sample_rate:
-            raise ModelError(f"the model's rate or window is beyond {LARGEST_RATE} Hz or {LONGEST_SECONDS} s")
-        if not isinstance(self.figures, Mapping):
+        self._check_sizes()
+        if not isinstance(self.figures, Mapping) or limits.depth(self.figures) > limits.DEEPEST_FIGURES:
             raise ModelError("the model's figures are damaged")
         numbers = (self.scale, self.offset, self.threshold, self.threshold_bonafide)
         if not all(math.isfinite(number) for number in numbers):
             raise ModelError("the model's calibration or threshold is not a number")
         if self.scale <= 0 or self.threshold_bonafide < self.threshold:
             raise ModelError("the model's calibration or thresholds are in the wrong order")
+        if any(abs(number) > limits.LARGEST_NUMBER for number in numbers):
+            raise ModelError(f"the model's calibration or thresholds are beyond {limits.LARGEST_NUMBER:g}")
+        if any(len(text) > limits.LONGEST_TEXT for text in (self.name, self.variant, self.source_sha256)):
+            raise ModelError(f"the model's names have more than {limits.LONGEST_TEXT} characters")
+
+    def _check_sizes(self) -> None:
+        """Raises ModelError for a length that is absurd alone or with the others, before anything is made of it."""
+        count, taps = self.filters.shape
+        lowest, highest = limits.RATES
+        if self.sample_rate <= 0 or self.pool <= 0 or self.frames < 1:
+            raise ModelError("the model's window is shorter than its filter bank")
+        longest = int(limits.LONGEST_WINDOW_SECONDS * self.sample_rate)
+        for what, value, least, most in (
+            ("sample rate", self.sample_rate, lowest, highest),
+            ("window in samples", self.window_samples, 1, longest),
+            ("pool", self.pool, 1, limits.LARGEST_POOL),
+            ("number of filters", count, 1, limits.MOST_FILTERS),
+            ("number of taps", taps, 1, limits.MOST_TAPS),
+        ):
+            if not least <= value <= most:
+                raise ModelError(f"the model's {what} is {_number(value)}, allowed are {least} to {most}")
+        needed = self.needed_bytes(self.window_samples, channels=0, batch=1)
+        limits.check_memory(needed, f"its window of {self.window_samples} samples with {count} filters")
+
+    def needed_bytes(self, window_samples: int, channels: int, batch: int, held_samples: int | None = None) -> int:
+        """What windows of that length take beside the network: see `limits.needed_bytes`."""
+        return limits.needed_bytes(
+            window_samples=window_samples,
+            pool=self.pool,
+            filters=self.filters.shape[0],
+            taps=self.filters.shape[1],
+            form=self.form,
+            channels=channels,
+            batch=batch,
+            held_samples=2 * window_samples if held_samples is None else held_samples,
+        )
 
     def to_metadata(self) -> dict[str, str]:
         """The ONNX metadata of a file with this contract."""
@@ -168,14 +207,25 @@ class Contract:
                 "this ONNX file carries no edge-detect metadata: make one with `python -m export CHECKPOINT`"
             )
         try:
+            if long := [key for key in _NUMBERS if len(values.get(key, "")) > _LONGEST_NUMBER]:
+                raise ModelError(f"the model's {long[0]} has {len(values[long[0]])} characters: that is no number")
             if int(values["schema"]) != SCHEMA:
                 raise ModelError(
-                    f"the model's metadata has schema {values['schema']}, this program reads {SCHEMA}: "
+                    f"the model's metadata has schema {_number(int(values['schema']))}, this program reads {SCHEMA}: "
                     "export it again with the matching release"
                 )
             if values["polarity"] != POLARITY:
-                raise ModelError(f"the model's polarity is {values['polarity']!r}, expected {POLARITY!r}")
+                raise ModelError(f"the model's polarity is {values['polarity'][:60]!r}, expected {POLARITY!r}")
             rows, columns = (int(part) for part in values["filter_shape"].split("x"))
+            if not (0 < rows <= limits.MOST_FILTERS and 0 < columns <= limits.MOST_TAPS):
+                raise ModelError(
+                    f"the model's filter bank is {_number(rows)} x {_number(columns)}, allowed are "
+                    f"{limits.MOST_FILTERS} filters of {limits.MOST_TAPS} taps"
+                )
+            if len(values["filters_f4le_base64"]) > 4 * -(-4 * rows * columns // 3):
+                raise ModelError("the model's filter bank is damaged")
+            if len(values.get("figures", "")) > limits.MOST_FIGURES:
+                raise ModelError(f"the model's figures have more than {limits.MOST_FIGURES} characters")
             raw = base64.b64decode(values["filters_f4le_base64"], validate=True)
             contract = Contract(
                 form=values["form"],
@@ -201,11 +251,22 @@ class Contract:
         except KeyError as missing:
             raise ModelError(f"the model's metadata lacks {PREFIX}{missing.args[0]}") from None
         except (ValueError, TypeError, OverflowError, RecursionError) as reason:
-            raise ModelError(f"the model's metadata is damaged: {reason}") from None
+            raise ModelError(f"the model's metadata is damaged: {_short(reason)}") from None
         contract.check()
         if bool(contract.first_block) != (contract.form == "shared"):
             raise ModelError("the model's metadata lacks its first block, or has one although its form is not shared")
         return contract
+
+
+def _number(value: int) -> str:
+    """A number of any length, in a few characters."""
+    return str(value) if abs(value) < 10**12 else f"about 10^{int(value.bit_length() * math.log10(2))}"
+
+
+def _short(reason: object) -> str:
+    """What a value of somebody else's was, on a screen line."""
+    text = " ".join(str(reason).split())
+    return text if len(text) <= 160 else text[:157] + "..."
 
 
 def _truth(value: bool) -> str:
@@ -216,5 +277,5 @@ def _independent(values: Mapping[str, str]) -> bool:
     """What the file says; older ones do not, and their level tells. Raises ValueError for another word."""
     word = values.get("independent_windows", _truth(values["level"] in _INDEPENDENT_LEVELS))
     if word not in ("true", "false"):
-        raise ValueError(f"independent_windows is {word!r}, neither true nor false")
+        raise ValueError(f"independent_windows is {word[:60]!r}, neither true nor false")
     return word == "true"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from edge_runtime.errors import ModelError
+from edge_runtime.model import limits, onnxfile, trial
 from edge_runtime.model.contract import COLUMN_FRAMES, Contract
 from edge_runtime.model.processor import Processor, judge_target, this_processor
 from edge_runtime.model.session import one_line, open_session
+from edge_runtime.model.shape import INPUTS, check_body, check_first_block
 
-SHIPPED = Path(__file__).parent.parent / "models" / "edge.onnx"
-INPUTS = {"waveform": "waveform", "streaming": "features", "shared": "columns"}
+SHIPPED = Path(__file__).resolve().parent.parent / "models" / "edge.onnx"
 _LARGEST_BATCH = 4
 """Windows of one run: a GRU's weights are then read once for all. 8 were no faster, and take more memory."""
 
@@ -36,21 +37,31 @@ class Network:
         contract: Contract,
         notes: tuple[str, ...] = (),
         first_block: onnxruntime.InferenceSession | None = None,
+        sha256: str = "",
+        attempt: Callable[[int], None] | None = None,
     ) -> None:
-        """Raises ModelError when the session's inputs and outputs are not what the contract promises."""
+        """`sha256` is the file's; `attempt` tries windows of another length before they are run here.
+
+        Raises ModelError when the session's inputs and outputs are not what the contract promises, or the contract
+        asks for too much memory.
+        """
         self.path = path
         self.contract = contract
         self.notes = notes
         """What the user should know of this file on this processor, a line each; mostly nothing."""
+        self.sha256 = sha256
+        """SHA-256 of the file as it was opened, in hexadecimal."""
+        self._attempt = attempt
         self._session, self._first_block = session, first_block
-        shape = _check(session, contract)
+        shape = check_body(session, contract)
         if first_block is not None:
-            _check_first_block(first_block, contract, shape[1])
+            check_first_block(first_block, contract, shape[1])
         self._input_axes = shape[1:-1]
         self.dynamic_time = not isinstance(shape[-1], int)
         together = contract.independent and not isinstance(shape[0], int)
         self.largest_batch = _LARGEST_BATCH if together else 1
         """Windows that `logits` and `body` take at once."""
+        limits.check_memory(self.needed_bytes(contract.window_samples), "its window")
 
     @staticmethod
     def load(
@@ -58,33 +69,53 @@ class Network:
         threads: int = 1,
         processor: Processor | None = None,
         exact: bool = False,
+        *,
+        trusted: bool = False,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> Network:
         """Opens an ONNX file, or the shipped model, on the CPU with `threads` threads.
 
         `processor` is what the file is judged for, by default this machine's. `exact` is for hosts that measure files
         made for boxes: on x86 it makes ONNX Runtime turn 8-bit weights into unsigned ones, whose products cannot
-        saturate, so that such a file is right, and slower, here too. Raises ModelError when the file is missing,
-        damaged, no edge-detect model, or made for other processors so that its scores would be wrong here.
+        saturate, so that such a file is right, and slower, here too.
+
+        A file that is neither the shipped model nor `trusted`, because this program has just made it, is first tried in
+        a process of its own (`trial`), which `stopped` ends. Raises ModelError when the file is missing, damaged, no
+        edge-detect model, more than one file, asks for too much, or was made for other processors so that its scores
+        would be wrong here; Ended when it was `stopped()`.
         """
         file = SHIPPED if path is None else Path(path)
-        try:
-            there = file.is_file()
-        except (OSError, ValueError) as reason:  # a folder that may not be looked into, a name that cannot be
-            raise ModelError(f"cannot read the model {file}: {getattr(reason, 'strerror', None) or reason}") from None
-        if not there:
-            what = "the shipped model is missing" if path is None else "no such model file"
-            raise ModelError(f"the model {file} is a folder" if file.is_dir() else f"{what}: {file}")
+        _demand_file(file, shipped=path is None)
+        before = file.stat()
+        found = onnxfile.read(file)
         processor = processor or this_processor()
         exact = exact and processor.is_x86
-        session = open_session(str(file), f"the model {file}", threads=threads, exact=exact)
+        wish = trial.Wish(str(file), found.sha256, found.size, None, exact)
         try:
-            contract = Contract.from_metadata(session.get_modelmeta().custom_metadata_map)
+            contract = Contract.from_metadata(found.metadata)
             refusal, notes = judge_target(contract, processor)
             if refusal and not exact:
                 raise ModelError(refusal)
+            _examine_first_block(contract.first_block)
+            tried = trusted or file.resolve() == SHIPPED
+            if not tried:
+                trial.need(wish, stopped)
+            session = open_session(str(file), "the model", threads=threads, exact=exact)
             first = contract.first_block
             first_block = open_session(first, "its first block", threads=threads, exact=exact) if first else None
-            return Network(file, session, contract, tuple(notes), first_block)
+            after = file.stat()
+            if (before.st_ino, before.st_size, before.st_mtime_ns) != (after.st_ino, after.st_size, after.st_mtime_ns):
+                raise ModelError("it was replaced while it was being opened: start again")
+
+            def attempt(window_samples: int) -> None:
+                trial.need(replace(wish, window_samples=window_samples), stopped)
+
+            parts = (tuple(notes), first_block, found.sha256, None if tried else attempt)
+            return Network(file, session, contract, *parts)
+        except OSError as reason:
+            raise ModelError(f"cannot read the model {file}: {reason.strerror or reason}") from None
+        except UnicodeDecodeError:  # ONNX Runtime's bindings hand names on as they are
+            raise ModelError(f"{file}: it is damaged: its names are no text") from None
         except ModelError as error:
             raise ModelError(f"{file}: {error}") from None
 
@@ -94,18 +125,27 @@ class Network:
         It takes one window at a time, so that all its runs have one shape: TensorRT builds anew for each, in minutes.
         Raises ModelError when the session is not one of this model.
         """
-        network = Network(self.path, session, self.contract, self.notes, self._first_block)
+        parts = (self.notes, self._first_block, self.sha256, self._attempt)
+        network = Network(self.path, session, self.contract, *parts)
         network.largest_batch = 1
         return network
 
-    @cached_property
-    def sha256(self) -> str:
-        """SHA-256 of the file, in hexadecimal. Raises ModelError when it cannot be read any more."""
-        try:
-            with self.path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise ModelError(f"cannot read the model {self.path}: {error.strerror}") from None
+    def fit(self, window_samples: int) -> None:
+        """Raises ModelError unless windows of that length can be had: one that differs from the model's is tried."""
+        limits.check_memory(self.needed_bytes(window_samples), f"windows of {window_samples} samples")
+        if window_samples == self.contract.window_samples:
+            return
+        shape = self.input_shape(window_samples)
+        if shape[-1] < 1:
+            raise ModelError("shorter than a filter")
+        if self._attempt:
+            self._attempt(window_samples)
+        self.body(np.zeros((1, *shape), np.float32))
+
+    def needed_bytes(self, window_samples: int, held_samples: int | None = None) -> int:
+        """Memory beside the network for windows of that length, of `held_samples` of sound: see `limits`."""
+        channels = self._input_axes[0] if self._first_block is not None else 0
+        return self.contract.needed_bytes(window_samples, channels, self.largest_batch, held_samples)
 
     def input_shape(self, window_samples: int) -> tuple[int, ...]:
         """The shape, without the batch, of what `body` takes for a window."""
@@ -132,7 +172,12 @@ class Network:
         """
         if self._first_block is None:
             raise ModelError(f"the model {self.path} has no first block of its own")
-        return self._run(self._first_block, "columns", {"features": features})
+        result = self._run(self._first_block, "columns", {"features": features})
+        expected = (len(features), *self._input_axes, features.shape[-1] // COLUMN_FRAMES)
+        if result.shape != expected or result.dtype != np.float32:
+            found = f"{result.dtype} {result.shape}"
+            raise ModelError(f"the model {self.path} has a first block that gave {found}, not float32 {expected}")
+        return result
 
     def body(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits, float32 [B, 2], of what `input_shape` says: samples, features or, in the `shared` form, columns.
@@ -140,9 +185,10 @@ class Network:
         Raises ModelError when the model fails on them.
         """
         result = self._run(self._session, "logits", {INPUTS[self.contract.form]: inputs})
-        if result.shape != (len(inputs), 2):
-            raise ModelError(f"the model {self.path} gave logits of shape {result.shape}, not {(len(inputs), 2)}")
-        return np.asarray(result, dtype=np.float32)
+        if result.shape != (len(inputs), 2) or result.dtype != np.float32:
+            found = f"{result.dtype} {result.shape}"
+            raise ModelError(f"the model {self.path} gave logits of shape {found}, not float32 {(len(inputs), 2)}")
+        return result
 
     def _run(self, session: onnxruntime.InferenceSession, output: str, feed: dict[str, Any]) -> NDArray[Any]:
         try:
@@ -152,29 +198,21 @@ class Network:
         return np.asarray(result)
 
 
-def _check(session: onnxruntime.InferenceSession, contract: Contract) -> list[Any]:
-    """The input's shape, in which a number is fixed and anything else dynamic."""
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    name = INPUTS[contract.form]
-    if [node.name for node in inputs] != [name] or "logits" not in [node.name for node in outputs]:
-        found = ", ".join(node.name for node in inputs) + " -> " + ", ".join(node.name for node in outputs)
-        raise ModelError(f"its graph is {found}, a {contract.form} model has {name} -> logits")
-    shape = list(inputs[0].shape)
-    expected = {
-        "waveform": [1, contract.window_samples],
-        "streaming": [1, len(contract.filters), contract.frames],
-        "shared": [1, *shape[1:2], 1, contract.frames // COLUMN_FRAMES],
-    }[contract.form]
-    fits = inputs[0].type == "tensor(float)" and len(shape) == len(expected)
-    if not fits or any(isinstance(a, int) and a != b for a, b in zip(shape, expected, strict=True)):
-        raise ModelError(f"its input is {inputs[0].type} {shape}, its metadata says tensor(float) {expected}")
-    return shape
+def _examine_first_block(content: bytes) -> None:
+    """Raises ModelError unless it is one ONNX model, or none at all."""
+    try:
+        if content:
+            onnxfile.examine(content)
+    except ModelError as reason:
+        raise ModelError(f"its first block: {reason}") from None
 
 
-def _check_first_block(session: onnxruntime.InferenceSession, contract: Contract, channels: Any) -> None:
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    if [node.name for node in (*inputs, *outputs)] != ["features", "columns"] or not isinstance(channels, int):
-        raise ModelError("its first block is not one from features to columns")
-    shape, bands = inputs[0].shape, len(contract.filters)
-    if len(shape) != 3 or shape[1] != bands or isinstance(shape[2], int):
-        raise ModelError(f"its first block takes {shape}, its filter bank gives {bands} bands of any length")
+def _demand_file(file: Path, *, shipped: bool) -> None:
+    """Raises ModelError unless there is a file."""
+    try:
+        there = file.is_file()
+    except (OSError, ValueError) as reason:  # a folder that may not be looked into, a name that cannot be
+        raise ModelError(f"cannot read the model {file}: {getattr(reason, 'strerror', None) or reason}") from None
+    if not there:
+        what = "the shipped model is missing" if shipped else "no such model file"
+        raise ModelError(f"the model {file} is a folder" if file.is_dir() else f"{what}: {file}")

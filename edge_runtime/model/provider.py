@@ -21,6 +21,7 @@ from edge_runtime.errors import ModelError
 from edge_runtime.model.inputs import Inputs
 from edge_runtime.model.network import Network
 from edge_runtime.model.session import CPU, FATAL, open_session
+from edge_runtime.model.sounds import voice_and_noise
 
 TOLERANCE = 0.02
 """Largest difference from the CPU's scores, as log-likelihood ratios. Float32 on another processor differs by less."""
@@ -28,13 +29,14 @@ _NAMES = {"tensorrt": ("TensorRT", "TensorrtExecutionProvider"), "cuda": ("CUDA"
 _FLOAT = ("fp32", "fp16")  # levels; products of the others are kernels of the CPU
 
 
-def load(path: str | Path | None, provider: str) -> Network:
+def load(path: str | Path | None, provider: str, stopped: Callable[[], bool] = lambda: False) -> Network:
     """The model on `provider`: cpu, cuda, tensorrt, or auto, the first of TensorRT, CUDA and the CPU that is right.
 
     Its notes tell what was chosen and why not another, but nothing with `auto` where ONNX Runtime has the CPU alone.
-    Raises ModelError for a file that `Network.load` refuses, and for a named provider that cannot be had or is wrong.
+    Raises ModelError for a file that `Network.load` refuses, and for a named provider that cannot be had or is wrong;
+    Ended as `Network.load` does, which gets `stopped`.
     """
-    reference = Network.load(path)
+    reference = Network.load(path, stopped=stopped)
     if provider == "cpu":
         return reference
     level = reference.contract.level
@@ -147,9 +149,5 @@ def _trial(network: Network) -> list[NDArray[np.float32]]:
     """What the network takes for two windows of sound, the same in every run."""
     contract = network.contract
     samples = contract.window_samples
-    seconds = np.arange(samples) / contract.sample_rate
-    phase = 2 * np.pi * (140 * seconds + 6 * np.sin(2 * np.pi * seconds))
-    voice = sum(np.sin(k * phase) / k for k in range(1, 20)) * 0.1 * np.sin(2 * np.pi * 1.5 * seconds) ** 2
-    noise = 0.05 * np.random.default_rng(0).standard_normal(samples)
     inputs = Inputs(network, samples, 2 * samples)
-    return [inputs.whole(np.asarray(sound, np.float32))[None] for sound in (voice + noise / 20, noise)]
+    return [inputs.whole(sound)[None] for sound in voice_and_noise(samples, contract.sample_rate)]

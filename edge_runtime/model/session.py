@@ -8,6 +8,8 @@ from typing import Any
 import onnxruntime
 
 from edge_runtime.errors import ModelError
+from edge_runtime.model.onnxfile import NO_MODEL
+from edge_runtime.report.output import printable
 
 CPU = "CPUExecutionProvider"
 FATAL = 4  # ONNX Runtime logs errors on its own, beside raising them; the exception says it once
@@ -40,12 +42,12 @@ def open_session(
     except Exception as error:  # ONNX Runtime's exceptions share no narrower base
         why = one_line(error)
         if "Protobuf parsing failed" in why:
-            why = "it is no ONNX file, or a damaged one; `python -m export` makes one of a checkpoint"
+            why = NO_MODEL
         raise ModelError(f"cannot open {what}: {why}") from None
 
 
 def one_line(error: Any) -> str:
     """The first line of ONNX Runtime's message, without its code prefix and at most a screen line long."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    text = lines[0].split(" : ", 3)[-1].strip()
+    text = printable(lines[0].split(" : ", 3)[-1].strip())
     return text if len(text) <= 200 else text[:197] + "..."

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.decision.quality import clean
-from edge_runtime.detector import Detector
+from edge_runtime.detector import MOST_NUMBERLESS, Detector
+from edge_runtime.errors import ModelError
 from edge_runtime.model.inputs import Inputs, Tape
 
 _HELD_SECONDS = 30.0
@@ -36,6 +37,7 @@ class Candidate:
         self.begins: int | None = None
         """Where the sound begins that it was given: what was before, it was loaded too late for."""
         self._fresh = True  # nothing was computed of what is on the tape
+        self._numberless = 0  # windows in a row for which the model gave no number
 
     def hear(self, start: int, samples: NDArray[np.float32]) -> int:
         """Takes sound in; gives how many samples before it never came."""
@@ -81,7 +83,14 @@ class Candidate:
         self._forget(shift)
         if not wanted:
             return None, None
-        return score if score is not None and math.isfinite(score) else None, time.thread_time() - began
+        seconds = time.thread_time() - began
+        if score is not None and math.isfinite(score):
+            self._numberless = 0
+            return score, seconds
+        self._numberless += 1
+        if self._numberless >= MOST_NUMBERLESS:
+            raise ModelError(f"it gave NaN or infinity for {MOST_NUMBERLESS} windows in a row")
+        return None, seconds
 
     @property
     def _end(self) -> int:

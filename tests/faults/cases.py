@@ -10,6 +10,7 @@ MODULES: tuple[str, ...] = (
     "config",
     "ledger",
     "metrics",
+    "models",
 )
 """Modules beside this one; each has CASES, and its docstring's first line is the title of its table."""
 

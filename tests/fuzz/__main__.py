@@ -12,7 +12,9 @@ from pathlib import Path
 from tests.fuzz.harness import Target, fuzz
 
 TARGETS: tuple[str, ...] = (
+    "checkpoint",
     "config",
+    "contract",
     "ledger",
     "scores",
 )

@@ -1,0 +1,73 @@
+"""Whether a session's inputs and outputs are those that the contract promises: names, types, ranks, fixed axes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnxruntime
+
+from edge_runtime.errors import ModelError
+from edge_runtime.model.contract import COLUMN_FRAMES, Contract
+
+INPUTS = {"waveform": "waveform", "streaming": "features", "shared": "columns"}
+_FLOAT = "tensor(float)"
+_MOST_CHANNELS = 4096
+
+
+def check_body(session: onnxruntime.InferenceSession, contract: Contract) -> list[Any]:
+    """The input's shape, in which a number is fixed and anything else dynamic. Raises ModelError."""
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    name = INPUTS[contract.form]
+    if [node.name for node in inputs] != [name] or "logits" not in [node.name for node in outputs]:
+        found = f"{_names(inputs)} -> {_names(outputs)}"
+        raise ModelError(f"its graph is {found}, a {contract.form} model has {name} -> logits")
+    shape = list(inputs[0].shape)
+    expected = {
+        "waveform": [1, contract.window_samples],
+        "streaming": [1, len(contract.filters), contract.frames],
+        "shared": [1, *shape[1:2], 1, contract.frames // COLUMN_FRAMES],
+    }[contract.form]
+    if not _fits(inputs[0], expected):
+        raise ModelError(f"its input is {_about(inputs[0])}, its metadata says {_FLOAT} {expected}")
+    logits = next(node for node in outputs if node.name == "logits")
+    if not _fits(logits, [1, 2], unknown=True):
+        raise ModelError(f"its output is {_about(logits)}, it must be {_FLOAT} [1, 2]")
+    return shape
+
+
+def check_first_block(session: onnxruntime.InferenceSession, contract: Contract, channels: Any) -> None:
+    """Raises ModelError unless it makes of the filter bank's features what a body of `channels` takes."""
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if [node.name for node in (*inputs, *outputs)] != ["features", "columns"]:
+        raise ModelError("its first block is not one from features to columns")
+    if not isinstance(channels, int) or not 0 < channels <= _MOST_CHANNELS:
+        raise ModelError(f"its body must take 1 to {_MOST_CHANNELS} channels of columns, not {str(channels)[:40]!r}")
+    shape, bands = inputs[0].shape, len(contract.filters)
+    if not _fits(inputs[0], [1, bands, None]) or isinstance(shape[2], int):
+        raise ModelError(f"its first block takes {_about(inputs[0])}, its filter bank gives {bands} bands, any length")
+    if not _fits(outputs[0], [1, channels, 1, None], unknown=True) or isinstance((outputs[0].shape or [""])[-1], int):
+        raise ModelError(
+            f"its first block gives {_about(outputs[0])}, its body takes [1, {channels}, 1, of any length]"
+        )
+
+
+def _fits(node: Any, expected: list[int | None], unknown: bool = False) -> bool:
+    """Whether type and shape are those; a dynamic axis fits any, and `unknown` says that no shape at all does too."""
+    shape = node.shape or []
+    if node.type != _FLOAT:
+        return False
+    if unknown and not shape:
+        return True
+    return len(shape) == len(expected) and all(
+        want is None or not isinstance(axis, int) or axis == want for axis, want in zip(shape, expected, strict=True)
+    )
+
+
+def _names(nodes: Any) -> str:
+    text = ", ".join(node.name for node in nodes)
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
+def _about(node: Any) -> str:
+    text = f"{node.type} {list(node.shape or [])}"
+    return text if len(text) <= 120 else text[:117] + "..."
