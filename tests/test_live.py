@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests import hostile_models as hostile
 from tests.rigs.pulse import PulseMicrophone
 from tests.running import Line, Running, coverage, is_state
 
@@ -29,7 +30,7 @@ def microphone() -> Iterator[PulseMicrophone]:
     """Hears syllables of noise."""
     with PulseMicrophone() as rig:
         generator = np.random.default_rng(0)
-        syllables = np.abs(np.sin(np.arange(60 * 16000) / 1600)) ** 4
+        syllables = np.abs(np.sin(np.arange(240 * 16000) / 1600)) ** 4
         rig.feed.play((3000 * syllables * generator.standard_normal(len(syllables))).clip(-32768, 32767).astype("<i2"))
         yield rig
 
@@ -118,6 +119,7 @@ def test_a_new_configuration_is_used_and_a_wrong_one_is_not(
             f'ledger = "{tmp_path / "absent" / "folder" / "ledger"}"\n',
             'save_clips = "/proc/clips"\n',
             'model = "/nowhere/model.onnx"\n',
+            f'model = "{tmp_path / hostile.write(tmp_path, hostile.expanded())}"\n',
         ]
         for number, wrong in enumerate(wrongs):
             if wrong.startswith("model"):

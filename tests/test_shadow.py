@@ -27,6 +27,7 @@ from edge_runtime.settings import Settings
 from edge_runtime.shadow.order import Order
 from edge_runtime.shadow.report import Shadow
 from edge_runtime.shadow.trial import FAILED, PASSED, TRYING, Tally, judge
+from tests import hostile_models as hostile
 from tests.confined import allowed
 from tests.conftest import voice
 from tests.waiting import until
@@ -100,8 +101,9 @@ def test_a_candidate_that_does_as_well_passes(exported: Exported, sound: Path, t
         (lambda path, model: None, "no such model file"),
         (lambda path, model: path.write_bytes(model.read_bytes()[:5000]), "cannot open the model"),
         (lambda path, model: path.write_text("no model at all"), "cannot open the model"),
+        (lambda path, model: path.write_bytes(hostile.expanded()), "MB of memory"),
     ],
-    ids=["missing", "cut short", "something else"],
+    ids=["missing", "cut short", "something else", "too large"],
 )
 def test_a_candidate_that_cannot_be_costs_one_line(
     exported: Exported, sound: Path, tmp_path: Path, make: Callable[[Path, Path], object], why: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from edge_runtime.model.onnxfile import NO_MODEL
 from edge_runtime.report.output import printable
 
 CPU = "CPUExecutionProvider"
+_PLACE = re.compile(r"/onnxruntime_src/.*\) (?:\[ONNXRuntimeError\] : \d+ : \w+ : )?")
+"""Where in ONNX Runtime's source it happened, with the function's parameters: before the reason itself."""
 FATAL = 4  # ONNX Runtime logs errors on its own, beside raising them; the exception says it once
 
 
@@ -49,5 +52,5 @@ def open_session(
 def one_line(error: Any) -> str:
     """The first line of ONNX Runtime's message, without its code prefix and at most a screen line long."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    text = printable(lines[0].split(" : ", 3)[-1].strip())
+    text = printable(_PLACE.sub("", lines[0]).split(" : ", 3)[-1].strip())
     return text if len(text) <= 200 else text[:197] + "..."
