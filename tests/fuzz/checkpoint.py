@@ -77,4 +77,5 @@ TARGET = Target(
         ),
         *(b"PK\x03\x04", b"PK\x01\x02", b"cbuiltins\nbytearray\n", b"cposix\nsystem\n"),
     ),
+    most_seconds=20.0,
 )
