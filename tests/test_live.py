@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests import hostile_models as hostile
 from tests.rigs.pulse import PulseMicrophone
 from tests.running import Line, Running, coverage, is_state
 
@@ -119,7 +118,6 @@ def test_a_new_configuration_is_used_and_a_wrong_one_is_not(
             f'ledger = "{tmp_path / "absent" / "folder" / "ledger"}"\n',
             'save_clips = "/proc/clips"\n',
             'model = "/nowhere/model.onnx"\n',
-            f'model = "{tmp_path / hostile.write(tmp_path, hostile.expanded())}"\n',
         ]
         for number, wrong in enumerate(wrongs):
             if wrong.startswith("model"):
