@@ -4,94 +4,30 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
-from tests.rigs.manager import Manager, lives
+from tests.rigs.manager import lives
+from tests.rigs.modelbox import BOX, PROJECT, Box, bundle, run, signing_keys
 from tests.rigs.pulse import PulseMicrophone
 
-PROJECT = Path(__file__).resolve().parent.parent
-BOX = PROJECT / "deploy/image/files/usr/sbin/edge-detect-model"
 Exported = Callable[[str], Path]
-Done = subprocess.CompletedProcess[str]
-
-
-def run(*command: str | Path, environment: Mapping[str, str] = os.environ) -> Done:
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, env={**environment})
 
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("keys")
-    done = run(PROJECT / "deploy/keys", folder)
+    done = signing_keys(folder)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1 and "secret" in done.stdout
     return folder
-
-
-def bundle(model: Path, keys: Path, made: Path, *options: str) -> Path:
-    done = run(sys.executable, PROJECT / "deploy/bundle-model", model, "--keys", keys, "-o", made, *options)
-    assert done.returncode == 0, done.stderr
-    return made
-
-
-class Box:
-    """A tree like that of a box, with a certificate and nothing else."""
-
-    def __init__(self, root: Path, keys: Path, environment: Mapping[str, str] = os.environ) -> None:
-        for folder in ("etc/rauc", "etc/edge-detect", "data", "var/lib/edge-detect"):
-            (root / folder).mkdir(parents=True)
-        shutil.copy(keys / "cert.pem", root / "etc/rauc/keyring.pem")
-        self.root = root
-        self.manager = Manager(root)
-        self.control = f"{sys.executable} -m tests.rigs.manager {root}"
-        self._environment = {**environment, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
-
-    def __call__(self, *arguments: str | Path) -> Done:
-        program = f"{sys.executable} -m edge_runtime"
-        options = ("--root", self.root, "--control", self.control, "--program", program)
-        return run(sys.executable, "-I", BOX, *options, *arguments, environment=self._environment)
-
-    def well(self, *arguments: str | Path) -> str:
-        """What it prints; it must not fail."""
-        done = self(*arguments)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def refuses(self, *arguments: str | Path, code: int = 3) -> str:
-        """Its one line; nothing may be changed."""
-        before = self.everything()
-        done = self(*arguments)
-        assert done.returncode == code, done.stderr
-        assert len(done.stderr.splitlines()) == 1 and not done.stdout
-        assert self.everything() == before
-        return done.stderr
-
-    def everything(self) -> dict[str, bytes]:
-        """Every file under /data/models but the lock."""
-        files = [file for file in (self.root / "data").rglob("*") if file.is_file() and file.name != ".lock"]
-        return {file.name: file.read_bytes() for file in files}
-
-    def variable(self, name: str) -> str:
-        """What the service would get."""
-        path = self.root / "data/models/environment"
-        lines = path.read_text().splitlines() if path.exists() else []
-        return next((line.split('"')[1] for line in lines if line.startswith(f"{name}=")), "")
-
-    def model(self) -> str:
-        """Name of the model that the service would run; empty: its own."""
-        path = self.variable("EDGE_DETECT_MODEL")
-        assert not path or Path(path).is_file(), "there is no such model: the service could not start"
-        return Path(path).name.rsplit("-", 1)[0]
 
 
 @pytest.fixture
@@ -197,125 +133,6 @@ def test_what_is_killed_between_is_done_by_the_timer(box: Box, keys: Path, expor
     assert box.model() == "new"
     box.well("rollback")
     assert sorted(file.name for file in (box.root / "data/models").iterdir()) == [".lock", "environment"]
-
-
-def test_nothing_is_removed_but_what_it_wrote(box: Box, keys: Path, exported: Exported, tmp_path: Path) -> None:
-    models = box.root / "data/models"
-    models.mkdir()
-    (tmp_path / "elsewhere.onnx").write_bytes(b"elsewhere")
-    own = {"mine.onnx": b"mine", "next.onnx": b"of --shadow", "new-12345678.onnx": b"named like one of its own"}
-    for name, content in own.items():
-        (models / name).write_bytes(content)
-    (models / "link.onnx").symlink_to(tmp_path / "elsewhere.onnx")
-    (models / "folder.onnx").mkdir()
-    for name in (".new-mine", ".new-12345678"):  # the second has a name that its own folders have
-        (models / name).mkdir()
-        (models / name / "notes").write_text("mine")
-
-    def whole() -> bool:
-        kept = all((models / name).read_bytes() == content for name, content in own.items())
-        folders = all((models / name / "notes").exists() for name in (".new-mine", ".new-12345678"))
-        return kept and folders and (models / "link.onnx").is_symlink() and (models / "folder.onnx").is_dir()
-
-    new = bundle(exported("streaming"), keys, tmp_path / "new", "--name", "new")
-    box.refuses("install", exported("streaming"))
-    assert whole()
-    box.well("install", "--without-trial", new)
-    (written,) = [file for file in models.glob("new-*.onnx") if file.name not in own]
-    box.well("rollback")
-    assert whole() and not written.exists()
-    # What it wrote and somebody replaced, or the configuration names, is not its own any more.
-    box.well("install", "--without-trial", new)
-    written.write_bytes(b"mine now")
-    box.well("rollback")
-    assert written.read_bytes() == b"mine now"
-    assert "move it away" in box.refuses("install", new)
-    written.unlink()
-    (box.root / "etc/edge-detect/edge-detect.toml").write_text(f'model = "{written}"\n')
-    box.well("install", "--without-trial", new)
-    box.well("rollback")
-    assert whole() and written.exists()
-
-
-MANIFEST = {"type": "edge-detect-model", "name": "new", "sha256": "0" * 64, "created": "2026-01-01", "sequence": 1}
-
-
-@pytest.mark.parametrize("what", ["nested", "list", "digits", "long", "no text", "wrong types", "nothing", "another"])
-def test_what_is_signed_and_malformed_is_one_line(box: Box, keys: Path, tmp_path: Path, what: str) -> None:
-    """Each content in turn, signed with the right key."""
-    contents: dict[str, list[object]] = {
-        "nested": [b"[" * 200_000, b'{"a":' * 100_000],
-        "list": [b"[]", b'[["type"]]'],
-        "digits": [json.dumps(MANIFEST).replace("1}", "9" * 5000 + "}").encode()],
-        "long": [b'{"type": "' + b"x" * (2 << 20)],
-        "no text": [b"\xff\xfe\0\n", b"\n\n"],
-        "wrong types": [
-            *({**MANIFEST, "name": name} for name in ("../../x", ".", "", "a/b", "x\n", "a" * 41)),
-            {**MANIFEST, "name": {}},
-            {**MANIFEST, "name": None},
-            *({**MANIFEST, "sequence": number} for number in (float("inf"), -1, 1.5, True, "1", 1 << 64)),
-            *({**MANIFEST, key: {"a": [[[]]]}} for key in ("type", "created", "sha256", "name")),
-        ],
-        "nothing": [b"", {}],
-        "another": [MANIFEST],  # in order, and no model behind it
-    }
-    for content in contents[what]:
-        text = content if isinstance(content, bytes) else json.dumps(content).encode()
-        (tmp_path / "content").write_bytes(text + b"\nmodel")
-        (tmp_path / "bundle").unlink(missing_ok=True)
-        sign = ("openssl", "cms", "-sign", "-binary", "-nodetach", "-outform", "DER", "-in", tmp_path / "content")
-        run(*sign, "-signer", keys / "cert.pem", "-inkey", keys / "key.pem", "-out", tmp_path / "bundle")
-        told = box.refuses("install", tmp_path / "bundle")
-        assert "holds no model" in told or "not the one that its manifest names" in told
-        assert len(told) < 500
-
-
-def test_what_is_no_bundle_at_all_is_one_line(box: Box, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "empty").touch()
-    with (tmp_path / "huge").open("wb") as file:
-        file.truncate(4 << 30)
-    for path in (tmp_path / "pipe", tmp_path / "empty", tmp_path / "huge", tmp_path, Path("/dev/zero")):
-        box.refuses("install", path)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "# {" + '"a":[' * 100_000,
-        '# {"phase": "trial"}',
-        '# {"running": {"name": "x"}}',
-        '# {"written": {"../x": "0"}}',
-        '# {"since": 1e400}',
-        '# {"sequence": ' + "9" * 5000 + "}",
-        '# {"last": 5}',
-        "\xff",
-    ],
-)
-def test_a_state_that_it_never_wrote_is_one_line(box: Box, text: str) -> None:
-    (box.root / "data/models").mkdir()
-    (box.root / "data/models/environment").write_bytes(text.encode("latin-1") + b"\n")
-    for command in ("status", "tick", "rollback"):
-        assert "changed by somebody else" in box.refuses(command)
-
-
-def test_a_report_of_a_trial_may_hold_anything(box: Box, keys: Path, exported: Exported, tmp_path: Path) -> None:
-    box.control = "printf 'ActiveState=active\\nNRestarts=x\\n%s'"
-    box.well("install", bundle(exported("streaming"), keys, tmp_path / "new", "--name", "new"))
-    sha256 = json.loads((box.root / "data/models/environment").read_text().splitlines()[1][2:])["candidate"]["sha256"]
-    path = box.root / "var/lib/edge-detect/shadow.json"
-    good = {
-        "state": "trying",
-        "reason": "so\n\x1b[31m",
-        "candidate": {"sha256": sha256},
-        "tally": [],
-        "agree_percent": {},
-    }
-    for content in (b"[" * 100_000, b"[]", b"\xff", b'{"state": 1', json.dumps(good).encode()):
-        path.write_bytes(content)
-        box.well("tick")
-        assert "\x1b" not in box.well("status")
-        assert box.variable("EDGE_DETECT_SHADOW")
 
 
 def test_a_file_that_is_not_ours_is_left_alone(box: Box, keys: Path, exported: Exported, tmp_path: Path) -> None:
