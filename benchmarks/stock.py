@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import ModelError
 from edge_runtime.model.contract import Contract
+from edge_runtime.model.highpass import HighPass
 
 
 class Stock:
@@ -41,6 +42,8 @@ class Stock:
             )
         self._path = path
         self._window = np.zeros((1, self.contract.window_samples), np.float32)
+        # The runtime's own: without it the two would not score the same sound.
+        self._high_pass = HighPass(self.contract.high_pass_hz, self.contract.sample_rate)
         self._missing = self.contract.window_samples  # samples until the first window is complete
 
     def push(self, samples: NDArray[np.float32]) -> float | None:
@@ -49,7 +52,7 @@ class Stock:
         None until the first window is complete. Raises ModelError when the model fails.
         """
         self._window[:, : -len(samples)] = self._window[:, len(samples) :]
-        self._window[:, -len(samples) :] = samples
+        self._window[:, -len(samples) :] = self._high_pass.push(samples)
         self._missing = max(0, self._missing - len(samples))
         if self._missing:
             return None

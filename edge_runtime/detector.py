@@ -14,6 +14,7 @@ from edge_runtime.decision.speech import LEAST_SECONDS, SpeechGate
 from edge_runtime.decision.verdict import Reason, Thresholds, Window, decide
 from edge_runtime.errors import ModelError, UsageError
 from edge_runtime.model import limits
+from edge_runtime.model.highpass import HighPass
 from edge_runtime.model.inputs import Inputs, Tape
 from edge_runtime.model.network import Network
 
@@ -32,7 +33,9 @@ class Detector:
     the scores do not depend on the split. Positions are counted in samples, so that times do not drift.
     Memory is bounded by the window and the model's largest batch.
 
-    Samples that are not numbers count as 0 and make their windows unsure, as clipping does; silent windows
+    All sound goes through the model's high-pass first, so that a constant under it, or what drifts slowly, changes
+    nothing: network, gate, level and contrast have what comes out. Peak and clipping are those of the sound as it came.
+    Samples that are not numbers count as the one before and make their windows unsure, as clipping does; silent windows
     are not scored (see `edge_runtime.decision.quality` for the limits). With `gate` neither are windows with less than
     `least_speech_seconds` of speech, or than half a shorter stream. A window for which the model gives NaN or infinity
     is unsure with the reason `model`, and counted (`numberless`); several in a row are a ModelError.
@@ -71,8 +74,11 @@ class Detector:
         # Held are the newest complete window and the hop that comes in after it, at most a window.
         held = 2 * self.window_samples
         limits.check_memory(self.network.needed_bytes(self.window_samples, held), "the model with such windows")
-        self._samples = Tape((held,))
+        self._high_pass = HighPass(contract.high_pass_hz, self.sample_rate)
+        self._samples = Tape((held,))  # what is judged
+        self._raw = Tape((held,))  # as it came, with zeros for what is no number
         self._invalid = Tape((held,), np.bool_)
+        self._tapes = (self._samples, self._raw, self._invalid)
         self._inputs = Inputs(self.network, self.window_samples, held)
         # What the network takes is written here once, when a window is complete; pages never used cost nothing.
         batch = self.network.largest_batch
@@ -84,8 +90,9 @@ class Detector:
 
     def reset(self) -> None:
         """Forgets everything heard: the next sample is at 0 s."""
-        self._samples.clear()
-        self._invalid.clear()
+        for tape in self._tapes:
+            tape.clear()
+        self._high_pass.reset()
         self._inputs.reset()
         if self._gate:
             self._gate.reset()
@@ -134,8 +141,9 @@ class Detector:
             start = self.hop_samples if self._complete else 0  # of the next window, on the tapes
             missing = max(0, start + self.window_samples - self._samples.length)
             values, invalid = clean(block[:missing])
-            self._samples.append(values)
+            self._raw.append(values)
             self._invalid.append(invalid)
+            self._samples.append(self._high_pass.push(values, invalid))
             if values.size == missing:
                 windows += self._take_in(start)
             block = block[missing:]
@@ -168,29 +176,32 @@ class Detector:
         Gives the windows that are scored now, when as many wait as the model takes at once.
         """
         end = start + self.window_samples
-        samples = self._samples.data[start:end]
-        quality = measure(samples, int(np.count_nonzero(self._invalid.data[start:end])))
-        sound = _Sound(self._base + start, samples.size, quality, *self._speech(start, end))
+        sound = _Sound(self._base + start, end - start, self._quality(start, end), *self._speech(start, end))
         self._inputs.feed(self._samples.data, end)
         if sound.worth_scoring:
             self._inputs.write(self._samples.data, start, self._batch[sum(s.worth_scoring for s in self._waiting)])
         self._waiting.append(sound)
         self._complete = True
         self._base += start
-        self._samples.drop(start)
-        self._invalid.drop(start)
+        for tape in self._tapes:
+            tape.drop(start)
         self._inputs.drop(start)
         return self._score_waiting() if len(self._waiting) == self.network.largest_batch else []
 
     def _score_short(self) -> list[Window]:
         """The one window of a stream shorter than a window."""
         samples = self._samples.data
-        quality = measure(samples, int(np.count_nonzero(self._invalid.data)))
+        quality = self._quality(0, samples.size)
         sound = _Sound(0, samples.size, quality, *self._speech(0, samples.size, ended=True))
         if sound.worth_scoring:
             self._batch[0] = self._inputs.whole(np.resize(samples, self.window_samples))
         self._waiting = [sound]
         return self._score_waiting()
+
+    def _quality(self, start: int, end: int) -> Quality:
+        """That of the sound between two places on the tapes."""
+        invalid = int(np.count_nonzero(self._invalid.data[start:end]))
+        return measure(self._samples.data[start:end], invalid, self._raw.data[start:end])
 
     def _speech(self, start: int, end: int, ended: bool = False) -> tuple[float | None, bool]:
         """The share of speech between two places on the tapes, and whether it is enough; True without a gate."""

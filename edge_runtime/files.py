@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from edge_runtime.capture.block import Block
+from edge_runtime.capture.block import CHANNELS, Block, Event
 from edge_runtime.capture.file import length_seconds, read_blocks
 from edge_runtime.capture.pcm import RawFormat
 from edge_runtime.decision.verdict import Verdict
@@ -62,6 +62,8 @@ def _score(settings: Settings, path: str, detector: Detector, stop: Callable[[],
 
 def blocks_of(path: str, raw: RawFormat | None, detector: Detector) -> Iterator[Block]:
     """A file's sound for `listen.run`, as `capture.file.read_blocks` gives it. Raises InputError on the way."""
+    news: list[str] = []
     # Several full batches: what is left over at a block's end goes through the network in a smaller one.
-    for samples in read_blocks(path, raw, detector.sample_rate, 4 * detector.batch_seconds):
-        yield Block(samples)
+    for samples in read_blocks(path, raw, detector.sample_rate, 4 * detector.batch_seconds, news.append):
+        yield Block(samples, tuple(Event(CHANNELS, reason=reason) for reason in news))
+        news.clear()

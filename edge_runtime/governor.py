@@ -31,15 +31,19 @@ LOOK_WINDOWS = 4
 PATIENCE_SECONDS = 10.0
 """Sound for which a narrower hop must look affordable. It doubles when a narrowing had to be taken back at once."""
 LONGEST_PATIENCE_SECONDS = 600.0
+SILENCE_SECONDS = 120.0
+"""Silence after which a narrower hop is tried, a step at a time. It doubles when speech has the step taken back."""
+LONGEST_SILENCE_SECONDS = 7200.0
 
 
 class Governor:
     """Decides on the hop from what scoring costs. It sees no clock and no sound: both are told, as lengths of time.
 
     Load is the wall time that a window takes over the hop, so that other programs and a throttled processor count. Of
-    windows that were not scored, as they are silent, nothing is learned. The hop is never wider than the window, so all
-    sound stays covered; a box that is too slow even then loses sound in the ring in front of it, which is reported
-    there.
+    windows that were not scored, as they are silent, nothing is learned. But a long silence, in which the box has
+    little to do, leads the hop back to that of the start: what made it wide may be over, and speech that finds the hop
+    too narrow widens it again within a few windows. The hop is never wider than the window, so all sound stays covered;
+    a box that is too slow even then loses sound in the ring in front of it, which is reported there.
     """
 
     def __init__(
@@ -63,6 +67,9 @@ class Governor:
         self._calm = 0.0  # sound for which a narrower hop has looked affordable
         self._patience = PATIENCE_SECONDS
         self._since_narrowing = LONGEST_PATIENCE_SECONDS
+        self._quiet = self._quiet_busy = 0.0  # sound since the last window that was scored, and what it cost
+        self._silence = SILENCE_SECONDS
+        self._untried = False  # the hop was narrowed in silence, and no look at the load has come since
 
     @property
     def hop_seconds(self) -> float:
@@ -81,12 +88,24 @@ class Governor:
         self._windows += windows
         self._since_narrowing += sound_seconds
         behind = waiting_seconds > BEHIND_SECONDS
+        self._quiet = 0.0 if windows else self._quiet + sound_seconds
+        self._quiet_busy = 0.0 if windows else self._quiet_busy + busy_seconds
+        if self._quiet > max(LOOK_SECONDS, 2 * self.hop_seconds):
+            # What silence costs is no part of what the few windows before it did, or the first after it will.
+            self._sound, self._busy, self._windows = 0.0, 0.0, 0
+            return self._consider_silence(behind)
         enough = self._windows >= LOOK_WINDOWS and self._sound >= LOOK_SECONDS
         if not self._windows or not (enough or behind):
             return None
         sound, load = self._sound, self._busy / self._windows / self.hop_seconds
         self._sound, self._busy, self._windows = 0.0, 0.0, 0
-        if load > TOO_MUCH or (behind and load > COMFORTABLE):
+        untried, self._untried = self._untried, False
+        too_much = load > TOO_MUCH or (behind and load > COMFORTABLE)
+        if untried and too_much:
+            self._silence = min(2 * self._silence, LONGEST_SILENCE_SECONDS)
+        elif self._step <= self._start:
+            self._silence = SILENCE_SECONDS
+        if too_much:
             return self._widen(load)
         return self._consider_narrower(load, sound, behind)
 
@@ -114,6 +133,15 @@ class Governor:
         if self._calm < self._patience:
             return None
         self._calm = self._since_narrowing = 0.0
+        return self._change(self._step - 1, RECOVERED)
+
+    def _consider_silence(self, behind: bool) -> Change | None:
+        if behind or self._quiet_busy > COMFORTABLE * self._quiet:
+            self._quiet = self._quiet_busy = 0.0
+        if self._step <= self._start or self._quiet < self._silence:
+            return None
+        self._quiet = self._quiet_busy = self._calm = 0.0
+        self._untried = True
         return self._change(self._step - 1, RECOVERED)
 
     def _change(self, step: int, reason: str) -> Change:

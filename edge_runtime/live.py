@@ -41,7 +41,7 @@ def rehearse(settings: Settings, stopped: Callable[[], bool]) -> None:
     microphone is not tried. Raises Ended when it was `stopped()`."""
     # The hop `auto` is measured, and nothing about it can be wrong.
     hop = None if settings.hop == AUTO else settings.hop
-    Plan(dataclasses.replace(settings, hop=hop), stopped, Log("error"))
+    Plan(dataclasses.replace(settings, hop=hop), stopped, Log("warning"))
 
 
 class _Live:

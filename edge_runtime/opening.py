@@ -45,6 +45,8 @@ def open_detector(settings: Settings, stop: Callable[[], bool], log: Log) -> Det
         log.info("this model is not calibrated: its scores have an order and no scale, so its verdicts mean little")
     for note in detector.network.notes:
         log.info(note)
+    if warning := foreign_window(detector):
+        log.warning(warning)
     if auto:
         _find_hop(detector, stop, log)
     return detector
@@ -53,6 +55,20 @@ def open_detector(settings: Settings, stop: Callable[[], bool], log: Log) -> Det
 def numberless(count: int) -> str:
     """What is said of windows for which the model gave no number."""
     return f"the model gave NaN or infinity for {count} window{'s' if count > 1 else ''}, which nobody judged"
+
+
+def foreign_window(detector: Detector) -> str:
+    """What whoever reads the verdicts of windows of another length than the model's own should know; else nothing."""
+    contract = detector.network.contract
+    if detector.window_samples == contract.window_samples:
+        return ""
+    seconds, own = (count / detector.sample_rate for count in (detector.window_samples, contract.window_samples))
+    shorter = seconds < own
+    effect = "on shorter ones more human speech is called spoof" if shorter else "on longer ones nobody has tried them"
+    return (
+        f"windows of {seconds:g} s: the model's scores and thresholds are calibrated for {own:g} s, and {effect}: "
+        "leave --window out, or calibrate for this length"
+    )
 
 
 def alarm_rules(settings: Settings, usual: Thresholds) -> Rules:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from edge_runtime import __version__
-from edge_runtime.capture.block import CLOCK, IDENTITY, OUTAGE, STATE, Block, Event
+from edge_runtime.capture.block import CHANNELS, CLOCK, IDENTITY, OUTAGE, STATE, Block, Event
 from edge_runtime.capture.liveness import Limits, State
 from edge_runtime.capture.source import LiveSource
 from edge_runtime.decision.alarm import ON, Alarm, Alarms
@@ -198,7 +198,7 @@ class _Teller(Report):
             (self._log.warning if trouble else self._log.info)(text)
         elif event.kind == OUTAGE:
             self._log.warning(f"no sound for {event.seconds:.1f} s until now", key="outage")
-        elif event.kind in (IDENTITY, CLOCK):
+        elif event.kind in (IDENTITY, CLOCK, CHANNELS):
             self._log.warning(event.reason or f"the clock was set by {event.seconds:+.1f} s", key=event.kind)
         else:
             amount = f"{event.count} times" if event.count else f"{event.seconds:.2f} s"

@@ -149,7 +149,7 @@ class Settings:
     channel: int | str = live_option(
         MIX,
         _LIVE,
-        "the one channel to listen to, counted from 1, or mix: the mean of all",
+        "the one channel to listen to, counted from 1, or mix: the mean of all that have sound and do not cancel",
         kind=int,
         low=1,
         high=64,

@@ -27,6 +27,7 @@ from edge_runtime.decision.verdict import Reason
 from edge_runtime.errors import InputError, UsageError
 from edge_runtime.model.contract import Contract
 from edge_runtime.model.frontend import FilterBank
+from edge_runtime.model.highpass import HighPass
 
 BUILT_IN = Path(__file__).parent / "clips"
 """Clips that come with a clone, so that quantization works without any data at hand."""
@@ -173,11 +174,13 @@ def gather(
 
 def _usable(path: Path, contract: Contract, bank: FilterBank | None) -> Iterator[Samples]:
     """The network's inputs for a clip's windows that the runtime would judge. Raises InputError as `read_blocks`."""
+    high_pass = HighPass(contract.high_pass_hz, contract.sample_rate)
     for sound in _cut(path, contract.sample_rate, contract.window_samples):
         values, invalid = clean(sound)
-        quality = measure(values, int(np.count_nonzero(invalid)))
+        judged = high_pass.push(values, invalid)
+        quality = measure(judged, int(np.count_nonzero(invalid)), values)
         if objection(quality, values.size / contract.sample_rate) is Reason.NONE:
-            whole = np.resize(values, contract.window_samples)  # repeats what is shorter
+            whole = np.resize(judged, contract.window_samples)  # repeats what is shorter
             yield bank.whole(whole) if bank else whole
 
 

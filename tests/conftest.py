@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import signal
 import subprocess
 from collections.abc import Callable
@@ -137,6 +139,13 @@ def network(request: pytest.FixtureRequest, exported: Callable[[str], Path]) -> 
 def original(network: Network, tiny_model: RawNet2, public_model: RawNet2) -> RawNet2:
     """The PyTorch network that `network` was exported from."""
     return public_model if network.contract.form == "shared" else tiny_model
+
+
+def without_high_pass(network: Network) -> Network:
+    """The same network for a detector that judges the sound as it comes."""
+    plain = copy.copy(network)
+    plain.contract = dataclasses.replace(network.contract, high_pass_hz=0.0)
+    return plain
 
 
 def voice(seconds: float, seed: int = 0, rate: int = 16000) -> NDArray[np.float32]:

@@ -57,11 +57,11 @@ def test_a_box_with_a_quiet_microphone_is_fit(
     assert out == (tmp_path / "x/y").read_text()
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["y"]
     assert set(grades(told)) == {
-        *("configuration", "model", "microphone", "signal", "noise floor", "clipping", "losses", "speed")
+        *("configuration", "model", "microphone", "signal", "noise floor", "clipping", "losses", "channels", "speed")
     }
     (listed,) = (device for device in told["devices"] if device["name"] == "hw:1")
     assert RATE in listed["rates"]
-    assert (told["device"]["asked"], told["device"]["rate"], told["device"]["channels"]) == ("hw:1", RATE, 1)
+    assert (told["device"]["asked"], told["device"]["rate"], told["device"]["channels"]) == ("hw:1", RATE, 2)
     level = 20 * np.log10(100 / np.sqrt(3) / 32768)  # of noise that is spread evenly
     assert told["sound"]["seconds"] == 1 and told["sound"]["level_dbfs"] == pytest.approx(level, abs=0.5)
     assert told["sound"]["floor_dbfs"] == pytest.approx(level, abs=1.5)

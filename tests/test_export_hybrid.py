@@ -25,6 +25,7 @@ from benchmarks.pipelines import OurPipeline
 from benchmarks.stages import ENCODER, stages
 from edge_runtime import Detector
 from edge_runtime.errors import EdgeDetectError, UsageError
+from edge_runtime.model.highpass import filtered
 from edge_runtime.model.network import Network
 from export import __main__ as program
 from export.checkpoint import Calibration, load, save
@@ -159,7 +160,8 @@ def test_any_split_any_hop_any_window_scores_as_pytorch_does(
     assert windows[0].start == 0 and windows[-1].end * RATE >= SOUND.size - 0.05 * RATE - contract.hop_multiple
     scored = [found for found in windows if found.score is not None]
     assert len(scored) >= 4
-    heard = np.stack([SOUND[round(found.start * RATE) :][: detector.window_samples] for found in scored])
+    judged = filtered(SOUND, contract.high_pass_hz, RATE)
+    heard = np.stack([judged[round(found.start * RATE) :][: detector.window_samples] for found in scored])
     expected = contract.llr(by_pytorch(model, heard))
     scores = np.array([found.score for found in scored], np.float64)
     np.testing.assert_allclose(scores, expected, atol=2 * contract.scale * LIMIT, rtol=0)
@@ -172,7 +174,8 @@ def test_a_sound_shorter_than_a_window_is_scored_and_a_window_shorter_than_a_fil
     assert detector.push(SOUND[:5000]) == []
     (found,) = detector.flush()
     contract = exported.network.contract
-    expected = contract.llr(by_pytorch(model, np.resize(SOUND[:5000], TINY.window_samples)[None]))[0]
+    judged = filtered(SOUND[:5000], contract.high_pass_hz, RATE)
+    expected = contract.llr(by_pytorch(model, np.resize(judged, TINY.window_samples)[None]))[0]
     assert found.score == pytest.approx(expected, abs=2 * contract.scale * LIMIT)
     for samples in (30, TINY.kernel - 1):
         with pytest.raises(UsageError, match="too short"):

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_runtime import Detector
 from edge_runtime.governor import (
     COMFORTABLE,
     LONGEST_PATIENCE_SECONDS,
+    SILENCE_SECONDS,
     STEP,
     TOO_MUCH,
     Governor,
@@ -116,11 +117,41 @@ def test_when_a_load_ends_the_hop_is_soon_the_one_asked_for_again(shortest: floa
     assert box.governor.hop_seconds == shortest
 
 
-def test_silence_is_no_reason_to_narrow() -> None:
+def test_a_short_silence_is_no_reason_to_narrow() -> None:
     """What is not scored costs nothing, and says nothing of what speech will cost."""
     box = Box(Governor(0.5, WINDOW), lambda now: 1.1 if now % 120 < 60 else 0.0)
     changes = box.run(1200)
     assert [hop for _, hop in changes] == [pytest.approx(0.5 * STEP**4)], "it went up once and stayed"
+
+
+@given(shortest=hops, cost=st.floats(0.2, 1.5), minutes=st.floats(0.2, 5))
+def test_a_long_silence_leads_back_to_the_hop_asked_for(shortest: float, cost: float, minutes: float) -> None:
+    box = Box(Governor(shortest, WINDOW), lambda now: cost if now < 60 * minutes else 0.0)
+    box.run(60 * minutes)
+    box.run(box.now + SILENCE_SECONDS * (len(ladder(shortest, WINDOW)) + 1))
+    assert box.governor.hop_seconds == shortest
+
+
+@given(shortest=hops, cost=st.floats(0.05, 0.9), spell=st.floats(5, 300), silence=st.floats(120, 900))
+@settings(max_examples=15)
+def test_speech_and_silence_in_turns_drop_no_sound(shortest: float, cost: float, spell: float, silence: float) -> None:
+    box = Box(Governor(shortest, WINDOW), lambda now: cost if now % (spell + silence) < spell else 0.0)
+    box.run(3600)
+    assert box.dropped == 0 and box.most_waiting < RING_SECONDS / 2
+
+
+@pytest.mark.parametrize(("cost", "speech", "silence"), [(1.1, 100, 900), (0.5, 30, 300), (2.5, 600, 1200)])
+def test_a_box_that_does_not_sustain_the_hop_leaves_it_alone_in_silence_after_some_tries(
+    cost: float, speech: float, silence: float
+) -> None:
+    box = Box(Governor(0.5, WINDOW), lambda now: cost if now % (speech + silence) < speech else 0.0)
+    early, late = box.run(3 * 3600), box.run(6 * 3600)
+    assert early and late == [], (early, late)
+
+
+def test_what_an_hour_of_silence_costs_is_not_the_first_words_fault() -> None:
+    box = Box(Governor(0.5, WINDOW), lambda now: 0.0 if now < 3600 else 0.05, per_second=0.1)
+    assert box.run(3700) == []
 
 
 @given(shortest=hops, share=st.floats(0, 0.4))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from edge_runtime.capture.block import DROPPED, IDENTITY, LOST, OUTAGE, OVERFLOW, STATE, Event
+from edge_runtime.capture.block import CHANNELS, DROPPED, IDENTITY, LOST, OUTAGE, OVERFLOW, STATE, Event
 from edge_runtime.capture.liveness import Limits, State
 from edge_runtime.capture.source import LiveSource
 from edge_runtime.errors import InputError
@@ -295,6 +295,21 @@ def test_one_channel_is_heard_or_the_mean_of_all(
         listener.until_heard(2)
         listener.source.close()
     assert np.median(listener.recent) * 32768 == pytest.approx(level, abs=2)
+
+
+@pytest.mark.parametrize("channel", ["mix", 2])
+def test_of_a_balanced_line_one_wire_is_heard(channel: str | int, enter: Callable[[PulseMicrophone], None]) -> None:
+    with PulseMicrophone(channels=2) as rig:
+        enter(rig)
+        wire = np.random.default_rng(0).integers(-3000, 3000, 30 * RATE).astype(np.int16)
+        rig.feed.play(np.stack([wire, -wire], axis=1).ravel())
+        listener = Listener(LiveSource("hw:1", RATE, LIMITS, channel=channel))
+        listener.until_heard(3)
+        listener.source.close()
+    assert np.std(listener.recent) * 32768 == pytest.approx(3000 / np.sqrt(3), rel=0.05)
+    said = [event.reason for event in listener.events if event.kind == CHANNELS]
+    assert ["channel 1 alone is scored (--channel N" in text for text in said] == ([True] if channel == "mix" else [])
+    assert listener.source.channels == 2
 
 
 def test_a_channel_that_the_microphone_does_not_have_is_refused(microphone: PulseMicrophone) -> None:

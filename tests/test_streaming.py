@@ -20,6 +20,7 @@ from edge_runtime.capture.file import read_blocks
 from edge_runtime.errors import ModelError, UsageError
 from edge_runtime.model.contract import Contract
 from edge_runtime.model.frontend import FilterBank
+from edge_runtime.model.highpass import filtered
 from edge_runtime.model.network import Network
 from export import graph
 from export.checkpoint import load
@@ -29,7 +30,7 @@ from export.rawnet2 import RawNet2
 from export.sharing import can_share, join, split
 from quantization.calibration import read
 from quantization.workshop import Workshop, write
-from tests.conftest import TINY, voice
+from tests.conftest import TINY, voice, without_high_pass
 
 ROOT = Path(__file__).parent.parent
 CHECKPOINT = ROOT / "training" / "edge.safetensors"
@@ -77,9 +78,10 @@ def test_any_audio_any_split_any_hop_scores_as_pytorch_does(
     network: Network, original: RawNet2, sound: NDArray[np.float32], cuts: list[int], hop_samples: int
 ) -> None:
     detector = Detector(network, hop_seconds=hop_samples / RATE)
+    judged = filtered(sound, network.contract.high_pass_hz, RATE)
     for found in in_pieces(detector, sound, cuts):
         if found.score is not None:
-            expected = by_pytorch(original, network.contract, window_of(sound, found))
+            expected = by_pytorch(original, network.contract, window_of(judged, found))
             assert abs(found.score - expected) <= 2 * network.contract.scale * LIMIT, f"window at {found.start} s"
 
 
@@ -103,9 +105,10 @@ def test_the_hop_may_change_at_any_time(network: Network, steps: list[tuple[int,
     if windows:
         assert windows[0].start == 0
         assert place - windows[-1].end * RATE <= 0.05 * RATE + network.contract.hop_multiple
+    judged = filtered(sound, network.contract.high_pass_hz, RATE)
     for found in windows:
         if found.score is not None and found.end - found.start == detector.window_samples / RATE:
-            (alone, *_) = in_pieces(Detector(network), window_of(sound, found), [])
+            (alone, *_) = in_pieces(Detector(without_high_pass(network)), window_of(judged, found), [])
             assert alone.score is not None and found.score == pytest.approx(alone.score, abs=1e-4)
 
 
@@ -154,8 +157,9 @@ def test_quantized_streaming_equals_the_same_file_on_each_window(
     windows = in_pieces(Detector(network, hop_seconds=0.1), VOICE, list(range(0, VOICE.size, 1234)))
     assert len(windows) > 40
     bank = FilterBank(network.contract.filters, network.contract.pool)
+    judged = filtered(VOICE, network.contract.high_pass_hz, RATE)
     for found in windows:
-        features = bank.whole(window_of(VOICE, found))
+        features = bank.whole(window_of(judged, found))
         alone = float(network.contract.llr(network.logits(features[None]))[0])
         # The last bit of a feature may put it on the other side of a step of 8 bits: not more than such steps.
         assert found.score is not None and abs(found.score - alone) <= 0.02
@@ -171,10 +175,11 @@ def test_quantized_streaming_stays_near_pytorch_within_the_bound_of_its_level(
     scores, expected = [], []
     for path in EXAMPLES:
         sound = np.concatenate(list(read_blocks(str(path), None, rate)))
+        judged = filtered(sound, detector.network.contract.high_pass_hz, rate)
         for found in in_pieces(detector, sound, list(range(0, sound.size, 3210))):
             if found.score is not None and found.end - found.start == detector.window_samples / rate:
                 scores.append(found.score)
-                samples = sound[round(found.start * rate) : round(found.end * rate)]
+                samples = judged[round(found.start * rate) : round(found.end * rate)]
                 expected.append(by_pytorch(model, detector.network.contract, samples))
     assert len(scores) >= 6
     difference = np.array(scores) - np.array(expected)

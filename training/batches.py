@@ -18,6 +18,8 @@ from tqdm import tqdm
 
 from benchmarks.protocols import Clip, read_clips
 from edge_runtime.errors import EdgeDetectError, InputError
+from edge_runtime.model.contract import HIGH_PASS_HZ
+from edge_runtime.model.highpass import filtered
 from training.augment import augment
 from training.splice import own_cut, partial_spoof
 
@@ -207,6 +209,7 @@ class Crops(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
             length = int(rng.uniform(SHORTEST_SECONDS * rate, length))
         start = rng.integers(0, max(1, len(clip) - length + 1))
         samples = augment(clip[start : start + length], rng, rate, strength, self.strengths.shares)
+        samples = filtered(samples, HIGH_PASS_HZ, rate)  # as the runtime does before anything judges the sound
         return repeat_to(samples[: self.crop_samples], self.crop_samples)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

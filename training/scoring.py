@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edge_runtime.model.contract import HIGH_PASS_HZ
+from edge_runtime.model.highpass import filtered
 from export.rawnet2 import RawNet2
 from training.batches import repeat_to
 
@@ -22,11 +24,19 @@ def windows(samples: NDArray[np.float32], window: int, hop: int) -> list[NDArray
     return [samples[start : start + window] for start in starts]
 
 
+def as_judged(clip: NDArray[np.int16], rate: int) -> NDArray[np.float32]:
+    """A clip, int16 [n] at `rate` Hz, as the runtime judges it: float32 [n] after the high-pass that export writes."""
+    return filtered(clip.astype(np.float32) / np.float32(32768), HIGH_PASS_HZ, rate)
+
+
 @torch.no_grad()
 def score_windows(
-    model: RawNet2, clips: Sequence[NDArray[np.int16]], hop_seconds: float, batch: int = 16
+    model: RawNet2, clips: Sequence[NDArray[np.float32]], hop_seconds: float, batch: int = 16
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Raw scores of all windows of all clips, float64 [n], logits[1] - logits[0]; and each one's clip, int64 [n]."""
+    """Raw scores of all windows of all clips, float64 [n], logits[1] - logits[0]; and each one's clip, int64 [n].
+
+    The clips, float32 [samples] each, are as `as_judged` gives them, or parts of that.
+    """
     model.eval()
     device = next(model.parameters()).device
     config = model.config
@@ -34,7 +44,7 @@ def score_windows(
     cut: list[NDArray[np.float32]] = []
     owner: list[int] = []
     for index, clip in enumerate(clips):
-        pieces = windows(clip.astype(np.float32) / np.float32(32768), config.window_samples, hop)
+        pieces = windows(clip, config.window_samples, hop)
         cut += pieces
         owner += [index] * len(pieces)
     raw = np.empty(len(cut))
@@ -47,5 +57,5 @@ def score_windows(
 
 def score_clips(model: RawNet2, clips: Sequence[NDArray[np.int16]], hop_seconds: float) -> NDArray[np.float64]:
     """Raw score of each clip, float64 [clips]: the mean over its windows."""
-    raw, owner = score_windows(model, clips, hop_seconds)
+    raw, owner = score_windows(model, [as_judged(clip, model.config.sample_rate) for clip in clips], hop_seconds)
     return np.bincount(owner, raw, len(clips)) / np.bincount(owner, minlength=len(clips))

@@ -29,7 +29,7 @@ from edge_runtime.decision.verdict import (
 from edge_runtime.detector import TAIL_SECONDS
 from export.checkpoint import Calibration
 from export.rawnet2 import RawNet2
-from training.scoring import score_windows
+from training.scoring import as_judged, score_windows
 
 Floats = NDArray[np.float64]
 SAID = (Verdict.SPOOF, Verdict.UNSURE, Verdict.BONAFIDE)
@@ -80,7 +80,7 @@ def hear(
     config = model.config
     rate, hop = config.sample_rate, max(1, round(hop_seconds * config.sample_rate / config.pool)) * config.pool
     cut: list[list[Window]] = []
-    waiting: list[tuple[int, int, NDArray[np.int16]]] = []  # clip, window of it, sound
+    waiting: list[tuple[int, int, NDArray[np.float32]]] = []  # clip, window of it, sound
 
     def score() -> None:
         if waiting:
@@ -91,9 +91,10 @@ def hear(
 
     for number, clip in enumerate(tqdm(samples, desc=f"scoring {what}", unit="clip")):
         cut.append([])
+        judged, as_it_came = as_judged(clip, rate), clip.astype(np.float32) / np.float32(32768)
         for start in starts(len(clip), config.window_samples, hop, config.pool, int(TAIL_SECONDS * rate)):
-            sound = clip[start : start + config.window_samples]
-            window = _unscored(sound, start, rate)
+            sound = judged[start : start + config.window_samples]
+            window = _unscored(sound, as_it_came[start : start + config.window_samples], start, rate)
             if window.verdict is not Verdict.SILENT:
                 waiting.append((number, len(cut[number]), sound))
             cut[number].append(window)
@@ -166,8 +167,8 @@ def shares(judged: Sequence[Judged], level: str, rounds: int = 1000) -> dict[tup
     return found
 
 
-def _unscored(sound: NDArray[np.int16], start: int, rate: int) -> Window:
-    quality = measure(sound.astype(np.float32) / np.float32(32768))
+def _unscored(sound: NDArray[np.float32], as_it_came: NDArray[np.float32], start: int, rate: int) -> Window:
+    quality = measure(sound, as_it_came=as_it_came)
     reason = objection(quality, len(sound) / rate)
     verdict = Verdict.SILENT if quality.silent else Verdict.UNSURE
     begin, end = start / rate, (start + len(sound)) / rate

@@ -21,6 +21,8 @@ OUTAGE = "outage"
 """A time without any microphone is over; it took `seconds`."""
 IDENTITY = "identity"
 """The sound comes from another device than before, or the same one has another place now (`reason`)."""
+CHANNELS = "channels"
+"""The source's channels are no plain stereo: some cancel each other, are dead, or drown others (`reason`)."""
 CLOCK = "clock"
 """The wall clock was set, by `seconds` (negative: back)."""
 

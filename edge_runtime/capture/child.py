@@ -15,7 +15,7 @@ import time
 from edge_runtime.capture.devices import load_pyaudio
 from edge_runtime.capture.identity import look
 from edge_runtime.capture.microphone import Heard, Microphone
-from edge_runtime.capture.remote import Message, Opened, Order, Trouble, order_from, pack
+from edge_runtime.capture.remote import Channels, Message, Opened, Order, Trouble, order_from, pack
 from edge_runtime.errors import InputError
 from edge_runtime.process import die_with_parent, own_output
 
@@ -64,6 +64,8 @@ def _listen(order: Order, voice: _Voice, ending: threading.Event) -> None:
         while not ending.is_set():
             heard = microphone.read()
             if heard:
+                for text in microphone.news():
+                    voice.say(Channels(f"{text} (--channel N takes one)"))
                 voice.say(heard)
         waiting = microphone.held  # what comes from now on is not asked for any more
         while waiting > 0:

@@ -7,12 +7,13 @@ import os
 import select
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from edge_runtime.capture.channels import Mixer
 from edge_runtime.capture.pcm import RawFormat, RawParser, WavParser, announced_bytes
 from edge_runtime.capture.quiet import quiet_c
 from edge_runtime.capture.resample import Resampler
@@ -38,9 +39,15 @@ class _Forward(soundfile.SoundFile):  # type: ignore[misc, unused-ignore]
 
 
 def read_blocks(
-    path: str, raw: RawFormat | None, target_rate: int, block_seconds: float = _BLOCK_SECONDS
+    path: str,
+    raw: RawFormat | None,
+    target_rate: int,
+    block_seconds: float = _BLOCK_SECONDS,
+    tell: Callable[[str], object] = lambda text: None,
 ) -> Iterator[Samples]:
-    """Mono float32 blocks [n] at `target_rate` Hz: the mean of the channels, resampled.
+    """Mono float32 blocks [n] at `target_rate` Hz: the channels as `capture.channels` mixes them, resampled.
+
+    `tell` hears what people should know of the channels.
 
     `path` is a file's name, or `-` for standard input. With `raw` the bytes are headerless sound. A file is
     read by libsndfile, in any format that it knows; a pipe must hold a WAV, and its blocks come as the sound
@@ -52,6 +59,7 @@ def read_blocks(
     """
     frames = _open(path, raw, min(max(block_seconds, _BLOCK_SECONDS), _LONGEST_BLOCK_SECONDS))
     resampler: Resampler | None = None
+    mixer: Mixer | None = None
     heard = False
     trouble: InputError | None = None
     try:
@@ -61,7 +69,11 @@ def read_blocks(
                 continue
             heard = True
             resampler = resampler or Resampler(rate, target_rate)
-            yield resampler.push(mix(block))
+            mixer = mixer or Mixer(rate)
+            mono = mixer.push(block)
+            for text in mixer.news():
+                tell(text)
+            yield resampler.push(mono)
     except InputError as reason:
         trouble = reason
     if resampler is not None:

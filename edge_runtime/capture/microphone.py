@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.capture.channels import Mixer
 from edge_runtime.capture.devices import Device, devices_of, load_pyaudio, resolve_again
-from edge_runtime.capture.file import mix
 from edge_runtime.capture.identity import Card, Known, card_of, read_cards
 from edge_runtime.capture.resample import Resampler
 from edge_runtime.capture.ring import Ring
 from edge_runtime.errors import InputError
 
 MIX = "mix"
-"""The channel that is the mean of all."""
+"""The channel that is the mean of all, as `capture.channels` makes it."""
 _RING_SECONDS = 60.0  # twelve programs on its core hold the program up for 25 s
 _CALLBACK_SECONDS = 0.1
 _READ_SECONDS = 0.5
@@ -63,6 +63,7 @@ class Microphone:
         self._sample_rate = sample_rate
         self._channel = channel
         self._overflows = 0
+        self._news: list[str] = []
         self._arrived = time.monotonic()
         self._guard = threading.Lock()
         try:
@@ -87,7 +88,7 @@ class Microphone:
         with self._guard:
             overflows, self._overflows = self._overflows, 0
             arrived = self._arrived
-        mono = mix(frames) if self._channel == MIX else np.ascontiguousarray(frames[:, int(self._channel) - 1])
+        mono = np.ascontiguousarray(frames[:, 0])
         return Heard(
             self._resampler.push(mono),
             arrived - self.held / self.native_rate,
@@ -101,6 +102,12 @@ class Microphone:
     def held(self) -> int:
         """Frames that wait to be read."""
         return self._ring.held
+
+    def news(self) -> list[str]:
+        """What people should know of the channels, as `Mixer.news` has it."""
+        with self._guard:
+            news, self._news = self._news, []
+        return news
 
     def rest(self) -> NDArray[np.float32]:
         """What the resampler still holds, float32 [n]; nothing can be read any more."""
@@ -123,10 +130,13 @@ class Microphone:
         raise InputError(f"the microphone {self.device.name!r} cannot be opened at any common rate: {refusal}")
 
     def _counts(self) -> tuple[int, ...]:
-        """Numbers of channels to try. A channel chosen must be the card's, not one that a plugin mixed for fewer."""
+        """Numbers of channels to try. A channel chosen must be the card's, not one that a plugin mixed for fewer.
+
+        For a mix two come first: a plugin that gives one has taken the mean, in which a balanced line cancels.
+        """
         there = self.device.channels
         if self._channel == MIX:
-            return tuple(dict.fromkeys((1, min(2, there), there)))
+            return tuple(dict.fromkeys((min(2, there), 1, there)))
         chosen = int(self._channel)
         if chosen > there:
             has = f"{there} channel{'s' if there > 1 else ''}"
@@ -135,14 +145,19 @@ class Microphone:
         return tuple(dict.fromkeys(counts))
 
     def _start(self, rate: int, channels: int) -> None:
-        self._ring = Ring(int(rate * _RING_SECONDS), channels)
+        self._ring = Ring(int(rate * _RING_SECONDS), 1)
+        mixer = Mixer(rate)
+        chosen = None if self._channel == MIX else int(self._channel) - 1
         self._resampler = Resampler(rate, self._sample_rate)
         ring = self._ring
         go_on = (None, self._pyaudio.paContinue)
 
         def arrived(data: bytes, _count: int, _times: object, status: int) -> tuple[None, int]:
-            ring.push(np.frombuffer(data, dtype=np.float32).reshape(-1, channels))
+            frames = np.frombuffer(data, dtype=np.float32).reshape(-1, channels)
+            # Mixed here: a minute of the eight channels of a large card would take 92 MB.
+            ring.push(mixer.push(frames)[:, None] if chosen is None else frames[:, chosen : chosen + 1])
             with self._guard:
+                self._news += mixer.news()
                 self._arrived = time.monotonic()
                 self._overflows += 1 if status & _OVERFLOW_FLAG else 0
             return go_on

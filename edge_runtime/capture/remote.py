@@ -59,7 +59,14 @@ class Trouble:
     lasting: bool = False
 
 
-Message: TypeAlias = Opened | Heard | Facts | Trouble
+@dataclass(frozen=True)
+class Channels:
+    """Something about the stream's channels that people should know."""
+
+    reason: str
+
+
+Message: TypeAlias = Opened | Heard | Facts | Trouble | Channels
 
 
 def pack(message: Message) -> bytes:
@@ -85,6 +92,8 @@ def unpack(kind: bytes, content: bytes) -> Message:
         return Facts(told["source"], tuple(told["sources"]), tuple(Card(**card) for card in told["cards"]))
     if kind == _KINDS[Trouble]:
         return Trouble(**told)
+    if kind == _KINDS[Channels]:
+        return Channels(**told)
     raise ValueError(f"a message of the kind {kind!r}")
 
 
@@ -171,7 +180,7 @@ class Remote:
         return Trouble("the process that holds the microphone says what nobody understands")
 
 
-_KINDS: dict[type[Any], bytes] = {Opened: b"O", Heard: b"S", Facts: b"F", Trouble: b"T"}
+_KINDS: dict[type[Any], bytes] = {Opened: b"O", Heard: b"S", Facts: b"F", Trouble: b"T", Channels: b"C"}
 
 
 def _card(told: dict[str, Any] | None) -> Card | None:

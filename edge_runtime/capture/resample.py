@@ -12,6 +12,9 @@ from edge_runtime.errors import InputError
 class Resampler:
     """A streaming resampler for one channel; equal rates pass the samples through untouched.
 
+    soxr takes silence to have been before the first sample. A constant under the sound would begin and end with a step
+    there and ring for some milliseconds; hence the first sample is taken off before and put back after.
+
     A sample that is not a number would spread over the whole length of the filter. It goes in as zero, and
     the output samples at its place are set to NaN again, so that whoever counts invalid samples sees them.
     """
@@ -23,6 +26,7 @@ class Resampler:
         self._stream: soxr.ResampleStream | None = None
         self._taken = 0  # input samples so far
         self._given = 0  # output samples so far
+        self._base: np.float32 | None = None  # what is taken off; None before the first sample
         self._invalid: list[NDArray[np.int64]] = []  # output positions still to be marked
         if in_rate != out_rate:
             try:
@@ -39,14 +43,24 @@ class Resampler:
             where = np.flatnonzero(~finite).astype(np.int64) + self._taken
             self._invalid.append(np.unique(where * self._out_rate // self._in_rate))
             samples = np.where(finite, samples, np.float32(0))
+        if self._base is None and len(samples):
+            # What exceeds full scale is damaged: taking it off would cost the others their last digits.
+            self._base = samples[0] if abs(samples[0]) <= 1 else np.float32(0)
         self._taken += len(samples)
-        return self._mark(self._stream.resample_chunk(np.ascontiguousarray(samples, dtype=np.float32)))
+        return self._mark(self._resampled(samples))
 
     def flush(self) -> NDArray[np.float32]:
         """The rest, float32 [m]; the resampler is at its end then."""
         if self._stream is None:
             return np.zeros(0, dtype=np.float32)
-        return self._mark(self._stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True))
+        return self._mark(self._resampled(np.zeros(0, dtype=np.float32), last=True))
+
+    def _resampled(self, samples: NDArray[np.float32], last: bool = False) -> NDArray[np.float32]:
+        assert self._stream is not None
+        base = self._base or np.float32(0)
+        centred = np.ascontiguousarray(samples - base, dtype=np.float32)
+        output: NDArray[np.float32] = self._stream.resample_chunk(centred, last=last) + base
+        return output
 
     def _mark(self, output: NDArray[np.float32]) -> NDArray[np.float32]:
         if self._invalid:

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.capture.block import DROPPED, IDENTITY, LOST, OVERFLOW, Block, Event
+from edge_runtime.capture.block import CHANNELS, DROPPED, IDENTITY, LOST, OVERFLOW, Block, Event
 from edge_runtime.capture.devices import Device
 from edge_runtime.capture.identity import Facts, Watch
 from edge_runtime.capture.liveness import Limits, Liveness, State
 from edge_runtime.capture.loss import LossMeter
 from edge_runtime.capture.microphone import MIX, Heard
-from edge_runtime.capture.remote import Opened, Order, Remote, Trouble
+from edge_runtime.capture.remote import Channels, Opened, Order, Remote, Trouble
 from edge_runtime.errors import InputError
 
 _LOOK_SECONDS = 0.2
@@ -173,6 +173,8 @@ class LiveSource:
                     self._end_stream()
                     liveness.reopen(now)
                     return True
+            elif isinstance(message, Channels):
+                self._events.append(Event(CHANNELS, reason=message.reason))
             elif isinstance(message, Trouble):
                 self._end_stream()
                 liveness.closed(now, message.reason, message.lasting)

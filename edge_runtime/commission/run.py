@@ -22,10 +22,10 @@ from edge_runtime.detector import Detector
 from edge_runtime.errors import EdgeDetectError, Ended, InputError, UsageError
 from edge_runtime.log import Log
 from edge_runtime.machine import Machine, this_machine
-from edge_runtime.opening import open_detector
+from edge_runtime.opening import foreign_window, open_detector
 from edge_runtime.options import variable
 from edge_runtime.report.jsonl import utc
-from edge_runtime.settings import AUTO, RAW, SOURCES, Settings
+from edge_runtime.settings import AUTO, MIX, RAW, SOURCES, Settings
 
 CONNECT_SECONDS = 15.0
 """How long a microphone is waited for at most, where the configuration would wait longer: USB takes seconds at boot."""
@@ -154,6 +154,8 @@ def _open_model(found: Found, stopped: Stopped) -> Detector | None:
     else:
         todo = "calibrate it (`python -m training.calibrate`), or set a threshold"
         found.checks.append(warn("model", f"{text}: not calibrated, its verdicts mean little", todo))
+    if warning := foreign_window(detector):
+        found.checks.append(warn("window", warning, "take `window` out of the configuration"))
     return detector
 
 
@@ -201,6 +203,8 @@ def _listen(
         found.checks.append(ok("microphone", source.title))
     if heard.sound and not stopped():
         found.checks += sound.judge(heard.sound)
+        if settings.channel == MIX:
+            found.checks += sound.judge_channels(source.channels, heard.channels)
     return heard
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.capture.block import STATE, Losses
+from edge_runtime.capture.block import CHANNELS, STATE, Losses
 from edge_runtime.capture.liveness import State
 from edge_runtime.capture.source import LiveSource
 from edge_runtime.commission.check import Check, fail, ok, warn
@@ -25,7 +25,7 @@ NOISY_FLOOR_DBFS = -40.0
 FAINT_DBFS = -90.0
 """Below it lies the noise of 16 bits, and nothing that a microphone which works would give in a room."""
 OFFSET = 0.1
-"""A constant part of so much of full scale takes room from the sound, and is a fault of the card."""
+"""A constant part of so much of full scale takes room from loud sound, which then clips. No score depends on it."""
 LOST_SHARE = 0.1
 """Share of lost sound from which the box is not fit. A single gap at boot is not so much: 0.25 s is the least seen."""
 
@@ -57,6 +57,7 @@ class Heard:
     samples: NDArray[np.float32]
     sound: Sound | None
     trouble: str
+    channels: tuple[str, ...] = ()  # what `capture.channels` says of them
 
 
 def listen(
@@ -71,6 +72,7 @@ def listen(
     losses = Losses()
     constant = False
     trouble = ""
+    channels: list[str] = []
     try:
         for block in source.blocks(lambda: sum(map(len, parts)) >= wanted or stopped()):
             if block.samples.size and not any(map(len, parts)):
@@ -78,13 +80,15 @@ def listen(
             parts.append(block.samples)
             for event in block.events:
                 losses = losses.plus(event)
+                channels += [event.reason] if event.kind == CHANNELS else []
                 constant |= event.kind == STATE and event.state == State.SILENT
     except InputError as reason:
         trouble = str(reason)
     samples = np.concatenate([NOTHING, *parts])
     settle = round(SETTLE_SECONDS * rate)
     samples = samples[settle : settle + round(seconds * rate)]
-    return Heard(samples, measured(samples, rate, constant, losses) if samples.size else None, trouble)
+    found = measured(samples, rate, constant, losses) if samples.size else None
+    return Heard(samples, found, trouble, tuple(channels))
 
 
 def measured(samples: NDArray[np.float32], rate: int, constant: bool, losses: Losses) -> Sound:
@@ -116,6 +120,16 @@ def judge(sound: Sound) -> list[Check]:
     if dead.code:
         return [dead, _losses(sound)]
     return [dead, _floor(sound), _clipping(sound), _losses(sound)]
+
+
+def judge_channels(count: int, said: Sequence[str]) -> list[Check]:
+    """The check `channels` of a source that has several, `count`, which are mixed; `said` is what was found of them."""
+    if said:
+        todo = (
+            "name the channel that has the voice (--channel 1, or channel = 1 in the configuration), or mend the wiring"
+        )
+        return [warn("channels", "; ".join(said), todo)]
+    return [ok("channels", f"{count}, of which none is dead, drowned or against another")] if count > 1 else []
 
 
 def _signal(sound: Sound) -> Check:
@@ -150,10 +164,16 @@ def _signal(sound: Sound) -> Check:
     if abs(sound.offset) > OFFSET:
         return warn(
             name,
-            f"a constant part of {sound.offset:+.0%} of full scale lies under the sound",
-            "the card or the microphone's power is faulty: try another",
+            f"a constant part of {sound.offset:+.0%} of full scale lies under the sound: no verdict depends on it, but "
+            f"loud sound clips {_headroom_lost(sound.offset):.1f} dB earlier",
+            "check the microphone's power and wiring, or try another card; lower the gain if `clipping` warns too",
         )
     return ok(name, f"{sound.seconds:.1f} s of sound, {sound.level_dbfs:.1f} dBFS RMS, peak {sound.peak_dbfs:.1f} dBFS")
+
+
+def _headroom_lost(offset: float) -> float:
+    """How much earlier sound clips above `offset`, 0 to below 1 of full scale, in dB."""
+    return float(-20 * np.log10(max(1e-3, 1 - abs(offset))))
 
 
 def _floor(sound: Sound) -> Check:

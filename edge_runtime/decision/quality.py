@@ -63,13 +63,17 @@ def clean(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np
     return np.where(invalid, np.float32(0), samples), invalid
 
 
-def measure(samples: NDArray[np.float32], invalid: int = 0) -> Quality:
-    """The quality of cleaned samples, float32 [n], of which `invalid` had to be replaced."""
+def measure(samples: NDArray[np.float32], invalid: int = 0, as_it_came: NDArray[np.float32] | None = None) -> Quality:
+    """The quality of cleaned samples, float32 [n], of which `invalid` had to be replaced.
+
+    Peak and clipping are those of `as_it_came`, float32 [n], where the samples have been filtered since.
+    """
     if samples.size == 0:
         return Quality(FLOOR_DBFS, FLOOR_DBFS, 0.0, invalid)
     centred = samples - samples.mean()  # NumPy adds in pairs: float32 is exact enough, and four times as fast
-    peak = float(max(samples.max(), -samples.min()))
-    clipped = np.count_nonzero(np.abs(samples) >= FULL_SCALE) if peak >= FULL_SCALE else 0
+    whole = samples if as_it_came is None else as_it_came
+    peak = float(max(whole.max(), -whole.min()))
+    clipped = np.count_nonzero(np.abs(whole) >= FULL_SCALE) if peak >= FULL_SCALE else 0
     return Quality(
         level_dbfs=_dbfs(math.sqrt(float(np.dot(centred, centred)) / samples.size)),
         peak_dbfs=_dbfs(peak),

@@ -33,9 +33,12 @@ _INDEPENDENT_LEVELS = ("fp32", "fp16")
 POLARITY = "higher-is-bonafide"
 _NUMBERS = (
     *("schema", "filter_shape", "sample_rate", "window_samples", "pool", "int8_bits"),
-    *("scale", "offset", "threshold", "threshold_bonafide"),
+    *("scale", "offset", "threshold", "threshold_bonafide", "high_pass_hz"),
 )
 _LONGEST_NUMBER = 40  # characters
+HIGH_PASS_HZ = 10.0
+"""The high-pass where a file does not say: below every voice, so that it takes away an offset and little else."""
+HIGHEST_HIGH_PASS_HZ = 1000.0
 COLUMN_FRAMES = 3
 """Frames that RawNet2's first block pools into a column."""
 
@@ -56,6 +59,9 @@ class Contract:
     7 for -64..64, 0 where there are none (other weights, or int8 on both sides, saturate nowhere); it decides where the
     file is right (`processor.judge_target`). `independent` says that the windows of a batch do not influence one
     another, so that several may be scored at once.
+
+    `high_pass_hz` is the corner of the high-pass (`highpass.HighPass`) that all sound goes through before
+    it is cut into windows, 0 for none. Thresholds and calibration are for sound so filtered.
     """
 
     form: str
@@ -77,6 +83,7 @@ class Contract:
     name: str = ""
     figures: Mapping[str, Any] = field(default_factory=dict)  # measured accuracy, with the data set it came from
     first_block: bytes = b""  # ONNX, of the `shared` form only
+    high_pass_hz: float = HIGH_PASS_HZ
     schema: int = SCHEMA
 
     @property
@@ -120,6 +127,12 @@ class Contract:
         if self.filters.ndim != 2 or 0 in self.filters.shape or not np.isfinite(self.filters).all():
             raise ModelError("the model's filter bank is damaged")
         self._check_sizes()
+        high_pass = self.high_pass_hz  # NaN fails both comparisons
+        if not (high_pass == 0 or 0.1 <= high_pass <= min(HIGHEST_HIGH_PASS_HZ, self.sample_rate / 8)):
+            raise ModelError(
+                f"the model's high_pass_hz is {high_pass:g}: it must be 0, or from 0.1 to {HIGHEST_HIGH_PASS_HZ:g} Hz "
+                "and at most an eighth of the sample rate"
+            )
         if not isinstance(self.figures, Mapping) or limits.depth(self.figures) > limits.DEEPEST_FIGURES:
             raise ModelError("the model's figures are damaged")
         numbers = (self.scale, self.offset, self.threshold, self.threshold_bonafide)
@@ -185,6 +198,7 @@ class Contract:
             "pool": str(self.pool),
             "filter_shape": f"{taps.shape[0]}x{taps.shape[1]}",
             "filters_f4le_base64": base64.b64encode(taps.tobytes()).decode("ascii"),
+            "high_pass_hz": repr(self.high_pass_hz),
             "polarity": POLARITY,
             "calibrated": _truth(self.calibrated),
             "scale": repr(self.scale),
@@ -246,6 +260,7 @@ class Contract:
                 source_sha256=values.get("source_sha256", ""),
                 name=values.get("name", ""),
                 figures=json.loads(values.get("figures", "{}")),
+                high_pass_hz=float(values.get("high_pass_hz", HIGH_PASS_HZ)),
                 first_block=base64.b64decode(values.get("first_block_onnx_base64", ""), validate=True),
             )
         except KeyError as missing:

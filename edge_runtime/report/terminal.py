@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from edge_runtime.capture.block import CLOCK, DROPPED, HOP, IDENTITY, OUTAGE, OVERFLOW, STATE, Event, Losses
+from edge_runtime.capture.block import CHANNELS, CLOCK, DROPPED, HOP, IDENTITY, OUTAGE, OVERFLOW, STATE, Event, Losses
 from edge_runtime.capture.liveness import State
 from edge_runtime.decision.alarm import ON, Alarm
 from edge_runtime.decision.verdict import Reason, Summary, Verdict, Window
@@ -95,7 +95,7 @@ class Terminal(Report):
             self._state = "" if listening else event.state
         elif event.kind == OUTAGE:
             text = f"{event.seconds:.1f} s without a microphone are over"
-        elif event.kind == IDENTITY:
+        elif event.kind in (IDENTITY, CHANNELS):
             text = event.reason
         elif event.kind == CLOCK:
             text = f"the clock of this machine was set by {event.seconds:+.1f} s"

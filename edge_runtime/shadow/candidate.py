@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edge_runtime.decision.quality import clean
 from edge_runtime.detector import MOST_NUMBERLESS, Detector
 from edge_runtime.errors import ModelError
+from edge_runtime.model.highpass import HighPass
 from edge_runtime.model.inputs import Inputs, Tape
 
 _HELD_SECONDS = 30.0
@@ -30,6 +31,7 @@ class Candidate:
         self._network = detector.network
         self._window = detector.window_samples
         self._held = max(2 * self._window, round(_HELD_SECONDS * detector.sample_rate))
+        self._high_pass = HighPass(self._network.contract.high_pass_hz, detector.sample_rate)
         self._tape = Tape((self._held,))
         self._inputs = Inputs(self._network, self._window, 2 * self._window)
         self._batch = np.empty((1, *self._network.input_shape(self._window)), np.float32)
@@ -47,6 +49,8 @@ class Candidate:
         if start != self._end:
             self._tape.clear()
             self._first, self._fresh = start, True
+            self.pause()
+        samples = self._high_pass.push(*clean(samples))
         excess = self._tape.length + len(samples) - self._held
         if excess > 0:
             gone = min(excess, self._tape.length)
@@ -54,8 +58,12 @@ class Candidate:
             self._first += excess - gone
             samples = samples[excess - gone :]
             self._fresh = True
-        self._tape.append(clean(samples)[0])
+        self._tape.append(samples)
         return missing
+
+    def pause(self) -> None:
+        """What comes next does not follow what came before: no microphone was there in between."""
+        self._high_pass.reset()
 
     def score(self, start: int, end: int, wanted: bool) -> tuple[float | None, float | None]:
         """The log-likelihood ratio of a window, and the seconds of processor time that it took.

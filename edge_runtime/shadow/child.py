@@ -91,6 +91,7 @@ class _Child:
                     break
             elif isinstance(told, float):
                 trial.end(told)
+                candidate.pause()
             else:
                 trial.tally.dropped_seconds += candidate.hear(*told) / rate
                 trial.tally.heard_seconds += len(told[1]) / rate
