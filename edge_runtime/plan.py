@@ -22,6 +22,7 @@ from edge_runtime.opening import alarm_rules, numberless, open_detector, open_re
 from edge_runtime.report import Report, Several
 from edge_runtime.report.accounting import LedgerReport
 from edge_runtime.report.evidence import Evidence
+from edge_runtime.report.front import front
 from edge_runtime.report.hook import Hook, need, split
 from edge_runtime.report.ledger import Ledger
 from edge_runtime.report.light import Light
@@ -152,10 +153,12 @@ class Plan:
             reports.append(Light(settings.light, lambda: source.state is State.LISTENING, self._log.warning))
         if order := Order.of(settings, self.detector):
             reports.append(Shadow(order, self._log))
-        front = open_report(settings, f"{source.title}; Ctrl-C ends", wall=time.time)
-        reports.append(front)
+        shown = open_report(
+            settings, f"{source.title}; Ctrl-C ends", wall=time.time, output=front(self._log.warning)
+        )
+        reports.append(shown)
         if settings.ledger:
-            told.append(front)
+            told.append(shown)
 
 
 def close(reports: list[Report]) -> None:

@@ -23,6 +23,8 @@ IDENTITY = "identity"
 """The sound comes from another device than before, or the same one has another place now (`reason`)."""
 CLOCK = "clock"
 """The wall clock was set, by `seconds` (negative: back)."""
+UNREAD = "unread"
+"""`count` lines of standard output were lost before this one, since nobody read them in time."""
 
 
 @dataclass(frozen=True)
