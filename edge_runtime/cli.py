@@ -17,7 +17,7 @@ from edge_runtime.log import Log
 from edge_runtime.options import Option, flag, from_text, option_of, short
 from edge_runtime.report.output import Output, ReaderGone, printable
 from edge_runtime.settings import Settings
-from edge_runtime.stop import Stop
+from edge_runtime.stop import ORDERLY_SECONDS, Stop
 
 # NumPy and ONNX Runtime are imported only when there is sound to score: on a small board they take seconds,
 # in which --help should have answered, and a signal should be heeded.
@@ -93,6 +93,7 @@ def _run(argv: list[str], stop: Stop) -> int:
     if argv[:1] == ["coverage"]:
         return commands.coverage(argv[1:], _Parser)
     if argv[:1] == ["commission"]:
+        stop.patience = ORDERLY_SECONDS
         return commands.commission(argv[1:], _Parser, stop)
     if argv[:1] == ["config"]:
         return commands.configuration(argv[1:], _Parser, _parse, stop)

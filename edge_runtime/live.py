@@ -15,7 +15,7 @@ from edge_runtime.report.front import finish
 from edge_runtime.report.output import ReaderGone
 from edge_runtime.service import Service
 from edge_runtime.settings import AUTO, Settings
-from edge_runtime.stop import Stop
+from edge_runtime.stop import ORDERLY_SECONDS, Stop
 
 Reload = Callable[[], Settings | None]
 
@@ -33,6 +33,7 @@ def run_device(settings: Settings, stop: Stop, reload: Reload) -> int:
     live: _Live | None = None
     try:
         live = _Live(Plan(settings, stop, log, patient=True), stop, reload, service, log)
+        stop.patience = ORDERLY_SECONDS
         code = live.run()
         finish()
         return code

@@ -1,4 +1,4 @@
-"""Lines for a file descriptor whose reader may stop reading: whoever writes never waits, and what is lost is counted."""
+"""Lines for a descriptor whose reader may stop reading: whoever writes never waits, and what is lost is counted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-LINES = 100
+LINES = 1000
 """Lines that wait for their reader: some eight minutes of windows, 250 KB."""
 STALL_SECONDS = 1.5
 """At the end, a reader that took nothing for so long is not waited for any longer."""
@@ -79,7 +79,7 @@ class Queued:
             self._losing()
 
     def finish(self) -> int:
-        """Takes no more lines, and waits for the reader, but not for one that does not read. How many were left."""
+        """Takes no more lines, and waits for a reader that reads. Gives how many lines are left, and lost."""
         began = time.monotonic()
         with self._news:
             self._over = True
@@ -90,7 +90,8 @@ class Queued:
                 if now - self._moved >= STALL_SECONDS or now - began >= FINISH_SECONDS:
                     break
                 self._news.wait(0.05)
-            left = self._missing + self._busy + sum(len(self._waiting[rank]) for rank in Rank if rank is not Rank.FRAME)
+            left = self._busy + sum(len(self._waiting[rank]) for rank in Rank if rank is not Rank.FRAME)
+            self.lost += 0 if self.failure else left
         return 0 if self.failure else left
 
     def _make_room(self, rank: Rank) -> bool:

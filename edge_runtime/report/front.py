@@ -15,9 +15,11 @@ class Front(Output):
     """An Output with a queue and a thread. That writing failed is reported by the next write, or by `finish`."""
 
     def __init__(self, stream: TextIO | None, complain: Callable[..., object]) -> None:
-        """`complain` takes a line (and perhaps its key, see `Log`) when lines are lost, when they are read again, and when some were left at the end."""
+        """`complain` takes a line (and perhaps its key, see `Log`) when lines are lost, when the reader reads again, and
+        when some were left at the end."""
         super().__init__(stream)
         self._complain = complain
+        self._finished = False
         self._queue: Queued | None = None
         if stream is not None:
             stream.flush()
@@ -39,14 +41,15 @@ class Front(Output):
 
     def finish(self) -> None:
         """Waits for the reader, a few seconds at most. Raises OutputError or ReaderGone."""
-        if self._queue is None:
+        if self._queue is None or self._finished:
             return
+        self._finished = True
         left = self._queue.finish()
         if self._queue.failure:
             self._fail(self._queue.failure)
         if left:
             abandon("standard output")
-            self._complain(f"standard output is not read: its last {left} lines are lost")
+            self._complain(f"standard output is not read: {self._queue.lost} lines of it are lost, the last ones too")
 
     def _not_read(self) -> None:
         self._complain("standard output is not read: lines of it are lost, the oldest windows first", "unread")
