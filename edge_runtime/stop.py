@@ -42,7 +42,6 @@ def leaving_in_order() -> Iterator[None]:
 
 from edge_runtime.queued import ready
 
-
 AT_ONCE_SECONDS = 1.0
 """How long an end may take while there is nothing to lose: nothing is heard yet."""
 ORDERLY_SECONDS = 20.0

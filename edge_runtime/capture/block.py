@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # `--help` loads no NumPy
+    import numpy as np
+    from numpy.typing import NDArray
+
 
 OVERFLOW = "overflow"
 """The sound card's driver said that input was lost (`count` times)."""

@@ -15,8 +15,8 @@ class Front(Output):
     """An Output with a queue and a thread. That writing failed is reported by the next write, or by `finish`."""
 
     def __init__(self, stream: TextIO | None, complain: Callable[..., object]) -> None:
-        """`complain` takes a line (and perhaps its key, see `Log`) when lines are lost, when the reader reads again, and
-        when some were left at the end."""
+        """`complain` takes a line (and perhaps its key, see `Log`): when lines are lost, when the reader reads again,
+        and when some were left at the end."""
         super().__init__(stream)
         self._complain = complain
         self._finished = False
