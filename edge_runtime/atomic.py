@@ -40,16 +40,21 @@ def destination(path: str | os.PathLike[str]) -> Path:
     try:
         given = os.path.abspath(path)
         real = os.path.realpath(given)
-        in_kernel = any(
-            os.path.commonpath([folder, name]) == folder for folder in _KERNELS for name in (given, real)
-        ) and not real.startswith("/dev/shm/")
         mode = os.stat(real).st_mode if os.path.lexists(real) else None
     except (OSError, ValueError) as reason:
         raise OutputError(f"cannot write {path}: {getattr(reason, 'strerror', None) or reason}") from None
-    if in_kernel or (mode is not None and not stat.S_ISREG(mode)):
+    if of_the_kernel(path) or (mode is not None and not stat.S_ISREG(mode)):
         what = "a folder" if mode is not None and stat.S_ISDIR(mode) else "a device, a pipe or a socket"
         raise OutputError(f"cannot write {path}: it is {what}, not a file")
     return Path(real)
+
+
+def of_the_kernel(path: str | os.PathLike[str]) -> bool:
+    """Whether a path lies, or leads by a link, where the kernel has its devices and tables, so that no file can."""
+    given = os.path.abspath(path)
+    real = os.path.realpath(given)
+    inside = any(os.path.commonpath([folder, name]) == folder for folder in _KERNELS for name in (given, real))
+    return inside and os.path.commonpath(["/dev/shm", real]) != "/dev/shm"
 
 
 @contextmanager

@@ -88,7 +88,7 @@ class Plan:
         reports: list[Report] = []
         try:
             self._open(reports, source, service)
-        except EdgeDetectError:
+        except BaseException:
             close(reports)
             raise
         return reports

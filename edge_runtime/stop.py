@@ -40,6 +40,7 @@ def leaving_in_order() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
+
 from edge_runtime.queued import ready
 
 AT_ONCE_SECONDS = 1.0

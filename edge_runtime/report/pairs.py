@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from edge_runtime.atomic import abandoned, replace_file, sweep
+from edge_runtime.atomic import abandoned, of_the_kernel, replace_file, sweep
 from edge_runtime.errors import EdgeDetectError, OutputError
 from edge_runtime.report.jsonl import to_json
 from edge_runtime.report.owned import PREFIX, UNFINISHED, Owned, draft_of
@@ -61,6 +61,8 @@ class Pairs:
         that is full, fails or may only be read, is complained of, and may be over when this is called again.
         """
         try:
+            if of_the_kernel(self._folder):
+                raise ValueError("the kernel keeps its devices and tables there, and no files")
             self._folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
             self._try_to_write()
         except (OSError, ValueError) as reason:

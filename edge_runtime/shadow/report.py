@@ -197,8 +197,13 @@ class Shadow(Report):
                 why = trouble.strerror if isinstance(trouble, OSError) else trouble
                 self._log.warning(f"shadow: cannot write {order.report}: {why}")
 
-        self._writer = threading.Thread(target=write, daemon=True)
-        self._writer.start()
+        writer = threading.Thread(target=write, daemon=True)
+        try:
+            writer.start()
+        except RuntimeError:  # the machine has no thread to give: then the sound waits
+            write()
+        else:
+            self._writer = writer
 
     def _kill(self) -> None:
         if self._process is None:
