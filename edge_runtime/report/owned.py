@@ -25,6 +25,7 @@ UNFINISHED = re.compile(rf"\.{_STEM}\.(?:flac|json|draft)(?:\.[0-9a-z_]{{8}})?\.
 """What a killed run left half written; older releases gave it no number."""
 _HEADER_BYTES = 1024
 _LARGEST_JSON = 1 << 22
+_LARGEST_DRAFT = 1 << 28  # 600 s of an alarm and what was around it, at 192 kHz
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -114,10 +115,12 @@ def _proof(path: Path) -> str:
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             if path.suffix == ".flac":
                 return MARK if _marked(file.read(_HEADER_BYTES)) else ""
-            content = file.readline(_LARGEST_JSON) if path.suffix == ".draft" else file.read(_LARGEST_JSON)
+            content = file.read(_LARGEST_DRAFT if path.suffix == ".draft" else _LARGEST_JSON)
     except OSError:
         return ""
-    told = _told(content, path.stem.removeprefix("."))
+    if path.suffix == ".draft":
+        return MARK if draft_of(path.name, content) else ""
+    told = _told(content, path.stem)
     return "" if told is None else str(told["sha256"])
 
 

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ REMIND_SECONDS = 3600.0
 _LOCK_SECONDS = 2.0
 _SAME_NAME = 1000
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NEVER = (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
+_NEVER = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
 """Errors that no waiting mends."""
 
 
@@ -66,7 +67,7 @@ class Pairs:
             self._folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
             self._try_to_write()
         except (OSError, ValueError) as reason:
-            if isinstance(reason, ValueError) or reason.errno in _NEVER:
+            if isinstance(reason, ValueError) or reason.errno in _NEVER or self._in_the_way(reason):
                 raise OutputError(f"cannot keep clips in {self._folder}: {self._why(reason)}") from None
             self._fail(reason)
         else:
@@ -81,8 +82,8 @@ class Pairs:
             sweep(self._folder, UNFINISHED)
             with self._alone():
                 self._make_room(0)
-                for path in sorted(self._folder.glob(f".{PREFIX}*.draft")):
-                    self._adopt(path)
+                for stem in sorted(self._owned.drafts()):
+                    self._adopt(stem)
             self._try_to_write()
         except OSError as reason:
             self._fail(reason)
@@ -142,14 +143,14 @@ class Pairs:
             _close(held)
         self._drafts.clear()
 
-    def _adopt(self, path: Path) -> None:
+    def _adopt(self, stem: str) -> None:
         """Makes a pair of a draft whose owner is dead; it may have been completed already."""
+        path = self._draft_path(stem)
         with contextlib.suppress(FileNotFoundError), abandoned(path) as alone:  # it may have had to make room
             found = draft_of(path.name, path.read_bytes()) if alone else None
             if found is None:
                 return
             told, sound = found
-            stem = path.name[1:].removesuffix(".draft")
             if not self._owned.has(stem):
                 stem = self._free(stem, stem, ".flac", ".json")
                 text = (to_json({**told, "file": f"{stem}.flac"}) + "\n").encode()
@@ -248,6 +249,12 @@ class Pairs:
             why = self._why(reason)
             self._complain(f"clips cannot be written to {self._folder} ({why}): listening goes on without them")
 
+    def _in_the_way(self, reason: OSError) -> bool:
+        """Whether a file stands where a folder should; a link to nothing may lead to a disk that is mounted later."""
+        return isinstance(reason, FileExistsError | NotADirectoryError) and any(
+            _no_folder(path) for path in (self._folder, *self._folder.parents)
+        )
+
     def _why(self, reason: Exception) -> str:
         if not isinstance(reason, OSError):
             return str(reason)
@@ -259,6 +266,13 @@ class Pairs:
             above = next((path for path in self._folder.parents if os.path.lexists(path)), self._folder.parent)
             return f"{above} is no folder"
         return reason.strerror or str(reason)
+
+
+def _no_folder(path: Path) -> bool:
+    try:
+        return not stat.S_ISDIR(path.stat().st_mode)
+    except OSError as reason:
+        return reason.errno == errno.ELOOP
 
 
 def _close(descriptor: int | None) -> None:
