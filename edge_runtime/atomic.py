@@ -107,7 +107,7 @@ class Unfinished:
     def __init__(self, target: Path, mode: int) -> None:
         """Makes it, and removes those of the same target whose writers are dead. Raises OSError."""
         self._target = target
-        stem = "." + os.fsdecode(os.fsencode(target.name)[:_LONGEST_NAME]) + "."
+        stem = "." + os.fsdecode(os.fsencode(target.name.removeprefix("."))[:_LONGEST_NAME]) + "."
         sweep(target.parent, re.compile(re.escape(stem) + PART))
         self._file: int | None = None
         while self._file is None:  # between the two calls another's `sweep` may take it for abandoned
