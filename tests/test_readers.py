@@ -30,9 +30,11 @@ _ENDS_SECONDS = 40.0
 
 @pytest.fixture
 def microphone() -> Iterator[PulseMicrophone]:
-    """Hears noise, of which every window is an alarm's."""
+    """Hears syllables of noise, of which every window is an alarm's."""
     with PulseMicrophone() as rig:
-        rig.feed.hear(0, 3000)
+        syllables = np.abs(np.sin(np.arange(120 * 16000) / 1600)) ** 4
+        noise = 3000 * syllables * np.random.default_rng(0).standard_normal(len(syllables))
+        rig.feed.play(noise.clip(-32768, 32767).astype("<i2"))
         yield rig
 
 
