@@ -14,7 +14,7 @@ from edge_runtime.capture.liveness import Limits, State
 from edge_runtime.capture.source import LiveSource
 from edge_runtime.decision.alarm import ON, Alarm, Alarms
 from edge_runtime.decision.verdict import Reason, Verdict, Window
-from edge_runtime.errors import SPOOF_FOUND, EdgeDetectError, ModelError, UsageError
+from edge_runtime.errors import SPOOF_FOUND, ModelError, UsageError
 from edge_runtime.governor import SHORTEST_SECONDS, Governor
 from edge_runtime.listen import run
 from edge_runtime.log import Log

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+from edge_runtime.queued import ready
+
 
 def _leave(number: int, _frame: FrameType | None) -> None:
     signal.signal(number, signal.SIG_DFL)
@@ -40,8 +42,6 @@ def leaving_in_order() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-
-from edge_runtime.queued import ready
 
 AT_ONCE_SECONDS = 1.0
 """How long an end may take while there is nothing to lose: nothing is heard yet."""

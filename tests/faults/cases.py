@@ -6,12 +6,7 @@ import importlib
 
 from tests.faults.case import Case
 
-MODULES: tuple[str, ...] = (
-    "config",
-    "ledger",
-    "metrics",
-    "models",
-)
+MODULES: tuple[str, ...] = ("config", "ledger", "metrics", "models", "readers")
 """Modules beside this one; each has CASES, and its docstring's first line is the title of its table."""
 
 
