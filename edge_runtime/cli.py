@@ -16,8 +16,9 @@ from edge_runtime.errors import EdgeDetectError, Ended, InputError, UsageError
 from edge_runtime.log import Log
 from edge_runtime.options import Option, flag, from_text, option_of, short
 from edge_runtime.report.output import Output, ReaderGone, printable
+from edge_runtime.scarce import be_frugal, scarcity
 from edge_runtime.settings import Settings
-from edge_runtime.stop import Stop
+from edge_runtime.stop import ORDERLY_SECONDS, Stop
 
 # NumPy and ONNX Runtime are imported only when there is sound to score: on a small board they take seconds,
 # in which --help should have answered, and a signal should be heeded.
@@ -35,7 +36,7 @@ exit codes:
   0   done (also when ended by Ctrl-C or SIGTERM, by --duration, or because the reader of the output has gone)
   2   usage or configuration: an option is wrong or does not fit the others
   3   input: a file or a microphone cannot be read, holds no sound, or broke off
-  4   model: the model cannot be loaded
+  4   model: the model cannot be loaded, or the machine has too little memory, open files or threads for the program
   5   output: the results cannot be written
   10  with --fail-on-spoof: the verdict on an input is spoof, and no error happened
   12  of edge-detect commission: the machine is too slow, or a reference clip was judged wrongly
@@ -76,15 +77,22 @@ def _main(argv: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name may hold what the terminal's encoding does not
             stream.reconfigure(errors="backslashreplace")
+    be_frugal()
     stop = Stop()
     try:
         with stop.heeded():
             return _run(list(sys.argv[1:] if argv is None else argv), stop)
-    except EdgeDetectError as error:
-        Log().error(str(error))
-        return error.exit_code
+    except EdgeDetectError as failed:
+        Log().error(str(failed))
+        return failed.exit_code
     except (ReaderGone, Ended):
         return 0
+    except (MemoryError, ImportError, OSError, RuntimeError) as reason:
+        error = scarcity(reason)
+        if error is None:
+            raise
+        Log().error(str(error))
+        return error.exit_code
     except SystemExit as done:  # argparse after --help and --version
         return int(done.code or 0)
 
@@ -93,6 +101,7 @@ def _run(argv: list[str], stop: Stop) -> int:
     if argv[:1] == ["coverage"]:
         return commands.coverage(argv[1:], _Parser)
     if argv[:1] == ["commission"]:
+        stop.patience = ORDERLY_SECONDS
         return commands.commission(argv[1:], _Parser, stop)
     if argv[:1] == ["config"]:
         return commands.configuration(argv[1:], _Parser, _parse, stop)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 
 from edge_runtime.capture.block import CHANNELS, Block, Event
 from edge_runtime.capture.file import length_seconds, read_blocks
@@ -14,17 +15,20 @@ from edge_runtime.listen import run
 from edge_runtime.log import Log
 from edge_runtime.opening import numberless, open_detector, open_report
 from edge_runtime.report import Several
+from edge_runtime.report.output import Output
 from edge_runtime.settings import Settings
 from edge_runtime.shadow.order import Order
 from edge_runtime.shadow.report import Shadow
+from edge_runtime.stop import ORDERLY_SECONDS, Stop
 
 
-def score_files(settings: Settings, stop: Callable[[], bool], log: Log) -> int:
+def score_files(settings: Settings, stop: Stop, log: Log) -> int:
     """Scores `settings.file` and gives the exit code: of the worst that happened.
 
     Raises ModelError, OutputError, ReaderGone, or UsageError when the settings do not fit the model.
     """
     detector = open_detector(settings, stop, log)
+    stop.patience = ORDERLY_SECONDS
     code = 0
     for path in settings.file:
         if stop():
@@ -35,12 +39,13 @@ def score_files(settings: Settings, stop: Callable[[], bool], log: Log) -> int:
     return code
 
 
-def _score(settings: Settings, path: str, detector: Detector, stop: Callable[[], bool], log: Log) -> int:
+def _score(settings: Settings, path: str, detector: Detector, stop: Stop, log: Log) -> int:
     raw = None
     if settings.raw is not None:
         raw = RawFormat(settings.raw, settings.rate or 16000, settings.channels or 1)
     about = {"file": path} if len(settings.file) > 1 else {}
-    report = open_report(settings, path, about, length_seconds(path, raw))
+    output = Output(sys.stdout, stop)
+    report = open_report(settings, path, about, length_seconds(path, raw), output=output)
     order = Order.of(settings, detector)
     shadow = Shadow(order, log, waits=True) if order else None
     source = blocks_of(path, raw, detector)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 
 from edge_runtime.capture.block import Block
 from edge_runtime.decision.alarm import Alarms
-from edge_runtime.errors import SPOOF_FOUND, EdgeDetectError, Ended, ModelError
+from edge_runtime.errors import SPOOF_FOUND, EdgeDetectError, Ended, ModelError, OutputError
 from edge_runtime.log import Log
 from edge_runtime.plan import Plan
+from edge_runtime.report.front import finish
+from edge_runtime.report.output import ReaderGone
 from edge_runtime.service import Service
 from edge_runtime.settings import AUTO, Settings
-from edge_runtime.stop import Stop
+from edge_runtime.stop import ORDERLY_SECONDS, Stop
 
 Reload = Callable[[], Settings | None]
 
@@ -25,14 +28,21 @@ def run_device(settings: Settings, stop: Stop, reload: Reload) -> int:
     stay. A command for alarms that is not there keeps no run from beginning. Raises InputError for a microphone that is
     not there, ModelError, OutputError, ReaderGone or UsageError.
     """
-    log = Log(settings.log_level)
+    log = Log(settings.log_level, queued=True)
     service = Service.from_environment()
-    live = _Live(Plan(settings, stop, log, patient=True), stop, reload, service, log)
+    live: _Live | None = None
     try:
-        return live.run()
+        live = _Live(Plan(settings, stop, log, patient=True), stop, reload, service, log)
+        stop.patience = ORDERLY_SECONDS
+        code = live.run()
+        finish()
+        return code
     finally:
         service.stopping("ended")
-        live.close()
+        if live:
+            live.close()
+        with contextlib.suppress(OutputError, ReaderGone):  # an error has to end with its own words
+            finish()
         log.close()
 
 
@@ -65,7 +75,7 @@ class _Live:
         while True:
             try:
                 reports = self._plan.open_reports(self._source, self._service)
-            except EdgeDetectError as reason:
+            except Exception as reason:
                 if self._before is None:
                     raise
                 self._log.error(f"{reason}; what was in force before is so again")
@@ -129,7 +139,7 @@ class _Live:
         return self._stop()
 
     def _renewed(self) -> Plan | None:
-        """The plan of new settings when there are any, and they can be."""
+        """The plan of new settings when there are any, and they can be; whatever goes wrong, the old one stays."""
         self._service.alive()
         try:
             wanted = self._reload()

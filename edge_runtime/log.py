@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TextIO
 
+from edge_runtime.capture.bounded import abandon
+from edge_runtime.queued import Queued, Rank, ready
 from edge_runtime.report.output import printable
 from edge_runtime.settings import LEVELS
 
@@ -17,6 +19,7 @@ REPEAT_SECONDS = 60.0
 """The same line is written at most once in so much time."""
 _REMEMBERED = 256
 """Different lines whose repetition is watched."""
+_PATIENCE_SECONDS = 1.0
 _PRIORITIES = {"error": 3, "warning": 4, "info": 6, "debug": 7}  # of syslog
 _NAMES = {"error": "", "warning": "warning: ", "info": "note: ", "debug": "debug: "}
 
@@ -35,13 +38,22 @@ class Log:
         *,
         journal: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
+        queued: bool = False,
     ) -> None:
-        """`stream` is sys.stderr where None; `journal`: whether journald reads it (None: found out)."""
+        """`stream` is sys.stderr where None; `journal`: whether journald reads it (None: found out).
+
+        `queued`: a thread writes, so that nothing waits for a reader that does not read; what is lost then is counted.
+        Without it such a reader is waited for a second at each line.
+        """
         self._least = LEVELS.index(level)
         self._stream = stream
         # Looked at once: later, file descriptor 2 may lead elsewhere for a while (capture.quiet).
         self._journal = journald_reads(stream or sys.stderr) if journal is None else journal
         self._clock = clock
+        self._queue: Queued | None = None
+        number = _descriptor(stream or sys.stderr)
+        if queued and number is not None:
+            self._queue = Queued(number, gap=self._gap)
         self._lock = threading.Lock()
         self._seen: dict[str, tuple[float, int]] = {}  # key: when it was written, and how often left out since
 
@@ -72,6 +84,9 @@ class Log:
                 if left_out:
                     self._put("info", f"left out {times(left_out)}: {text}")
             self._seen.clear()
+            queue, self._queue = self._queue, None
+        if queue and queue.finish():
+            abandon("standard error")
 
     def _write(self, level: str, text: str, key: str | None) -> None:
         if LEVELS.index(level) > self._least:
@@ -92,11 +107,24 @@ class Log:
         stream = sys.stderr if self._stream is None else self._stream
         if stream is None:
             return
+        line = self._line(level, text)
+        if self._queue:
+            rank = Rank.LASTING if level in ("error", "warning") else Rank.EVENT
+            self._queue.put(line.encode(stream.encoding or "utf-8", "backslashreplace"), rank)
+            return
+        number = _descriptor(stream)
+        with contextlib.suppress(OSError, ValueError):
+            if number is None or ready(number, _PATIENCE_SECONDS):
+                stream.write(line)
+                stream.flush()
+
+    def _line(self, level: str, text: str) -> str:
         # The journal knows the program's name and the priority, people on a terminal do not.
         head = f"<{_PRIORITIES[level]}>" if self._journal else f"edge-detect: {_NAMES[level]}"
-        with contextlib.suppress(OSError, ValueError):
-            stream.write(f"{head}{printable(text)}\n")
-            stream.flush()
+        return f"{head}{printable(text)}\n"
+
+    def _gap(self, count: int) -> bytes:
+        return self._line("warning", f"{count} lines were lost here, as nobody read them").encode("ascii")
 
 
 def journald_reads(stream: TextIO | None, environment: Mapping[str, str] = os.environ) -> bool:
@@ -107,6 +135,13 @@ def journald_reads(stream: TextIO | None, environment: Mapping[str, str] = os.en
     except (OSError, ValueError):
         return False
     return about is not None and named == f"{about.st_dev}:{about.st_ino}"
+
+
+def _descriptor(stream: TextIO | None) -> int | None:
+    try:
+        return None if stream is None else stream.fileno()
+    except (OSError, ValueError):
+        return None
 
 
 def times(count: int) -> str:

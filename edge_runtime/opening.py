@@ -100,12 +100,14 @@ def open_report(
     about: dict[str, str] | None = None,
     length_seconds: float | None = None,
     wall: Callable[[], float] | None = None,
+    output: Output | None = None,
 ) -> Report:
     """The report on standard output: JSON lines, each with what `about` holds, or a view for people under `title`.
 
     `length_seconds` is that of the whole input, where it is known; `wall` stamps JSON lines with the time of day.
+    `output` leads to standard output; without it, one that waits for its reader.
     """
-    output = Output(sys.stdout)
+    output = output or Output(sys.stdout)
     if wants_json(settings):
         return JsonLines(output, about or {}, wall)
     live = bool(sys.stdout and sys.stdout.isatty()) and os.environ.get("TERM", "dumb") != "dumb"

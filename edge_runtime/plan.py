@@ -14,7 +14,7 @@ from edge_runtime.capture.liveness import Limits, State
 from edge_runtime.capture.source import LiveSource
 from edge_runtime.decision.alarm import ON, Alarm, Alarms
 from edge_runtime.decision.verdict import Reason, Verdict, Window
-from edge_runtime.errors import SPOOF_FOUND, EdgeDetectError, ModelError, UsageError
+from edge_runtime.errors import SPOOF_FOUND, ModelError, UsageError
 from edge_runtime.governor import SHORTEST_SECONDS, Governor
 from edge_runtime.listen import run
 from edge_runtime.log import Log
@@ -22,6 +22,7 @@ from edge_runtime.opening import alarm_rules, numberless, open_detector, open_re
 from edge_runtime.report import Report, Several
 from edge_runtime.report.accounting import LedgerReport
 from edge_runtime.report.evidence import Evidence
+from edge_runtime.report.front import front
 from edge_runtime.report.hook import Hook, need, split
 from edge_runtime.report.ledger import Ledger
 from edge_runtime.report.light import Light
@@ -87,7 +88,7 @@ class Plan:
         reports: list[Report] = []
         try:
             self._open(reports, source, service)
-        except EdgeDetectError:
+        except BaseException:
             close(reports)
             raise
         return reports
@@ -152,10 +153,10 @@ class Plan:
             reports.append(Light(settings.light, lambda: source.state is State.LISTENING, self._log.warning))
         if order := Order.of(settings, self.detector):
             reports.append(Shadow(order, self._log))
-        front = open_report(settings, f"{source.title}; Ctrl-C ends", wall=time.time)
-        reports.append(front)
+        shown = open_report(settings, f"{source.title}; Ctrl-C ends", wall=time.time, output=front(self._log.warning))
+        reports.append(shown)
         if settings.ledger:
-            told.append(front)
+            told.append(shown)
 
 
 def close(reports: list[Report]) -> None:

@@ -50,6 +50,37 @@ def kill(process: subprocess.Popen[bytes]) -> None:
         process.wait(KILL_SECONDS)
 
 
+class Leash:
+    """Ends a process group when this program is killed: a shell waits beside it for its standard input to end.
+
+    The group is a command of the user's, which may have started others, so that no signal of the kernel's to one
+    process at its parent's death would do.
+    """
+
+    def __init__(self, group: int) -> None:
+        """Where no shell can be started, the group is left to itself."""
+        self._shell: subprocess.Popen[bytes] | None = None
+        with contextlib.suppress(OSError):
+            self._shell = subprocess.Popen(
+                ["/bin/sh", "-c", 'read over || kill -s KILL -- "-$1"', "sh", str(group)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    def release(self) -> None:
+        """The group has ended."""
+        if self._shell is None:
+            return
+        assert self._shell.stdin
+        with contextlib.suppress(OSError):
+            self._shell.stdin.write(b"over\n")
+        with contextlib.suppress(OSError):
+            self._shell.stdin.close()
+        self._shell.wait()
+
+
 def own_output() -> int:
     """In the process: standard output under another number. 1 and 2 lead nowhere, since C libraries write on them."""
     handle = os.dup(1)

@@ -1,12 +1,23 @@
-"""Signals that ask the program to end or to read its configuration anew: heeded between two blocks of sound."""
+"""Signals that ask the program to end or to read its configuration again: heeded between two blocks of sound.
+
+A call into a library or a disk that hangs keeps the loop from coming round. So a thread watches too: where the program
+has not ended by itself in time, it ends there.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import signal
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
+
+from edge_runtime.queued import ready
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:
@@ -32,6 +43,14 @@ def leaving_in_order() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+AT_ONCE_SECONDS = 1.0
+"""How long an end may take while there is nothing to lose: nothing is heard yet."""
+ORDERLY_SECONDS = 20.0
+"""How long it may take with a run to end in good order: longer than ledger, clips and readers are waited for."""
+FORCED = 5
+"""The exit code of an end that could not be in good order: something may not have been written."""
+
+
 class Stop:
     """Remembers that SIGINT or SIGTERM came; a second one ends the program at once.
 
@@ -40,6 +59,8 @@ class Stop:
 
     def __init__(self) -> None:
         self.asked = False
+        self.patience = AT_ONCE_SECONDS
+        """Seconds from a signal to the end, at most; what is called in between may set it."""
         self.reloads = False
         self._reload = False
 
@@ -65,6 +86,10 @@ class Stop:
     @contextlib.contextmanager
     def heeded(self) -> Iterator[None]:
         """Within it the signals are heeded. SIGHUP stays ignored where it was, as under nohup."""
+        with self._watched():
+            yield from self._handled()
+
+    def _handled(self) -> Iterator[None]:
         before = {number: signal.signal(number, self._come) for number in (signal.SIGINT, signal.SIGTERM)}
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hang_up)
@@ -73,3 +98,54 @@ class Stop:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Within it a thread sees signals, also while the main thread is in a call that does not return."""
+        try:
+            heard, told = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:  # too few descriptors: the signals are heeded all the same
+            yield
+            return
+        before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+        over = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(heard, over), name="stop", daemon=True)
+        try:
+            with contextlib.suppress(RuntimeError):  # no thread can be started: likewise
+                watcher.start()
+            yield
+        finally:
+            over.set()
+            signal.set_wakeup_fd(before)
+            os.close(told)
+            if watcher.ident is not None:
+                watcher.join()
+            os.close(heard)
+
+    def _watch(self, heard: int, over: threading.Event) -> None:
+        poll = select.poll()
+        poll.register(heard, select.POLLIN)
+        asked: float | None = None
+        while not over.is_set():
+            if asked is None:
+                poll.poll()
+                with contextlib.suppress(BlockingIOError):
+                    numbers = os.read(heard, 64)
+                    if any(self._ends(number) for number in numbers):
+                        asked = time.monotonic()
+            elif time.monotonic() - asked < self.patience:
+                over.wait(0.1)
+            else:
+                self._end()
+
+    def _ends(self, number: int) -> bool:
+        return number in (signal.SIGINT, signal.SIGTERM) or (number == signal.SIGHUP and not self.reloads)
+
+    def _end(self) -> None:
+        """Ends the program without its help."""
+        if self.patience <= AT_ONCE_SECONDS:
+            os._exit(0)
+        if sys.stderr is not None and ready(2, 0):
+            with contextlib.suppress(OSError):
+                os.write(2, b"edge-detect: asked to end, and something hangs: ended without it; the last may be lost\n")
+        os._exit(FORCED)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # `--help` loads no NumPy
+    import numpy as np
+    from numpy.typing import NDArray
+
 
 OVERFLOW = "overflow"
 """The sound card's driver said that input was lost (`count` times)."""
@@ -25,6 +28,8 @@ CHANNELS = "channels"
 """The source's channels are no plain stereo: some cancel each other, are dead, or drown others (`reason`)."""
 CLOCK = "clock"
 """The wall clock was set, by `seconds` (negative: back)."""
+UNREAD = "unread"
+"""`count` lines of standard output were lost before this one, since nobody read them in time."""
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from edge_runtime.capture.block import Event, Losses
 from edge_runtime.decision.alarm import Alarm
 from edge_runtime.decision.verdict import Summary, Window
 from edge_runtime.pace import Pace
+
+if TYPE_CHECKING:  # `--help` loads no NumPy
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Report:

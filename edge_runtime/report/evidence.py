@@ -23,12 +23,16 @@ from numpy.typing import NDArray
 from edge_runtime.capture.block import DROPPED, LOST, OUTAGE, OVERFLOW, Event
 from edge_runtime.decision.alarm import ON, Alarm
 from edge_runtime.decision.verdict import Window
+from edge_runtime.errors import OutputError
 from edge_runtime.report import Report
 from edge_runtime.report.jsonl import alarm_line, to_json, utc
+from edge_runtime.report.owned import MARK
 from edge_runtime.report.pairs import SPARE_BYTES, Pairs
 
 LONGEST_SECONDS = 60.0
 """Of an alarm in a clip: what lasts longer goes on as it began."""
+PREPARE_SECONDS = 5.0
+"""How long the beginning waits for the disk."""
 CLOSE_SECONDS = 2.0
 """How long the end waits for the disk."""
 WAITING = 4
@@ -89,8 +93,9 @@ class Evidence(Report):
         """`about` (model, model_sha256, device, version) is looked at anew for each alarm and goes into its JSON.
 
         `folder` is made if it is missing; what a killed run left half written there is removed, and its drafts become
-        clips. Raises OutputError when it cannot be made or written to. A full disk is no reason not to start:
-        `complain` is told, once. The oldest clips go to leave `spare_bytes` free on it.
+        clips. Raises OutputError for a path that can never be a folder. A disk that is full, fails, hangs or may only
+        be read is no reason not to start: `complain` is called, and it is tried again and again. The oldest clips go to
+        leave `spare_bytes` free on it.
         """
         self._before, self._after, self._longest = before_seconds, after_seconds, longest_seconds
         self._about = about
@@ -107,10 +112,15 @@ class Evidence(Report):
         self._events: deque[tuple[float, Event]] = deque(maxlen=1000)
         self._clips: list[_Clip] = []
         self._pairs = Pairs(Path(folder), budget_bytes, complain, spare_bytes)
-        self._pairs.prepare()
+        self._refused: OutputError | None = None
+        self._looked = threading.Event()
         self._jobs: queue.Queue[_Job | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._work, name="evidence", daemon=True)
         self._thread.start()
+        if not self._looked.wait(PREPARE_SECONDS):
+            complain(f"the disk of {folder} does not answer: listening goes on without clips")
+        elif self._refused:
+            raise self._refused
 
     def sound(self, at_seconds: float, samples: NDArray[np.float32]) -> None:
         """Keeps it; clips that were complete before it are written, while all of their sound is still held."""
@@ -241,11 +251,25 @@ class Evidence(Report):
 
     def _work(self) -> None:
         """The other thread: encodes and writes; nothing that goes wrong here may end it."""
+        try:
+            self._pairs.prepare()
+        except OutputError as reason:
+            self._refused = reason
+            return
+        except Exception as reason:
+            self._complain(f"cannot keep clips: {reason}")
+        finally:
+            self._looked.set()
+        self._each_job()
+        self._pairs.close()
+
+    def _each_job(self) -> None:
+        self._look()
         while True:
             try:
                 job = self._jobs.get(timeout=_LOOK_SECONDS)
             except queue.Empty:
-                self._pairs.leave_room()
+                self._look()
                 continue
             if job is None:
                 return
@@ -259,6 +283,12 @@ class Evidence(Report):
             finally:
                 self._jobs.task_done()
 
+    def _look(self) -> None:
+        try:
+            self._pairs.leave_room()
+        except Exception as reason:
+            self._complain(f"cannot look after the clips: {reason}")
+
 
 def _flac(samples: NDArray[np.int16], rate: int) -> bytes:
     """Mono int16 [n] as a FLAC file, made in memory.
@@ -268,6 +298,7 @@ def _flac(samples: NDArray[np.int16], rate: int) -> bytes:
     """
     with open(os.memfd_create("clip", os.MFD_CLOEXEC), "w+b") as file:
         with soundfile.SoundFile(file.fileno(), "w", rate, 1, "PCM_16", format="FLAC", closefd=False) as encoder:
+            encoder.software = MARK
             encoder.write(samples)
         file.seek(0)
         return file.read()

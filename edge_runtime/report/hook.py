@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from edge_runtime.decision.alarm import Alarm
 from edge_runtime.errors import UsageError
 from edge_runtime.log import times
+from edge_runtime.process import Leash
 from edge_runtime.report import Report
 from edge_runtime.report.jsonl import alarm_line, to_json, utc
 
@@ -108,7 +109,10 @@ class Hook(Report):
                 left = 1 + sum(1 for other in list(self._events.queue) if other is not None)
                 self._fail(f"was not run for the last {left} alarms, as the program ends")
                 return
-            self._run(*event)
+            try:
+                self._run(*event)
+            except Exception as reason:  # no thread can be started, say: the next alarm may do better
+                self._fail(f"cannot be run: {reason}")
 
     def _run(self, name: str, line: str) -> None:
         try:
@@ -123,6 +127,16 @@ class Hook(Report):
         except (OSError, ValueError) as reason:
             self._fail(f"cannot be run: {getattr(reason, 'strerror', None) or reason}")
             return
+        leash = Leash(process.pid)
+        try:
+            self._attend(process, line)
+        finally:
+            if process.poll() is None:
+                _kill(process)
+            leash.release()
+
+    def _attend(self, process: subprocess.Popen[bytes], line: str) -> None:
+        """From its start to its end."""
         said: list[bytes] = []
         over = threading.Event()
         ear = threading.Thread(target=_listen, args=(process, said, over), daemon=True)
@@ -149,9 +163,7 @@ class Hook(Report):
             now = time.monotonic()
             ending = self._closing is not None and now >= self._closing
             if now >= deadline or ending:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                _kill(process)
                 self._fail("was ended with the program" if ending else f"took over {self._timeout:g} s and was ended")
                 return 0
 
@@ -165,6 +177,12 @@ class Hook(Report):
             more = f" (and failed {times(self._untold)} more before)" if self._untold else ""
             self._told, self._untold = now, 0
         self._complain(f"the command {self._words[0]} {how}{more}")
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _listen(process: subprocess.Popen[bytes], said: list[bytes], over: threading.Event) -> None:

@@ -8,10 +8,11 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from edge_runtime.capture.block import STATE, Event, Losses
+from edge_runtime.capture.block import STATE, UNREAD, Event, Losses
 from edge_runtime.decision.alarm import Alarm
 from edge_runtime.decision.verdict import Summary, Window
 from edge_runtime.pace import Pace
+from edge_runtime.queued import Rank
 from edge_runtime.report import Report
 from edge_runtime.report.output import Output
 
@@ -27,6 +28,13 @@ class JsonLines(Report):
         self._output = output
         self._about = dict(about)
         self._wall = wall
+        self._at = 0.0
+        self._lost_before = output.lost or 0
+        output.gap = self._gap
+
+    def level(self, at_seconds: float, level_dbfs: float, peak_dbfs: float) -> None:
+        """No line; but so far the sound has come."""
+        self._at = at_seconds
 
     def window(self, window: Window) -> None:
         """A line `window`."""
@@ -46,10 +54,13 @@ class JsonLines(Report):
             line["speech"] = window.speech
         if window.reason:
             line["reason"] = str(window.reason)
-        self._line(line)
+        self._line(line, Rank.WINDOW)
 
     def event(self, at_seconds: float, event: Event) -> None:
         """A line `event`."""
+        self._line(self._event(at_seconds, event), Rank.EVENT)
+
+    def _event(self, at_seconds: float, event: Event) -> dict[str, Any]:
         line = {"type": "event", **self._about, "event": event.kind, "at": at_seconds}
         if event.count:
             line["count"] = event.count
@@ -59,7 +70,7 @@ class JsonLines(Report):
             line["seconds"] = event.seconds
         if event.reason:
             line["reason"] = event.reason
-        self._line(line)
+        return line
 
     def alarm(self, alarm: Alarm) -> None:
         """A line `alarm`."""
@@ -86,13 +97,22 @@ class JsonLines(Report):
             "widest_hop_seconds": pace.widest_hop_seconds,
             "coarse_seconds": pace.coarse_seconds,
         }
+        if self._output.lost is not None:
+            line["unread_lines"] = self._output.lost - self._lost_before
         if error:
             line["error"] = error
         self._line(line)
 
-    def _line(self, line: Mapping[str, Any]) -> None:
+    def _gap(self, count: int) -> str:
+        """The line in the place of those that nobody read in time."""
+        return self._text(self._event(self._at, Event(UNREAD, count=count)))
+
+    def _line(self, line: Mapping[str, Any], rank: Rank = Rank.LASTING) -> None:
+        self._output.write(self._text(line), rank)
+
+    def _text(self, line: Mapping[str, Any]) -> str:
         stamped = dict(line) if self._wall is None else {**line, "time": utc(self._wall())}
-        self._output.write(to_json(stamped) + "\n")
+        return to_json(stamped) + "\n"
 
 
 def alarm_line(alarm: Alarm, about: Mapping[str, Any]) -> dict[str, Any]:

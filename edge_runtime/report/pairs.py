@@ -1,33 +1,41 @@
-"""A folder of clips, each a FLAC and a JSON of the same name: written whole or not at all, and within a budget."""
+"""A folder of clips, each a FLAC and a JSON of the same name: written whole or not at all, and within a budget.
+
+Several programs may keep their clips in one folder. Each holds the locks of its own drafts (see `edge_runtime.atomic`):
+the drafts of a program that was killed are known by having none. Names are chosen under a lock of the folder.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
-import re
 import stat
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from edge_runtime.errors import OutputError
+from edge_runtime.atomic import abandoned, of_the_kernel, replace_file, sweep
+from edge_runtime.errors import EdgeDetectError, OutputError
+from edge_runtime.report.jsonl import to_json
+from edge_runtime.report.owned import PREFIX, UNFINISHED, Owned, draft_of
 
-PREFIX = "edge-detect-"
 FILE_MODE = 0o640
 FOLDER_MODE = 0o750
 SPARE_BYTES = 1_000_000
 """Room that clips leave to others on their disk: minutes of a ledger, for weeks."""
-_STEM = r"edge-detect-\d{8}T\d{6}\.\d{3}Z-\d{4,}(?:-\d+)?"
-_OURS = re.compile(rf"{_STEM}\.(?:flac|json)")
-_OURS_DRAFT = re.compile(rf"\.{_STEM}\.draft")
-_OURS_HALF = re.compile(rf"\.{_STEM}\.(?:flac|json|draft)\.part")
+REMIND_SECONDS = 3600.0
+"""How often it is said that clips still cannot be written."""
+_LOCK_SECONDS = 2.0
 _SAME_NAME = 1000
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NEVER = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
+"""Errors that no waiting mends."""
 
 
 class Pairs:
-    """Adds pairs and removes the oldest ones. Files with other names, links and folders are never touched.
+    """Adds pairs and removes the oldest ones; what is not this program's own is never touched.
 
     A draft is what there is of a pair until now, in one file: if the run is killed, the next one makes a pair of it.
     """
@@ -35,39 +43,64 @@ class Pairs:
     def __init__(
         self, folder: Path, budget_bytes: int, complain: Callable[[str], object], spare_bytes: int = SPARE_BYTES
     ) -> None:
-        """`complain` is told once that nothing can be written, and once that it can again; and once that old pairs go
-        because the disk is full."""
+        """`complain` is called now and then while nothing can be written, and once when it can again; and once when
+        old pairs go because the disk is full."""
         self._folder = folder
         self._budget = budget_bytes
         self._complain = complain
         self._spare = spare_bytes
-        self._failing = self._crowded = False
+        self._owned = Owned(folder)
+        self._drafts: dict[str, tuple[str, int | None]] = {}  # by name: the stem, and what holds the draft's lock
+        self._complained: float | None = None
+        self._crowded = False
+        self.prepared = False
 
     def prepare(self) -> None:
-        """Makes the folder, removes what a killed run left half written, and makes pairs of its drafts.
+        """Makes the folder, and looks whether it can be written to.
 
-        Raises OutputError when it cannot be made or written to, but for a full disk.
+        Raises OutputError for what waiting does not mend, such as a path that is no folder. Any other trouble, a disk
+        that is full, fails or may only be read, is complained of, and may be over when this is called again.
         """
         try:
+            if of_the_kernel(self._folder):
+                raise ValueError("the kernel keeps its devices and tables there, and no files")
             self._folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
-            for path in self._files(_OURS_HALF):
-                path.unlink(missing_ok=True)
-            self._make_room(0)
-            self._recover()
-            with tempfile.TemporaryFile(dir=self._folder):
-                pass
-        except OSError as reason:
-            if reason.errno not in _FULL:
+            self._try_to_write()
+        except (OSError, ValueError) as reason:
+            if isinstance(reason, ValueError) or reason.errno in _NEVER or self._in_the_way(reason):
                 raise OutputError(f"cannot keep clips in {self._folder}: {self._why(reason)}") from None
             self._fail(reason)
+        else:
+            self._mended()
+
+    def recover(self) -> None:
+        """Removes what a killed run left half written, and makes pairs of its drafts; once, as soon as that can be."""
+        if self.prepared:
+            return
+        try:
+            self._folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+            sweep(self._folder, UNFINISHED)
+            with self._alone():
+                self._make_room(0)
+                for stem in sorted(self._owned.drafts()):
+                    self._adopt(stem)
+            self._try_to_write()
+        except OSError as reason:
+            self._fail(reason)
+        else:
+            self.prepared = True
+            self._mended()
 
     def draft(self, name: str, sound: bytes, about: Callable[[str], str]) -> None:
-        """Puts a draft in the place of the last one of that name; what hinders it, `add` will tell."""
-        with contextlib.suppress(OSError):
-            content = about(f"{PREFIX}{name}.flac").encode() + b"\n" + sound
+        """Puts a draft in the place of the last one of that name; what hinders it, `add` will report."""
+        with contextlib.suppress(OSError, EdgeDetectError), self._alone():
+            stem, held = self._drafts.get(name) or (self._free(PREFIX + name, ""), None)
+            content = about(f"{stem}.flac").encode() + b"\n" + sound
             if len(content) <= self._budget:
                 self._make_room(len(content))
-                self._write(self._draft_path(PREFIX + name).name, content)
+                lock = replace_file(self._draft_path(stem), content, FILE_MODE, keep=True)
+                self._drafts[name] = (stem, lock)
+                _close(held)
 
     def add(self, name: str, sound: bytes, about: Callable[[str], str]) -> bool:
         """Writes a pair, the JSON last: `about` gives its text for the FLAC's name. Whether both are there.
@@ -75,43 +108,59 @@ class Pairs:
         First the oldest pairs go, as many as the budget and the disk ask for. If it fails, the draft stays.
         """
         try:
+            self.recover()
             self._folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
-            stem = self._free(PREFIX + name)
-            text = (about(stem + ".flac") + "\n").encode()
-            needed = len(sound) + len(text)
-            if needed > self._budget:
-                self._complain(f"a clip of {needed} bytes is larger than what clips may take, {self._budget}: not kept")
-            else:
-                self._make_room(needed)
-                self._write_pair(stem, sound, text)
-            self._draft_path(PREFIX + name).unlink(missing_ok=True)
-        except OSError as reason:
+            with self._alone():
+                stem = self._free(PREFIX + name, self._drafts.get(name, ("", None))[0], ".flac", ".json")
+                text = (about(stem + ".flac") + "\n").encode()
+                needed = len(sound) + len(text)
+                if needed > self._budget:
+                    self._complain(
+                        f"a clip of {needed} bytes is larger than what clips may take, {self._budget}: not kept"
+                    )
+                else:
+                    self._make_room(needed)
+                    self._write_pair(stem, sound, text)
+                drafted, held = self._drafts.pop(name, ("", None))
+                if drafted:
+                    self._draft_path(drafted).unlink(missing_ok=True)
+                    _close(held)
+        except (OSError, EdgeDetectError) as reason:
             self._fail(reason)
             return False
-        if self._failing:
-            self._failing = False
-            self._complain(f"clips can be written to {self._folder} again")
+        self._mended()
         return needed <= self._budget
 
     def leave_room(self) -> None:
-        """Has the oldest pairs go while others lack room on the disk."""
-        with contextlib.suppress(OSError):
+        """Has the oldest pairs go while others lack room on the disk; tries again what could not be done before."""
+        self.recover()
+        with contextlib.suppress(OSError), self._alone():
             self._make_room(0)
 
-    def _recover(self) -> None:
-        for path in sorted(self._files(_OURS_DRAFT)):
-            stem = _stem(path)
-            with contextlib.suppress(FileNotFoundError):  # it had to make room for another
-                if not (self._folder / f"{stem}.json").exists():
-                    content = path.read_bytes()
-                    self._make_room(len(content))
-                    text, _, sound = content.partition(b"\n")
-                    self._write_pair(stem, sound, text + b"\n")
-                path.unlink()
+    def close(self) -> None:
+        """Drafts that are still there are anybody's to make clips of."""
+        for _, held in self._drafts.values():
+            _close(held)
+        self._drafts.clear()
+
+    def _adopt(self, stem: str) -> None:
+        """Makes a pair of a draft whose owner is dead; it may have been completed already."""
+        path = self._draft_path(stem)
+        with contextlib.suppress(FileNotFoundError), abandoned(path) as alone:  # it may have had to make room
+            found = draft_of(path.name, path.read_bytes()) if alone else None
+            if found is None:
+                return
+            told, sound = found
+            if not self._owned.has(stem):
+                stem = self._free(stem, stem, ".flac", ".json")
+                text = (to_json({**told, "file": f"{stem}.flac"}) + "\n").encode()
+                self._make_room(len(text) + len(sound))
+                self._write_pair(stem, sound, text)
+            path.unlink(missing_ok=True)
 
     def _make_room(self, needed: int) -> None:
         """Removes the oldest pairs, and then drafts, until `needed` bytes have room; none where that would not do."""
-        pairs, drafts = self._sizes(_OURS), self._sizes(_OURS_DRAFT)
+        pairs, drafts = self._owned.pairs(), self._owned.drafts()
         taken = sum(pairs.values()) + sum(drafts.values())
         over = taken + needed - self._budget
         space = os.statvfs(self._folder)
@@ -124,76 +173,91 @@ class Pairs:
             if over <= 0 and not self._crowded:
                 self._crowded = True
                 self._complain(f"the disk of {self._folder} is full: the oldest clips are removed")
-            for ending in (".json", ".flac"):  # a FLAC without its JSON is known to be half a pair
-                (self._folder / (stem + ending)).unlink(missing_ok=True)
+            self._owned.remove(stem)
             over, lacking = over - size, lacking - size
         for stem, size in sorted(drafts.items()):
             if max(over, lacking) <= 0:
                 break
-            self._draft_path(stem).unlink(missing_ok=True)
-            over, lacking = over - size, lacking - size
+            if self._remove_draft(stem):
+                over, lacking = over - size, lacking - size
 
-    def _sizes(self, pattern: re.Pattern[str]) -> dict[str, int]:
-        """Bytes, by stems, which begin with the time."""
-        sizes: dict[str, int] = {}
-        for path in self._files(pattern):
-            sizes[_stem(path)] = sizes.get(_stem(path), 0) + path.stat().st_size
-        return sizes
+    def _remove_draft(self, stem: str) -> bool:
+        """Whether it was one of ours or of a dead owner, and is gone."""
+        path = self._draft_path(stem)
+        with contextlib.suppress(FileNotFoundError):
+            ours = any(stem == other for other, _ in self._drafts.values())
+            with contextlib.nullcontext(True) if ours else abandoned(path) as may:
+                if may:
+                    path.unlink()
+                return may
+        return False
 
     def _write_pair(self, stem: str, sound: bytes, text: bytes) -> None:
-        self._write(stem + ".flac", sound)
+        flac = self._folder / f"{stem}.flac"
+        replace_file(flac, sound, FILE_MODE)
         try:
-            self._write(stem + ".json", text)
+            replace_file(self._folder / f"{stem}.json", text, FILE_MODE)
         except OSError:
-            (self._folder / (stem + ".flac")).unlink(missing_ok=True)
+            flac.unlink(missing_ok=True)
             raise
 
-    def _write(self, name: str, content: bytes) -> None:
-        """All of it under its name, also after a power cut, or nothing."""
-        half = self._folder / f".{name.removeprefix('.')}.part"
-        half.unlink(missing_ok=True)
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other program chooses a name meanwhile; but one that hangs is not waited for."""
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
-            with open(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(descriptor)
-            half.rename(self._folder / name)
-        except OSError:
-            half.unlink(missing_ok=True)
-            raise
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
+            until = time.monotonic() + _LOCK_SECONDS
+            while time.monotonic() < until:
+                try:
+                    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(0.02)
+                except OSError:  # there are no locks here
+                    break
+            yield
         finally:
             os.close(folder)
 
-    def _free(self, stem: str) -> str:
-        """A name that is not taken: the clock may have been set back."""
+    def _free(self, stem: str, drafted: str, *endings: str) -> str:
+        """A stem that no other draft than `drafted` has, nor files of the endings: the clock may have been set back."""
         for number in range(1, _SAME_NAME):
             candidate = stem if number == 1 else f"{stem}-{number}"
-            if not any((self._folder / (candidate + ending)).exists() for ending in (".flac", ".json")):
+            files = [self._folder / f"{candidate}{ending}" for ending in endings]
+            if candidate != drafted:
+                files.append(self._draft_path(candidate))
+            if not any(os.path.lexists(path) for path in files):
                 return candidate
         raise OSError(errno.EEXIST, "too many clips of the same time")
 
     def _draft_path(self, stem: str) -> Path:
         return self._folder / f".{stem}.draft"
 
-    def _files(self, pattern: re.Pattern[str]) -> list[Path]:
-        return [
-            path
-            for path in self._folder.iterdir()
-            if pattern.fullmatch(path.name) and stat.S_ISREG(path.lstat().st_mode)
-        ]
+    def _try_to_write(self) -> None:
+        with tempfile.TemporaryFile(dir=self._folder):
+            pass
 
-    def _fail(self, reason: OSError) -> None:
-        if self._failing:
-            return
-        self._failing = True
-        why = self._why(reason)
-        self._complain(f"clips cannot be written to {self._folder} ({why}): listening goes on without them")
+    def _mended(self) -> None:
+        if self._complained is not None:
+            self._complained = None
+            self._complain(f"clips can be written to {self._folder} again")
 
-    def _why(self, reason: OSError) -> str:
+    def _fail(self, reason: Exception) -> None:
+        now = time.monotonic()
+        if self._complained is None or now - self._complained >= REMIND_SECONDS:
+            self._complained = now
+            why = self._why(reason)
+            self._complain(f"clips cannot be written to {self._folder} ({why}): listening goes on without them")
+
+    def _in_the_way(self, reason: OSError) -> bool:
+        """Whether a file stands where a folder should; a link to nothing may lead to a disk that is mounted later."""
+        return isinstance(reason, FileExistsError | NotADirectoryError) and any(
+            _no_folder(path) for path in (self._folder, *self._folder.parents)
+        )
+
+    def _why(self, reason: Exception) -> str:
+        if not isinstance(reason, OSError):
+            return str(reason)
         if reason.errno in _FULL:
             return "there is no room on its disk"
         if isinstance(reason, FileExistsError | NotADirectoryError) and not self._folder.is_dir():
@@ -204,6 +268,13 @@ class Pairs:
         return reason.strerror or str(reason)
 
 
-def _stem(path: Path) -> str:
-    """What a pair's files and its draft have in common."""
-    return path.stem.removeprefix(".")
+def _no_folder(path: Path) -> bool:
+    try:
+        return not stat.S_ISDIR(path.stat().st_mode)
+    except OSError as reason:
+        return reason.errno == errno.ELOOP
+
+
+def _close(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)

@@ -10,6 +10,7 @@ from edge_runtime.capture.liveness import State
 from edge_runtime.decision.alarm import ON, Alarm
 from edge_runtime.decision.verdict import Reason, Summary, Verdict, Window
 from edge_runtime.pace import SLOW, Pace
+from edge_runtime.queued import Rank
 from edge_runtime.report import Report
 from edge_runtime.report.output import Output, printable
 
@@ -57,6 +58,7 @@ class Terminal(Report):
         self._at = 0.0
         self._level = self._peak = -120.0
         self._drawn = 0.0
+        output.gap = lambda count: f"{self._wipe()}({count} lines were not shown in time)\n"
         self._output.write(printable(title) + "\n")
 
     def level(self, at_seconds: float, level_dbfs: float, peak_dbfs: float) -> None:
@@ -110,7 +112,7 @@ class Terminal(Report):
         else:
             why = _ENDS.get(alarm.reason)
             text = f"alarm {alarm.number} is over" + (f": {why}" if why else "")
-        self._history(f"{clock(alarm.at)}  {text}{_score(alarm.score)}")
+        self._history(f"{clock(alarm.at)}  {text}{_score(alarm.score)}", Rank.LASTING)
 
     def summary(self, summary: Summary, losses: Losses, pace: Pace, error: str | None) -> None:
         """The verdict on the whole, and when the sound was called synthetic."""
@@ -157,8 +159,8 @@ class Terminal(Report):
             cells[first:last] = self._full * (last - first)
         return ["  " + "".join(cells), "  0:00" + clock(summary.seconds).rjust(width - 4)]
 
-    def _history(self, line: str) -> None:
-        self._output.write(f"{self._wipe()}{line}\n")
+    def _history(self, line: str, rank: Rank = Rank.EVENT) -> None:
+        self._output.write(f"{self._wipe()}{line}\n", rank)
         if self._live:
             self._draw()
 
@@ -188,7 +190,7 @@ class Terminal(Report):
         text = text[: max(0, width)]
         if colour and text.startswith(label):
             text = self._paint(colour, label) + text[len(label) :]
-        self._output.write("\r" + text + "\x1b[K")
+        self._output.write("\r" + text + "\x1b[K", Rank.FRAME)
         self._drawn = time.monotonic()
 
     def _meter(self, width: int) -> str:

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any, BinaryIO
 
 from edge_runtime.decision.verdict import Thresholds, Window
-from edge_runtime.errors import EdgeDetectError
+from edge_runtime.errors import EdgeDetectError, OutputError
 from edge_runtime.opening import alarm_rules
 from edge_runtime.process import die_with_parent, own_output
 from edge_runtime.shadow import statefile, wire
@@ -112,9 +112,10 @@ class _Child:
     def _write(self) -> None:
         try:
             statefile.write(self._order.report, self._record)
-        except OSError as reason:
+        except (OSError, OutputError) as reason:
             if not self._complained:
-                self._say(trouble=f"cannot write {self._order.report}: {reason.strerror}")
+                why = f"cannot write {self._order.report}: {reason.strerror}" if isinstance(reason, OSError) else reason
+                self._say(trouble=str(why))
             self._complained = True
 
     def _say(self, **told: Any) -> None:

@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime import process
+from edge_runtime.atomic import destination
 from edge_runtime.capture.block import OUTAGE, Event
 from edge_runtime.decision.verdict import Window
+from edge_runtime.errors import OutputError
 from edge_runtime.log import Log
 from edge_runtime.report import Report
 from edge_runtime.shadow import statefile, wire
@@ -36,7 +38,13 @@ class Shadow(Report):
     """Whatever becomes of the process, the run goes on; one line in the log tells when the trial changes."""
 
     def __init__(self, order: Order, log: Log, *, waits: bool = False) -> None:
-        """Starts the process; where that cannot be, the trial has failed. `waits`: the sound is a file's, and can."""
+        """Starts the process; where that cannot be, the trial has failed. `waits`: the sound is a file's, and can.
+
+        Raises OutputError when the order wants its report in the place of a device or a folder. A disk that cannot be
+        written is no reason not to try: the process says so, and goes on trying.
+        """
+        if order.report:
+            destination(order.report)
         self._order = order
         self._log = log
         self._waits = waits
@@ -185,11 +193,17 @@ class Shadow(Report):
             order = self._order
             try:
                 statefile.fail(order.report, order.models(statefile.sha256_of(order.model)), order.windows, reason)
-            except OSError as trouble:
-                self._log.warning(f"shadow: cannot write {order.report}: {trouble.strerror}")
+            except (OSError, OutputError) as trouble:
+                why = trouble.strerror if isinstance(trouble, OSError) else trouble
+                self._log.warning(f"shadow: cannot write {order.report}: {why}")
 
-        self._writer = threading.Thread(target=write, daemon=True)
-        self._writer.start()
+        writer = threading.Thread(target=write, daemon=True)
+        try:
+            writer.start()
+        except RuntimeError:  # the machine has no thread to give: then the sound waits
+            write()
+        else:
+            self._writer = writer
 
     def _kill(self) -> None:
         if self._process is None:

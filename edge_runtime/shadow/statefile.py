@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge_runtime.atomic import replace_file
 from edge_runtime.shadow.trial import FAILED, PASSED, TRYING, Judgement, Tally
 
 SCHEMA = 1
@@ -90,25 +90,16 @@ def resumed(path: str, models: Models) -> Record | None:
 
 
 def write(path: str, record: Record) -> None:
-    """All of it, also after a power cut, or nothing; nowhere where no path is given. Raises OSError."""
+    """All of it, also after a power cut, or nothing; nowhere where no path is given.
+
+    Raises OSError, or OutputError for a device.
+    """
     if not path:
         return
     target = Path(path)
-    # Not `whole_file`, whose names differ: what a power cut leaves of the last one goes with the next.
-    half = target.with_name(f".{target.name}.part")
-    half.unlink(missing_ok=True)
-    descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
-    with open(descriptor, "w") as file:
-        json.dump(record.to_dict(), file, indent=1, allow_nan=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(descriptor)
-    half.rename(target)
-    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    target.with_name(f".{target.name}.part").unlink(missing_ok=True)  # what older releases left at a power cut
+    text = json.dumps(record.to_dict(), indent=1, allow_nan=False) + "\n"
+    replace_file(target, text.encode(), _MODE)
 
 
 def sha256_of(path: str) -> str:
@@ -121,7 +112,7 @@ def sha256_of(path: str) -> str:
 
 
 def fail(path: str, models: Models, windows: int, reason: str) -> None:
-    """Marks the trial as failed, with what it had counted. Raises OSError."""
+    """Marks the trial as failed, with what it had counted. Raises OSError or OutputError, as `write` does."""
     record = resumed(path, models) or Record(models, windows)
     record.judgement = Judgement(FAILED, reason)
     write(path, record)

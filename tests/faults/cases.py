@@ -11,6 +11,7 @@ MODULES: tuple[str, ...] = (
     "ledger",
     "metrics",
     "models",
+    "readers",
     "sound",
 )
 """Modules beside this one; each has CASES, and its docstring's first line is the title of its table."""
