@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 from edge_runtime.capture.block import Block
@@ -39,7 +40,7 @@ def _score(settings: Settings, path: str, detector: Detector, stop: Callable[[],
     raw = None
     if settings.raw is not None:
         raw = RawFormat(settings.raw, settings.rate or 16000, settings.channels or 1)
-    about = {"file": path} if len(settings.file) > 1 else {}
+    about = _named(path) if len(settings.file) > 1 else {}
     report = open_report(settings, path, about, length_seconds(path, raw))
     order = Order.of(settings, detector)
     shadow = Shadow(order, log, waits=True) if order else None
@@ -58,6 +59,12 @@ def _score(settings: Settings, path: str, detector: Detector, stop: Callable[[],
         log.error(f"{path}: {numberless(detector.numberless - before)}")
         return ModelError.exit_code
     return SPOOF_FOUND if settings.fail_on_spoof and summary.verdict is Verdict.SPOOF else 0
+
+
+def _named(path: str) -> dict[str, str]:
+    """What says in each line which file it is about. Bytes that are no UTF-8 are escaped, so they also come in full."""
+    plain = path.encode("utf-8", "replace").decode() == path
+    return {"file": path} if plain else {"file": path, "file_hex": os.fsencode(path).hex()}
 
 
 def blocks_of(path: str, raw: RawFormat | None, detector: Detector) -> Iterator[Block]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TextIO
 
+from edge_runtime.capture.quiet import loud
 from edge_runtime.report.output import printable
 from edge_runtime.settings import LEVELS
 
@@ -94,7 +95,7 @@ class Log:
             return
         # The journal knows the program's name and the priority, people on a terminal do not.
         head = f"<{_PRIORITIES[level]}>" if self._journal else f"edge-detect: {_NAMES[level]}"
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError), loud():
             stream.write(f"{head}{printable(text)}\n")
             stream.flush()
 
