@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 
@@ -43,7 +44,7 @@ def _score(settings: Settings, path: str, detector: Detector, stop: Stop, log: L
     raw = None
     if settings.raw is not None:
         raw = RawFormat(settings.raw, settings.rate or 16000, settings.channels or 1)
-    about = {"file": path} if len(settings.file) > 1 else {}
+    about = _named(path) if len(settings.file) > 1 else {}
     output = Output(sys.stdout, stop)
     report = open_report(settings, path, about, length_seconds(path, raw), output=output)
     order = Order.of(settings, detector)
@@ -63,6 +64,12 @@ def _score(settings: Settings, path: str, detector: Detector, stop: Stop, log: L
         log.error(f"{path}: {numberless(detector.numberless - before)}")
         return ModelError.exit_code
     return SPOOF_FOUND if settings.fail_on_spoof and summary.verdict is Verdict.SPOOF else 0
+
+
+def _named(path: str) -> dict[str, str]:
+    """What says in each line which file it is about. Bytes that are no UTF-8 are escaped, so they also come in full."""
+    plain = path.encode("utf-8", "replace").decode() == path
+    return {"file": path} if plain else {"file": path, "file_hex": os.fsencode(path).hex()}
 
 
 def blocks_of(path: str, raw: RawFormat | None, detector: Detector) -> Iterator[Block]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TextIO
 
 from edge_runtime.capture.bounded import abandon
+from edge_runtime.capture.quiet import loud
 from edge_runtime.queued import Queued, Rank, ready
 from edge_runtime.report.output import printable
 from edge_runtime.settings import LEVELS
@@ -113,7 +114,7 @@ class Log:
             self._queue.put(line.encode(stream.encoding or "utf-8", "backslashreplace"), rank)
             return
         number = _descriptor(stream)
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError), loud():
             if number is None or ready(number, _PATIENCE_SECONDS):
                 stream.write(line)
                 stream.flush()

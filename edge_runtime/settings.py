@@ -15,10 +15,8 @@ from typing import Any
 from edge_runtime.errors import UsageError
 from edge_runtime.options import flag, live_option, live_score, live_time, option, option_of, unfit
 
-ENCODING_NAMES = (
-    *("s16le", "s24le", "s32le", "f32le", "f64le", "u8", "s8"),
-    *("s16be", "s24be", "s32be", "f32be", "f64be"),
-)
+_LITTLE = ("s16le", "s24le", "s24le-in-32", "s32le", "f32le", "f64le", "u8", "s8")
+ENCODING_NAMES = (*_LITTLE, "s16be", "s24be", "s24be-in-32", "s32be", "f32be", "f64be")
 AUTO = "auto"
 FOREVER = "forever"
 MIX = "mix"
@@ -56,7 +54,7 @@ class Settings:
         metavar="PATH",
         many=True,
         example=("clip.wav",),
-        help="sound files, in any format that libsndfile reads; - is a WAV (or raw sound) on standard input",
+        help="sound files that libsndfile or, where installed, ffmpeg reads; - is a WAV or raw sound on standard input",
     )
     list_devices: bool = option(False, kind=bool, group=_SOURCE, stored=False, help="list the microphones and end")
     config: str | None = option(
@@ -71,10 +69,13 @@ class Settings:
         group=_RAW,
         choices=ENCODING_NAMES,
         metavar="CODING",
-        help="the input has no header; its samples are " + ", ".join(ENCODING_NAMES),
+        help="the input has no header; its samples are "
+        + ", ".join(ENCODING_NAMES)
+        + "; s24le is packed in three bytes, "
+        "s24le-in-32 lies at the low end of four, as ALSA's S24_LE does",
     )
     rate: int | None = option(
-        None, kind=int, group=_RAW, unit="Hz", low=1, high=10_000_000, example=48000, help="its rate (default 16000)"
+        None, kind=int, group=_RAW, unit="Hz", low=1000, high=10_000_000, example=48000, help="its rate (default 16000)"
     )
     channels: int | None = option(
         None, kind=int, group=_RAW, low=1, high=1024, example=2, help="its interleaved channels (default 1)"

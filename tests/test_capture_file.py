@@ -15,10 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from edge_runtime.capture.chunks import ChunkParser
+from edge_runtime.capture.containers import family_of
 from edge_runtime.capture.file import length_seconds, mix, read_blocks
-from edge_runtime.capture.pcm import ENCODINGS, RawFormat, RawParser, WavParser, decode
+from edge_runtime.capture.layout import OtherCoding
+from edge_runtime.capture.pcm import ENCODINGS, LOW_BITS, RawFormat, RawParser, decode
 from edge_runtime.capture.resample import Resampler
 from edge_runtime.errors import InputError
+from tests.sounds import parsed, read, read_until_error, wav
 
 RATE = 16000
 
@@ -26,19 +30,6 @@ RATE = 16000
 def tone(hertz: float, seconds: float, rate: int = RATE) -> NDArray[np.float32]:
     """A sine at half of full scale."""
     return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
-
-
-def read(path: Path | str, raw: RawFormat | None = None, rate: int = RATE) -> NDArray[np.float32]:
-    return np.concatenate([np.zeros(0, np.float32), *read_blocks(str(path), raw, rate)])
-
-
-def read_until_error(path: Path) -> tuple[NDArray[np.float32], str]:
-    """What could be read, and the one line that told what was wrong."""
-    blocks = [np.zeros(0, np.float32)]
-    with pytest.raises(InputError) as caught:
-        blocks.extend(read_blocks(str(path), None, RATE))
-    assert "\n" not in str(caught.value)
-    return np.concatenate(blocks), str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -119,19 +110,6 @@ def test_an_odd_rate_and_many_channels_need_no_more_memory(tmp_path: Path) -> No
     assert len(read(path)) == 48
 
 
-def wav(form: RawFormat, body: bytes, size: int | None = None, before: bytes = b"", tag: int | None = None) -> bytes:
-    """A WAV with any size in its header and any chunks before the sound."""
-    code = tag or (3 if form.encoding.startswith("f") else 1)
-    bits = form.frame_bytes // form.channels * 8
-    head = struct.pack("<HHIIHH", code, form.channels, form.rate, form.rate * form.frame_bytes, form.frame_bytes, bits)
-    size = len(body) if size is None else size
-    return (
-        b"RIFF" + struct.pack("<I", min(36 + size, 0xFFFFFFFF)) + b"WAVE" + before
-        + b"fmt " + struct.pack("<I", len(head)) + head
-        + b"data" + struct.pack("<I", size) + body
-    )  # fmt: skip
-
-
 @given(
     cuts=st.lists(st.integers(0, 800), max_size=10),
     size=st.sampled_from([None, 0, 0xFFFFFFFF, 0x7FFFFFFF, 0x80000000]),
@@ -140,27 +118,26 @@ def wav(form: RawFormat, body: bytes, size: int | None = None, before: bytes = b
 def test_a_wav_from_a_pipe_is_the_same_however_it_is_cut(cuts: list[int], size: int | None, before: bytes) -> None:
     values = np.arange(-150, 150, dtype="<i2")
     data = wav(RawFormat("s16le", RATE, 2), values.tobytes(), size, before)
-    parser = WavParser()
-    pieces = [data[a:b] for a, b in zip([0, *sorted(cuts)], [*sorted(cuts), len(data)], strict=True)]
-    frames = [block for block in (parser.feed(piece) for piece in pieces) if len(block)]
-    parser.finish()
-    np.testing.assert_array_equal(np.concatenate(frames), values.reshape(-1, 2) / np.float32(32768))
+    np.testing.assert_array_equal(parsed(data, cuts)[1], values.reshape(-1, 2) / np.float32(32768))
 
 
-@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
-@pytest.mark.parametrize("kind", ["WAV", "WAVEX", "RF64"])
-def test_our_reader_of_piped_wavs_agrees_with_libsndfile(subtype: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    "subtype", ["PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"]
+)
+@pytest.mark.parametrize("kind", ["WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST"])
+def test_our_parser_agrees_with_libsndfile(subtype: str, kind: str) -> None:
+    if not soundfile.check_format(kind, subtype):
+        return  # there is no such file
     file = io.BytesIO()
     soundfile.write(file, np.random.default_rng(0).uniform(-1, 1, (999, 2)), 22050, subtype, format=kind)
-    parser = WavParser()
-    heard = parser.feed(file.getvalue())
+    rate, heard = parsed(file.getvalue())
     file.seek(0)
-    expected, rate = soundfile.read(file, dtype="float32")
-    assert parser.form is not None and parser.form.rate == rate
-    np.testing.assert_allclose(heard[:999], expected, atol=1e-7)
+    expected, expected_rate = soundfile.read(file, dtype="float32", always_2d=True)
+    assert rate == expected_rate
+    np.testing.assert_allclose(heard, expected, atol=1e-7)
 
 
-@pytest.mark.parametrize("encoding", sorted(ENCODINGS))
+@pytest.mark.parametrize("encoding", sorted(set(ENCODINGS) - {"ulaw", "alaw"}))
 def test_raw_samples_of_every_coding_have_full_scale_one(encoding: str) -> None:
     kind, full_scale = ENCODINGS[encoding]
     order: Literal["little", "big"] = "big" if kind[0] == ">" else "little"
@@ -170,26 +147,29 @@ def test_raw_samples_of_every_coding_have_full_scale_one(encoding: str) -> None:
         data = bytes([192, 0])
     else:
         width = int(kind[-1])
-        data = b"".join(int(v * 2 ** (8 * width - 1)).to_bytes(width, order, signed=True) for v in (0.5, -1.0))
+        bits = LOW_BITS.get(encoding, 8 * width)
+        data = b"".join(int(v * 2 ** (bits - 1)).to_bytes(width, order, signed=True) for v in (0.5, -1.0))
     assert decode(data, RawFormat(encoding, RATE, 1))[:, 0].tolist() == [0.5, -1.0], full_scale
 
 
 @given(st.binary(max_size=400))
 def test_junk_on_the_pipe_is_an_error_in_one_line_or_sound(junk: bytes) -> None:
     for data in (junk, b"RIFF" + junk, wav(RawFormat("s16le", RATE, 1), b"")[:20] + junk):
-        parser = WavParser()
+        parser = ChunkParser(family_of)
         try:
-            parser.feed(data)
-            parser.finish()
-        except InputError as error:
+            for _ in (*parser.feed(data), *parser.finish()):
+                pass
+        except (InputError, OtherCoding) as error:
             assert "\n" not in str(error)
 
 
 @given(st.binary(max_size=100), st.integers(1, 5))
 def test_raw_sound_keeps_a_frame_that_is_cut(data: bytes, cut: int) -> None:
     whole, split = (RawParser(RawFormat("s24le", RATE, 2)) for _ in range(2))
-    expected = whole.feed(data)
-    heard = np.concatenate([split.feed(data[i : i + cut]) for i in range(0, len(data), cut)] or [expected])
+    nothing = np.zeros((0, 2), np.float32)
+    expected = np.concatenate([nothing, *(block for _, block in whole.feed(data))])
+    pieces = (data[i : i + cut] for i in range(0, len(data), cut))
+    heard = np.concatenate([nothing, *(block for piece in pieces for _, block in split.feed(piece))])
     np.testing.assert_array_equal(heard, expected)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import stat
@@ -10,32 +9,22 @@ import sys
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import soundfile
-from numpy.typing import NDArray
 
+from edge_runtime.capture import opened
 from edge_runtime.capture.channels import Mixer
-from edge_runtime.capture.pcm import RawFormat, RawParser, WavParser, announced_bytes
-from edge_runtime.capture.quiet import quiet_c
+from edge_runtime.capture.chunks import ChunkParser
+from edge_runtime.capture.containers import family_of
+from edge_runtime.capture.external import NOTHING
+from edge_runtime.capture.layout import OtherCoding
+from edge_runtime.capture.pcm import Piece, RawFormat, RawParser, Samples
 from edge_runtime.capture.resample import Resampler
 from edge_runtime.errors import InputError
 
 STDIN = "-"
 _BLOCK_SECONDS = 0.25
 _LONGEST_BLOCK_SECONDS = 16.0
-_LARGEST_BLOCK = 1 << 20  # samples of all channels
 _PIPE_BYTES = 1 << 16
 _PIPE_PATIENCE_SECONDS = 0.2
-_HEADER_BYTES = 1 << 16
-_MISSING_SECONDS = 0.1  # compressed formats announce their length a little inexactly
-
-Samples = NDArray[np.float32]
-
-
-class _Forward(soundfile.SoundFile):  # type: ignore[misc, unused-ignore]
-    """A file that is only read forward: soundfile seeks after each read, which tears MP3s at every block."""
-
-    def seekable(self) -> bool:
-        return False
 
 
 def read_blocks(
@@ -49,27 +38,32 @@ def read_blocks(
 
     `tell` hears what people should know of the channels.
 
-    `path` is a file's name, or `-` for standard input. With `raw` the bytes are headerless sound. A file is
-    read by libsndfile, in any format that it knows; a pipe must hold a WAV, and its blocks come as the sound
-    comes, with an empty block after each moment in which nothing did. `block_seconds` is for files only, where
-    nobody waits for the first block: from 0.25 to 16 s.
+    `path` is a file's name, or `-` for standard input. With `raw` the bytes are headerless sound. A file may be of any
+    format that `capture.opened` reads; a pipe must hold a WAV, AIFF, CAF or AU, and its blocks come as the sound comes,
+    with an empty block after each moment in which nothing did. `block_seconds` is for files only, where nobody waits
+    for the first block: from 0.25 to 16 s.
 
-    Raises InputError when the sound cannot be had; when it breaks off in the middle, all before comes first.
-    An input that opens well but holds no sound at all is an error too.
+    Raises InputError when the sound cannot be had; when it breaks off in the middle, or something is left out, all
+    that there is comes first. An input that opens well but holds no sound at all is an error too.
     """
     frames = _open(path, raw, min(max(block_seconds, _BLOCK_SECONDS), _LONGEST_BLOCK_SECONDS))
     resampler: Resampler | None = None
     mixer: Mixer | None = None
-    heard = False
+    form = (0, 0)
     trouble: InputError | None = None
     try:
         for rate, block in frames:
             if not len(block):
                 yield np.zeros(0, dtype=np.float32)
                 continue
-            heard = True
+            if form != (rate, block.shape[1]):  # another file of the same input may be of another rate
+                if resampler is not None and form[0] != rate:
+                    yield resampler.flush()
+                    resampler = None
+                form = (rate, block.shape[1])
+                mixer = Mixer(rate)
             resampler = resampler or Resampler(rate, target_rate)
-            mixer = mixer or Mixer(rate)
+            assert mixer is not None
             mono = mixer.push(block)
             for text in mixer.news():
                 tell(text)
@@ -82,7 +76,7 @@ def read_blocks(
             yield rest
     if trouble is not None:
         raise InputError(f"{_called(path)}: {trouble}") from None
-    if not heard:
+    if resampler is None:
         raise InputError(f"{_called(path)}: holds no sound (0 samples)")
 
 
@@ -93,17 +87,16 @@ def length_seconds(path: str, raw: RawFormat | None) -> float | None:
         if path == STDIN or not stat.S_ISREG(status.st_mode):
             return None
         if raw is not None:
-            return status.st_size / raw.frame_bytes / raw.rate
-        with quiet_c():
-            info = soundfile.info(path)
-    except (OSError, RuntimeError, ValueError):
+            return raw.seconds(status.st_size)
+        with open(path, "rb", buffering=0) as file:
+            seconds = opened.seconds_of(file.fileno(), status.st_size)
+    except (OSError, ValueError):
         return None
-    seconds = info.frames / info.samplerate
-    return seconds if 0 < seconds < 1e9 else None
+    return seconds if seconds and 0 < seconds < 1e9 else None
 
 
 def mix(frames: Samples) -> Samples:
-    """float32 [n, channels] to mono float32 [n]: the mean of the channels."""
+    """float32 [n, channels] to mono float32 [n]: the mean of the channels, whatever they hold."""
     if frames.shape[1] == 1:
         return np.ascontiguousarray(frames[:, 0])
     with np.errstate(over="ignore", invalid="ignore"):
@@ -115,8 +108,8 @@ def _called(path: str) -> str:
     return "standard input" if path == STDIN else path
 
 
-def _open(path: str, raw: RawFormat | None, block_seconds: float) -> Iterator[tuple[int, Samples]]:
-    """Blocks with their rate, float32 [n, channels]. Raises InputError without the path's name in it."""
+def _open(path: str, raw: RawFormat | None, block_seconds: float) -> Iterator[Piece]:
+    """Blocks with their rate. Raises InputError without the path's name in it."""
     try:
         if path == STDIN and sys.stdin is None:  # file 0 may be anything then
             raise InputError("is closed")
@@ -124,7 +117,8 @@ def _open(path: str, raw: RawFormat | None, block_seconds: float) -> Iterator[tu
         if stat.S_ISDIR(status.st_mode):
             raise InputError("is a directory, not a sound file")
         if raw is None and stat.S_ISREG(status.st_mode):
-            yield from _read_file(path, block_seconds)
+            with open(0 if path == STDIN else path, "rb", buffering=0, closefd=path != STDIN) as file:
+                yield from opened.read_file(file.fileno(), block_seconds)
         elif path == STDIN:
             if os.isatty(0):
                 raise InputError("is a terminal: pipe sound into it, as in `arecord -f S16_LE | edge-detect --file -`")
@@ -139,60 +133,29 @@ def _open(path: str, raw: RawFormat | None, block_seconds: float) -> Iterator[tu
         raise InputError(getattr(reason, "strerror", None) or str(reason)) from None
 
 
-def _read_file(path: str, block_seconds: float) -> Iterator[tuple[int, Samples]]:
-    source: str | int = 0 if path == STDIN else path
-    with open(0 if path == STDIN else path, "rb", buffering=0, closefd=path != STDIN) as raw_file:
-        header = os.pread(raw_file.fileno(), _HEADER_BYTES, 0)
-        present = os.fstat(raw_file.fileno()).st_size
-    if not present:
-        raise InputError("the file is empty (0 bytes)")
+def _read_stream(handle: int, raw: RawFormat | None) -> Iterator[Piece]:
+    parser: RawParser | ChunkParser = ChunkParser(family_of) if raw is None else RawParser(raw)
     try:
-        with quiet_c():
-            sound = _Forward(source, closefd=path != STDIN)
-    except (soundfile.LibsndfileError, RuntimeError, TypeError):
-        raise InputError(
-            "libsndfile cannot read it: either it is no sound file or of a format that needs converting first"
-        ) from None
-    with sound:
-        step = max(1, min(int(sound.samplerate * block_seconds), _LARGEST_BLOCK // sound.channels))
-        done = 0
-        while step:
+        while True:
+            ready, _, _ = select.select([handle], [], [], _PIPE_PATIENCE_SECONDS)
             try:
-                with quiet_c():
-                    block = sound.read(step, dtype="float32", always_2d=True)
-            except soundfile.LibsndfileError:
-                # The good samples before the damage are lost with a failed read: ask for fewer.
-                step //= 2
-                with contextlib.suppress(soundfile.LibsndfileError), quiet_c():
-                    sound.seek(done)
-                continue
-            if not len(block):
+                data = os.read(handle, _PIPE_BYTES) if ready else None
+            except BlockingIOError:
+                data = None
+            if data == b"":
                 break
-            done += len(block)
-            yield sound.samplerate, block
-        seconds = done / sound.samplerate
-        announced = sound.frames / sound.samplerate
-        if not step or (announced < 1e9 and announced - seconds > _MISSING_SECONDS):
-            raise InputError(f"is damaged or cut short: {seconds:.2f} s of {announced:.2f} s could be read")
-    end = announced_bytes(header)
-    if end is not None and end > present:
-        raise InputError(f"is cut short: its header announces {end - present} bytes more than the {seconds:.2f} s here")
-
-
-def _read_stream(handle: int, raw: RawFormat | None) -> Iterator[tuple[int, Samples]]:
-    parser: RawParser | WavParser = WavParser() if raw is None else RawParser(raw)
-    while not parser.done:
-        ready, _, _ = select.select([handle], [], [], _PIPE_PATIENCE_SECONDS)
-        try:
-            data = os.read(handle, _PIPE_BYTES) if ready else None
-        except BlockingIOError:
-            data = None
-        if data is None:
-            yield 0, np.zeros((0, 1), dtype=np.float32)
-            continue
-        if not data:
-            parser.finish()
-            return
-        block = parser.feed(data)
-        if parser.form is not None and len(block):
-            yield parser.form.rate, block
+            yield from parser.feed(data or b"")
+            yield NOTHING  # a moment in which none, or only metadata came, is one too
+        yield from parser.finish()
+    except OtherCoding as reason:
+        raise InputError(
+            "the piped input is no WAV: convert it first, or say what raw sound it is with "
+            "--raw s16le --rate 16000 --channels 1"
+            if str(reason) == "no file of chunks"
+            else f"its coding ({reason}) is not read from a pipe: name the file, or convert it to 16-bit PCM first"
+        ) from None
+    if isinstance(parser, RawParser) and parser.rest_bytes:
+        raise InputError(
+            f"is cut short or of another coding: it ends with {parser.rest_bytes} of the {parser.form.frame_bytes} "
+            "bytes of a sample (s24le is packed in three bytes; ALSA's S24_LE is s24le-in-32)"
+        )

@@ -6,6 +6,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from edge_runtime.capture.pcm import check_limits
 from edge_runtime.errors import InputError
 
 
@@ -20,7 +21,8 @@ class Resampler:
     """
 
     def __init__(self, in_rate: int, out_rate: int) -> None:
-        """`in_rate`, `out_rate` in Hz. Raises InputError when soxr cannot do that ratio."""
+        """`in_rate`, `out_rate` in Hz. Raises InputError when soxr cannot do that ratio, or it is absurd."""
+        check_limits(in_rate, 1)
         self._in_rate = in_rate
         self._out_rate = out_rate
         self._stream: soxr.ResampleStream | None = None

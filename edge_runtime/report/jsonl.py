@@ -14,7 +14,7 @@ from edge_runtime.decision.verdict import Summary, Window
 from edge_runtime.pace import Pace
 from edge_runtime.queued import Rank
 from edge_runtime.report import Report
-from edge_runtime.report.output import Output
+from edge_runtime.report.output import Output, without_surrogates
 
 
 class JsonLines(Report):
@@ -136,7 +136,10 @@ def utc(seconds: float) -> str:
 
 
 def to_json(line: Mapping[str, Any]) -> str:
-    """One line of strict JSON: numbers rounded to what they are worth, those that are none become null."""
+    """One line of strict JSON: numbers rounded to what they are worth, those that are none become null.
+
+    Text that UTF-8 cannot hold is escaped.
+    """
     return json.dumps(_plain(line), allow_nan=False)
 
 
@@ -145,6 +148,8 @@ def _plain(value: Any) -> Any:
         return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
+    if isinstance(value, str):
+        return without_surrogates(value)
     if isinstance(value, float):
         return round(float(value), 4) if math.isfinite(value) else None
     return value

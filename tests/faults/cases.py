@@ -8,6 +8,7 @@ from tests.faults.case import Case
 
 MODULES: tuple[str, ...] = (
     "config",
+    "files",
     "ledger",
     "metrics",
     "models",

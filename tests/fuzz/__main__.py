@@ -17,6 +17,8 @@ TARGETS: tuple[str, ...] = (
     "contract",
     "ledger",
     "scores",
+    "soundfile",
+    "wav",
 )
 """Modules beside this one; each has TARGET."""
 
