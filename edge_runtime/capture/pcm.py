@@ -79,6 +79,11 @@ class RawParser:
         """True when the announced length has been read."""
         return self._left == 0
 
+    @property
+    def rest_bytes(self) -> int:
+        """Bytes that wait for the rest of their frame."""
+        return len(self._rest)
+
     def feed(self, data: bytes) -> NDArray[np.float32]:
         """Takes bytes of any number, gives the whole frames so far, float32 [frames, channels]."""
         if self._left is not None:

@@ -9,6 +9,7 @@ from tests.faults.case import Case
 MODULES: tuple[str, ...] = (
     "config",
     "ledger",
+    "live_sources",
     "metrics",
     "models",
 )
