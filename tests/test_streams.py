@@ -27,13 +27,15 @@ def address(server: HttpStream | RtspCamera, password: str = PASSWORD) -> str:
     return server.url.replace("://", f"://camera:{password}@")
 
 
-@pytest.mark.parametrize("kind", [HttpStream, RtspCamera])
-def test_a_server_that_ends_or_stalls_is_noticed_and_heard_again(kind: type[HttpStream] | type[RtspCamera]) -> None:
+@pytest.mark.parametrize(("kind", "channels"), [(HttpStream, 8), (RtspCamera, 1)])
+def test_a_server_that_ends_or_stalls_is_noticed_and_heard_again(
+    kind: type[HttpStream] | type[RtspCamera], channels: int
+) -> None:
     with kind(PASSWORD) as server:
         assert isinstance(server, HttpStream | RtspCamera)
         listener = Listener(LiveSource(Wanted(Kind.STREAM, address(server)), RATE, LIMITS))
         listener.until_heard(1)
-        assert listener.source.title == f"{server.url.replace('://', '://***@')}, 16000 Hz, 1 ch"
+        assert listener.source.title == f"{server.url.replace('://', '://***@')}, 16000 Hz, {channels} ch"
         server.kill()
         assert "it has ended" in listener.until_event(STATE, State.RECOVERING).reason
         assert "Connection refused" in listener.until_event(STATE, State.RECOVERING).reason

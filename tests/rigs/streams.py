@@ -114,7 +114,9 @@ class SoundServer:
 
 
 class HttpStream(SoundServer):
-    """A WAV without an end over HTTP."""
+    """A WAV without an end over HTTP, in eight channels alike: ffmpeg wants 128 kB before it knows what it is."""
+
+    CHANNELS = 8
 
     @property
     def url(self) -> str:
@@ -128,11 +130,12 @@ class HttpStream(SoundServer):
         if not request.startswith("GET /live.wav "):
             connection.sendall(b"HTTP/1.0 404 Not Found\r\n\r\n")
             return
-        form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16)
+        size = 2 * self.CHANNELS
+        form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, self.CHANNELS, RATE, size * RATE, size, 16)
         head = b"RIFF\xff\xff\xff\xffWAVE" + form + b"data\xff\xff\xff\xff"
         connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: audio/wav\r\n\r\n" + head)
         for step in self.steps():
-            connection.sendall(step.tobytes())
+            connection.sendall(np.repeat(step, self.CHANNELS).tobytes())
 
 
 class RtspCamera(SoundServer):
