@@ -23,7 +23,7 @@ from edge_runtime.stop import ORDERLY_SECONDS, Stop
 # NumPy and ONNX Runtime are imported only when there is sound to score: on a small board they take seconds,
 # in which --help should have answered, and a signal should be heeded.
 
-_DESCRIPTION = "Tells human speech from synthetic speech, in a file or from a microphone."
+_DESCRIPTION = "Tells human speech from synthetic speech, in a file, from a microphone or a stream."
 _EPILOG = """\
 other commands (each has its own --help):
   edge-detect coverage         what was heard, lost and judged in a time, from the ledger (--ledger)
@@ -35,21 +35,22 @@ other commands (each has its own --help):
 exit codes:
   0   done (also when ended by Ctrl-C or SIGTERM, by --duration, or because the reader of the output has gone)
   2   usage or configuration: an option is wrong or does not fit the others
-  3   input: a file or a microphone cannot be read, holds no sound, or broke off
+  3   input: a file or a live source cannot be read, holds no sound, or broke off
   4   model: the model cannot be loaded, or the machine has too little memory, open files or threads for the program
   5   output: the results cannot be written
   10  with --fail-on-spoof: the verdict on an input is spoof, and no error happened
   12  of edge-detect commission: the machine is too slow, or a reference clip was judged wrongly
 
-JSON lines have a type: window (start, end, score, verdict, levels), event (sound was lost, or the microphone or the
-hop changed), alarm (with --device) and, at the end of each input, summary. Scores are log-likelihood ratios: above 0
+JSON lines have a type: window (start, end, score, verdict, levels), event (sound was lost, or the source or the
+hop changed), alarm (of a live source) and, at the end of each input, summary. Scores are log-likelihood ratios: above 0
 speaks for a human voice, below 0 for a synthetic one.
 
 examples:
   edge-detect --file clip.wav
   edge-detect --device hw:1
   edge-detect --device hw:1 --ledger ledger.sqlite --save-clips alarms
-  arecord -f S16_LE -r 16000 | edge-detect --file -
+  edge-detect --stream rtsp://camera.example/stream1 --ledger ledger.sqlite
+  arecord -f S16_LE -r 16000 | edge-detect --file - --live
   sox clip.mp3 -t raw -e signed -b 16 -r 16000 -c 1 - | edge-detect --file - --raw s16le
 """
 
@@ -109,7 +110,7 @@ def _run(argv: list[str], stop: Stop) -> int:
     settings = config.load(given)
     if settings.list_devices:
         return _list_devices(settings)
-    if settings.device is not None:
+    if settings.listens:
         # Without a file there is nothing to read anew, and SIGHUP ends the program as SIGTERM does.
         stop.reloads = settings.config is not None
         from edge_runtime.live import run_device
@@ -132,7 +133,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
-        usage="edge-detect (--file PATH ... | --device NAME | --list-devices) [options]",
+        usage="edge-detect (--file PATH ... | --device NAME | --stream URL | --list-devices) [options]",
     )
     groups: dict[str, Any] = {}
     for field in dataclasses.fields(Settings):
@@ -177,12 +178,12 @@ def _parse(argv: Sequence[str]) -> dict[str, Any]:
 
 
 def _list_devices(settings: Settings) -> int:
-    from edge_runtime.capture.devices import list_devices
+    from edge_runtime.capture.devices import in_order, list_devices
     from edge_runtime.opening import wants_json
     from edge_runtime.report.jsonl import to_json
 
     output = Output(sys.stdout)
-    devices = list_devices()
+    devices = in_order(list_devices())
     for device in devices:
         if wants_json(settings):
             output.write(to_json({"type": "device", **dataclasses.asdict(device)}) + "\n")

@@ -42,10 +42,12 @@ class Effective:
     def settings(self) -> Settings:
         """Raises UsageError when the values do not fit together or name no source of sound."""
         settings = Settings(**self.values)
-        if settings.file:
+        if settings.file and not settings.live:
             for name, origin in self.origins.items():
                 if origin == COMMAND_LINE and option_of(FIELDS[name]).live:
-                    raise UsageError(f"{flag(name)} is for a microphone: it needs --device, not --file")
+                    raise UsageError(
+                        f"{flag(name)} is for a live source: it needs --device, --stream, or --live with a pipe"
+                    )
         return settings
 
 
@@ -85,7 +87,7 @@ def load(given: Mapping[str, Any], environment: Mapping[str, str] | None = None)
 def problems(path: str, rehearse: Callable[[Settings], Sequence[str]] | None = None) -> list[str]:
     """All that is wrong with a configuration file, a line each; nothing when it is in order.
 
-    `rehearse` tells what shows only at the start; it is called when the file names a microphone, without the options
+    `rehearse` tells what shows only at the start; it is called when the file names a live source, without the options
     that are wrong already.
     """
     values, faults, uncounted = _read(path)
@@ -94,14 +96,14 @@ def problems(path: str, rehearse: Callable[[Settings], Sequence[str]] | None = N
         wrong.append(f"{path}: {uncounted} more of its entries are wrong")
     unclear = {name if name in FIELDS else _meant(name) or name for name in faults}
     reasons = list(misfits(values, unclear))
-    if rehearse and values.get("device"):
-        reasons += rehearse(Settings(**_certain(values, unclear)))
+    if rehearse and any(values.get(name) for name in ("device", "stream", "live")):
+        reasons += rehearse(Settings(**_certain(values, unclear), device=values.get("device") or "default"))
     return wrong + [f"{path}: {_without_flags(reason)}" for reason in reasons]
 
 
 def _certain(values: Mapping[str, Any], unclear: Collection[str]) -> dict[str, Any]:
-    """What is known of a run with a microphone: no option that has to fit to one that is wrong."""
-    left_out = {"file", *RAW, *(name for group in _TOGETHER if not group.isdisjoint(unclear) for name in group)}
+    """What is known of a run with a live source, of whatever kind: no option that has to fit to one that is wrong."""
+    left_out = {*SOURCES, *RAW, *(name for group in _TOGETHER if not group.isdisjoint(unclear) for name in group)}
     certain = {name: value for name, value in values.items() if name not in left_out}
     if any(misfits(certain)):
         del certain["alarm_on"], certain["alarm_off"]

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
+from edge_runtime.capture.address import shown
 from edge_runtime.config import DEFAULT, Effective
 from edge_runtime.options import Option, allowed, flag, option_of
 from edge_runtime.report.output import printable
@@ -34,12 +35,12 @@ edge-detect config check edge-detect.toml          # all that is wrong with it; 
 edge-detect config show --config edge-detect.toml  # the values in effect, and where each comes from
 ```
 
-The check of a file that names a microphone also loads its model and looks for its command, as a start would; the
-microphone itself is left alone.
+The check of a file that names a live source (a microphone, a stream or a live pipe: [sources.md](sources.md)) also
+loads its model and looks for its command, as a start would; the source itself is left alone.
 
 A running `edge-detect --device ... --config ...` reads its file anew at SIGHUP: that ends the run with its summary and
-begins another one, whose times begin at 0, on the same open microphone (on a new one where the options of the
-microphone changed). A file that is wrong then is reported, and the old values stay.
+begins another one, whose times begin at 0, on the same open source (on a new one where what is listened to changed).
+A file that is wrong then is reported, and the old values stay.
 
 In the environment a switch is `1`, `true`, `yes` or `on`, or `0`, `false`, `no` or `off`; several files are separated
 by colons; an empty variable counts as not set. Numbers there and on the command line are plain digits with a point or
@@ -83,12 +84,14 @@ def as_markdown() -> str:
 
 
 def as_shown(found: Effective) -> str:
-    """The values in effect as TOML, a line an option; the comment says where it comes from."""
+    """The values in effect as TOML, a line an option; the comment says where it comes from. No password is shown."""
     rows = []
     for name, field in FIELDS.items():
         if not option_of(field).stored:
             continue
         value = found.values.get(name, field.default)
+        if option_of(field).secret and value:
+            value = shown(value)
         text = f"#{name}" if value in (None, ()) else f"{name} = {_toml(value)}"
         rows.append((text, printable(found.origins.get(name, DEFAULT))))
     width = min(40, max(len(text) for text, _ in rows))

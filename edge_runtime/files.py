@@ -14,7 +14,7 @@ from edge_runtime.detector import Detector
 from edge_runtime.errors import SPOOF_FOUND, ModelError
 from edge_runtime.listen import run
 from edge_runtime.log import Log
-from edge_runtime.opening import numberless, open_detector, open_report
+from edge_runtime.opening import numberless, open_detector, open_report, raw_format
 from edge_runtime.report import Several
 from edge_runtime.report.output import Output
 from edge_runtime.settings import Settings
@@ -41,9 +41,7 @@ def score_files(settings: Settings, stop: Stop, log: Log) -> int:
 
 
 def _score(settings: Settings, path: str, detector: Detector, stop: Stop, log: Log) -> int:
-    raw = None
-    if settings.raw is not None:
-        raw = RawFormat(settings.raw, settings.rate or 16000, settings.channels or 1)
+    raw = raw_format(settings)
     about = _named(path) if len(settings.file) > 1 else {}
     output = Output(sys.stdout, stop)
     report = open_report(settings, path, about, length_seconds(path, raw), output=output)

@@ -1,4 +1,4 @@
-"""Device mode: listens to one microphone for as long as it is wanted, through new configurations too."""
+"""Live mode: listens to one source for as long as it is wanted, through new configurations too."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Reload = Callable[[], Settings | None]
 
 
 def run_device(settings: Settings, stop: Stop, reload: Reload) -> int:
-    """Listens to `settings.device` until asked to stop, and gives the exit code.
+    """Listens to a microphone, a stream or a live pipe until asked to stop, or its end, and gives the exit code.
 
     `reload` gives new settings when somebody asked for them: the run ends in good order and another begins with them,
-    on the same open microphone where they leave that as it is. New settings that cannot be are told, and the old ones
-    stay. A command for alarms that is not there keeps no run from beginning. Raises InputError for a microphone that is
+    on the same open source where they leave that as it is. New settings that cannot be are told, and the old ones
+    stay. A command for alarms that is not there keeps no run from beginning. Raises InputError for a source that is
     not there, ModelError, OutputError, ReaderGone or UsageError.
     """
     log = Log(settings.log_level, queued=True)
@@ -48,7 +48,7 @@ def run_device(settings: Settings, stop: Stop, reload: Reload) -> int:
 
 def rehearse(settings: Settings, stopped: Callable[[], bool]) -> None:
     """Raises the UsageError or ModelError with which `run_device` would not begin, or could not tell of alarms; the
-    microphone is not tried. Raises Ended when it was `stopped()`."""
+    source is not tried. Raises Ended when it was `stopped()`."""
     # The hop `auto` is measured, and nothing about it can be wrong.
     hop = None if settings.hop == AUTO else settings.hop
     Plan(dataclasses.replace(settings, hop=hop), stopped, Log("warning"))
@@ -103,15 +103,17 @@ class _Live:
             self._log.info(f"the configuration {old.settings.config or ''} was read anew".replace("  ", " "), key="")
 
     def close(self) -> None:
-        """Lets the microphone go."""
+        """Lets the source go."""
         self._source.close()
 
     def _change(self, plan: Plan) -> None:
-        other = not plan.same_microphone(self._plan)
+        other = not plan.same_source(self._plan)
         self._plan = plan
         if other:
             self._source.close()
             self._connect(patient=True)
+        else:
+            self._source.limit(plan.limits(patient=True))
 
     def _connect(self, patient: bool) -> None:
         self._leaving = False
@@ -121,7 +123,7 @@ class _Live:
         self._blocks = self._source.blocks(lambda: self._stop() or self._leaving)
 
     def _until_news(self) -> Iterator[Block]:
-        """The blocks until another plan is to be used; unless it is of another microphone, the source stays open."""
+        """The blocks until another plan is to be used; unless it is of another source, the source stays open."""
         for block in self._blocks:
             self._heard_seconds += len(block.samples) / self._plan.detector.sample_rate
             yield block
@@ -129,7 +131,7 @@ class _Live:
                 continue  # to the end of what was heard
             self._next = self._renewed()
             if self._next is not None and not self._stop():
-                self._leaving = not self._next.same_microphone(self._plan)
+                self._leaving = not self._next.same_source(self._plan)
                 if not self._leaving:
                     return
 
@@ -143,7 +145,11 @@ class _Live:
         self._service.alive()
         try:
             wanted = self._reload()
-            return None if wanted is None else Plan(wanted, self._patiently, self._log)
+            if wanted is None:
+                return None
+            plan = Plan(wanted, self._patiently, self._log)
+            plan.same_source(self._plan)  # raises what cannot be
+            return plan
         except Ended:
             return None  # the run ends in good order, with what was in force
         except EdgeDetectError as reason:

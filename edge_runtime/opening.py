@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from edge_runtime.capture.pcm import RawFormat
+from edge_runtime.capture.wanted import Kind, Wanted
 from edge_runtime.decision.alarm import Rules
 from edge_runtime.decision.verdict import Thresholds
 from edge_runtime.log import Log
@@ -69,6 +71,20 @@ def foreign_window(detector: Detector) -> str:
         f"windows of {seconds:g} s: the model's scores and thresholds are calibrated for {own:g} s, and {effect}: "
         "leave --window out, or calibrate for this length"
     )
+
+
+def wanted(settings: Settings) -> Wanted:
+    """The live source that they name, one of which there must be."""
+    if settings.device is not None:
+        return Wanted(Kind.MICROPHONE, settings.device, settings.channel)
+    if settings.stream is not None:
+        return Wanted(Kind.STREAM, settings.stream, settings.channel)
+    return Wanted(Kind.PIPE, settings.file[0], settings.channel, raw_format(settings))
+
+
+def raw_format(settings: Settings) -> RawFormat | None:
+    """What is said of sound without a header; None for sound that has one."""
+    return None if settings.raw is None else RawFormat(settings.raw, settings.rate or 16000, settings.channels or 1)
 
 
 def alarm_rules(settings: Settings, usual: Thresholds) -> Rules:

@@ -33,7 +33,8 @@ class Option:
     metavar: str = ""
     words: tuple[str, ...] = ()  # allowed in the place of a number
     stored: bool = True  # whether a configuration file may have it
-    live: bool = False  # means something with a microphone only
+    live: bool = False  # means something with a live source only
+    secret: bool = False  # a URL, whose password nobody may read
     example: Any = None  # of an option without a default: what a configuration file could say
 
 
@@ -43,7 +44,7 @@ def option(default: Any, **declared: Any) -> Any:
 
 
 def live_option(default: Any, group: str, help: str, **declared: Any) -> Any:
-    """An option that means something with a microphone only."""
+    """An option that means something with a live source only."""
     return option(default, group=group, help=help, live=True, **declared)
 
 
@@ -115,7 +116,11 @@ def mistyped(declared: Option, value: Any) -> str | None:
     if declared.kind is bool:
         return None if isinstance(value, bool) else f"must be true or false, not {_shown(value)}"
     if declared.kind is str:
-        return None if isinstance(value, str) else f"must be text in quotes, not {_shown(value)}"
+        return (
+            None
+            if isinstance(value, str)
+            else "must be text in quotes" + ("" if declared.secret else f", not {_shown(value)}")
+        )
     if isinstance(value, str) and value in declared.words:
         return None
     wanted = (int,) if declared.kind is int else (int, float)

@@ -12,13 +12,14 @@ from edge_runtime import __version__
 from edge_runtime.capture.block import CHANNELS, CLOCK, IDENTITY, OUTAGE, STATE, Block, Event
 from edge_runtime.capture.liveness import Limits, State
 from edge_runtime.capture.source import LiveSource
+from edge_runtime.capture.wanted import Kind
 from edge_runtime.decision.alarm import ON, Alarm, Alarms
 from edge_runtime.decision.verdict import Reason, Verdict, Window
 from edge_runtime.errors import SPOOF_FOUND, ModelError, UsageError
 from edge_runtime.governor import SHORTEST_SECONDS, Governor
 from edge_runtime.listen import run
 from edge_runtime.log import Log
-from edge_runtime.opening import alarm_rules, numberless, open_detector, open_report
+from edge_runtime.opening import alarm_rules, numberless, open_detector, open_report, wanted
 from edge_runtime.report import Report, Several
 from edge_runtime.report.accounting import LedgerReport
 from edge_runtime.report.evidence import Evidence
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from edge_runtime.detector import Detector
 
 _MEGABYTE = 1_000_000
-_MICROPHONE = ("device", "channel", "connect_timeout", "recover_timeout", "stall", "silent_after")
-"""Settings of the source: when a new configuration leaves them, the microphone stays open."""
 
 
 class Plan:
@@ -48,10 +47,10 @@ class Plan:
         `patient`: that the command for alarms is not there is told only, as it may come later. It is no reason not to
         listen, but one to stay with a configuration whose command is there.
         """
-        if settings.device is None:
-            raise UsageError("the configuration names no microphone any more (device)")
+        if not settings.listens:
+            raise UsageError("the configuration names no live source any more (device, stream or live)")
         self.settings = settings
-        self.device = settings.device
+        self.wanted = wanted(settings)
         self.detector = open_detector(settings, stop, log)
         self._log = log
         self.rules = alarm_rules(settings, self.detector.thresholds)
@@ -65,20 +64,31 @@ class Plan:
                 log.warning(f"{reason}: listening goes on, and each alarm tries it anew")
 
     def source(self, patient: bool) -> LiveSource:
-        """The microphone, not open yet. `patient`: one that is not there is waited for as if it had been there."""
+        """The source, not open yet. `patient`: one that is not there is waited for as if it had been there."""
+        return LiveSource(self.wanted, self.detector.sample_rate, self.limits(patient))
+
+    def limits(self, patient: bool) -> Limits:
+        """What the settings say of the time that the source has."""
         settings = self.settings
-        limits = Limits(
+        return Limits(
             stall=settings.stall,
             silent=settings.silent_after,
             connect_timeout=settings.recover_seconds if patient else settings.connect_seconds,
             recover_timeout=settings.recover_seconds,
         )
-        return LiveSource(self.device, self.detector.sample_rate, limits, settings.channel)
 
-    def same_microphone(self, other: Plan) -> bool:
-        """Whether the source of one plan serves the other."""
-        rates = self.detector.sample_rate == other.detector.sample_rate
-        return rates and all(getattr(self.settings, name) == getattr(other.settings, name) for name in _MICROPHONE)
+    def same_source(self, other: Plan) -> bool:
+        """Whether the source of one plan serves the other.
+
+        Raises UsageError where it is one pipe that is to be read in two ways: it cannot be opened again.
+        """
+        same = (self.wanted, self.detector.sample_rate) == (other.wanted, other.detector.sample_rate)
+        pipes = self.wanted.kind is other.wanted.kind is Kind.PIPE
+        if pipes and not same and self.wanted.name == other.wanted.name:
+            raise UsageError(
+                "a pipe that is open is read on as it is: for another raw, rate, channels or channel start again"
+            )
+        return same
 
     def open_reports(self, source: LiveSource, service: Service) -> list[Report]:
         """All that wants to know of a run. Ledger and evidence come before standard output, whose reader may go.
@@ -169,7 +179,7 @@ class _Teller(Report):
     """Tells the service manager that the loop goes round, and the log what people should know of a long run."""
 
     def __init__(self, service: Service, log: Log, source: LiveSource, about: dict[str, str], aloud: bool) -> None:
-        """`about` is kept up to date with the microphone. `aloud`: nobody sees standard output, so the log has all."""
+        """`about` is kept up to date with the source. `aloud`: nobody sees standard output, so the log has all."""
         self._service = service
         self._log = log
         self._source = source
@@ -194,7 +204,9 @@ class _Teller(Report):
         if not self._aloud:
             return
         if event.kind == STATE:
-            text = f"microphone {event.state}" + (f": {event.reason}" if event.reason else f": {self._source.title}")
+            text = f"{self._source.kind} {event.state}" + (
+                f": {event.reason}" if event.reason else f": {self._source.title}"
+            )
             trouble = event.state not in (State.LISTENING, State.CONNECTING)
             (self._log.warning if trouble else self._log.info)(text)
         elif event.kind == OUTAGE:

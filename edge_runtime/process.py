@@ -9,7 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 KILL_SECONDS = 0.2
@@ -24,8 +24,12 @@ def command(module: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
     return [sys.executable, "-P", "-m", module, *arguments], {**os.environ, "PYTHONPATH": path}
 
 
-def start(module: str, *arguments: str, more: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+def start(
+    module: str, *arguments: str, more: Mapping[str, str] | None = None, handles: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
     """Starts it with a pipe to its standard input and one from its output; `more` goes into its environment.
+
+    `handles` are open files that it gets as well, under the same numbers.
 
     Raises OSError when the machine cannot start processes.
     """
@@ -37,6 +41,7 @@ def start(module: str, *arguments: str, more: Mapping[str, str] | None = None) -
         stderr=subprocess.DEVNULL,
         bufsize=0,
         env={**environment, **(more or {})},
+        pass_fds=handles,
         process_group=0,  # Ctrl-C at a terminal goes to the whole group: it is ours to heed, not the child's
     )
 

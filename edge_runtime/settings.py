@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edge_runtime import fitting
 from edge_runtime.errors import UsageError
 from edge_runtime.options import flag, live_option, live_score, live_time, option, option_of, unfit
 
@@ -25,15 +26,15 @@ PROVIDERS = (AUTO, "cpu", "cuda", "tensorrt")
 
 _SOURCE = "what to listen to (one of them)"
 _RAW = "raw sound (with --file)"
-_LIVE = "the microphone (with --device)"
-_ALARM = "when to raise an alarm (with --device)"
-_KEEP = "what to keep and whom to tell (with --device)"
+_LIVE = "the live source (with --device, --stream or --live)"
+_ALARM = "when to raise an alarm (with a live source)"
+_KEEP = "what to keep and whom to tell (with a live source)"
 _TRY = "to try another model beside the one that runs"
 _OUTPUT = "what to print"
 
-SOURCES = ("device", "file", "list_devices")
+SOURCES = ("device", "stream", "file", "list_devices")
 """Exclude each other: naming one on the command line puts those of the configuration aside."""
-RAW = ("raw", "rate", "channels")
+RAW = ("raw", "rate", "channels", "live")
 """Describe a file, and go with it."""
 
 
@@ -48,6 +49,15 @@ class Settings:
         example="hw:1",
         help="a microphone: hw:1, hw:CARD=Device, part of its name, its number in --list-devices, or default",
     )
+    stream: str | None = option(
+        None,
+        group=_SOURCE,
+        metavar="URL",
+        secret=True,
+        example="rtsp://camera.example/stream1",
+        help="sound from the network, through ffmpeg: rtsp://, http:// and others; docs/sources.md tells where to put "
+        "its password",
+    )
     file: tuple[str, ...] = option(
         (),
         group=_SOURCE,
@@ -55,6 +65,12 @@ class Settings:
         many=True,
         example=("clip.wav",),
         help="sound files that libsndfile or, where installed, ffmpeg reads; - is a WAV or raw sound on standard input",
+    )
+    live: bool = option(
+        False,
+        kind=bool,
+        group=_SOURCE,
+        help="the pipe of --file (- or a FIFO) is live: it is listened to as a microphone is, no faster than the clock",
     )
     list_devices: bool = option(False, kind=bool, group=_SOURCE, stored=False, help="list the microphones and end")
     config: str | None = option(
@@ -111,8 +127,8 @@ class Settings:
         words=(AUTO,),
         example=0.5,
         help="from one verdict to the next, at most the window (default 0.5, or the window where that is shorter), or "
-        "auto: the shortest, from 0.1 s on, that this machine sustains; with --device it widens while the machine "
-        "cannot keep up, while a file or a pipe is scored as asked and waits",
+        "auto: the shortest, from 0.1 s on, that this machine sustains; with a live source it widens while the machine "
+        "cannot keep up, while a file is scored as asked and waits",
     )
     threshold: float | None = option(
         None,
@@ -137,7 +153,7 @@ class Settings:
         kind=bool,
         negatable=True,
         help="score only windows with speech in them, as Silero's detector hears it "
-        "(default: with --device yes, with --file no)",
+        "(default: with a live source yes, with files no)",
     )
     least_speech: float = option(
         1.0,
@@ -295,18 +311,20 @@ class Settings:
             reason = unfit(option_of(option_field), getattr(self, option_field.name))
             if reason:
                 raise UsageError(f"{flag(option_field.name)} {reason}")
-        if not self.file and self.device is None and not self.list_devices:
-            raise UsageError(
-                "nothing to listen to: name a file (--file clip.wav), a microphone (--device hw:1; "
-                "--list-devices shows them) or pipe a WAV in (--file -)"
-            )
+        if not any(getattr(self, name) for name in SOURCES) and self.device is None:
+            raise UsageError(fitting.NOTHING)
         for reason in misfits({field.name: getattr(self, field.name) for field in dataclasses.fields(self)}):
             raise UsageError(reason)
 
     @property
     def gated(self) -> bool:
         """Whether windows without speech are left unscored."""
-        return self.gate if self.gate is not None else self.device is not None
+        return self.gate if self.gate is not None else self.listens
+
+    @property
+    def listens(self) -> bool:
+        """Whether the source is live: a microphone, a stream or a live pipe."""
+        return self.device is not None or self.stream is not None or self.live
 
     @property
     def connect_seconds(self) -> float:
@@ -324,26 +342,8 @@ FIELDS: Mapping[str, dataclasses.Field[Any]] = {field.name: field for field in d
 
 
 def misfits(values: Mapping[str, Any], unclear: Collection[str] = ()) -> Iterator[str]:
-    """Why values that are right each for themselves do not fit together: all reasons.
-
-    `values` may lack options, also a source of sound. Nothing is said about the options `unclear`, and about what
-    others need of them.
-    """
-
-    def given(name: str) -> Any:
-        return values.get(name, FIELDS[name].default)
-
-    if sum(bool(given(name)) for name in SOURCES) > 1:
-        yield "--file, --device and --list-devices exclude each other: give one of them"
-    if given("file").count("-") > 1:
-        yield "standard input (--file -) can be read only once"
-    if given("raw") is not None and not given("file") and "file" not in unclear:
-        yield "--raw describes a file or standard input: add --file -"
-    if given("raw") is None and "raw" not in unclear and (given("rate") is not None or given("channels") is not None):
-        yield "--rate and --channels describe raw sound: add --raw s16le (other files say it themselves)"
-    on, off = given("alarm_on"), given("alarm_off")
-    if on is not None and off is not None and off < on:
-        yield f"--alarm-off ({off:g}) must not lie below --alarm-on ({on:g})"
+    """Why values do not fit together (`fitting.misfits`); `values` may lack options, also a source of sound."""
+    return fitting.misfits(lambda name: values.get(name, FIELDS[name].default), unclear)
 
 
 def _seconds(value: float | str) -> float:

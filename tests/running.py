@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 Line = dict[str, Any]
 Wanted = Callable[[Line], bool]
@@ -21,8 +21,16 @@ Wanted = Callable[[Line], bool]
 class Running:
     """`edge-detect --device hw:1 --json ...` in the background, from entering the context to leaving it."""
 
-    def __init__(self, environment: Mapping[str, str], *arguments: str, prefix: tuple[str, ...] = ()) -> None:
-        command = [*prefix, sys.executable, "-m", "edge_runtime", "--device", "hw:1", "--json", *arguments]
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        *arguments: str,
+        prefix: tuple[str, ...] = (),
+        source: tuple[str, ...] = ("--device", "hw:1"),
+        stdin: IO[bytes] | int | None = None,
+    ) -> None:
+        """`source` and `stdin` are what is listened to."""
+        command = [*prefix, sys.executable, "-m", "edge_runtime", *source, "--json", *arguments]
         self.lines: list[Line] = []
         self.arrivals: list[float] = []
         """When each line came, on the monotonic clock."""
@@ -30,6 +38,7 @@ class Running:
         self._process = subprocess.Popen(
             command,
             env={**environment},
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -79,8 +88,20 @@ class Running:
         """Sends the program a signal."""
         self._process.send_signal(number)
 
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._process.pid
+
+    def finished(self, seconds: float = 60.0) -> int:
+        """Waits until it has ended by itself; its exit code."""
+        code = self._process.wait(seconds)
+        for reader in self._readers:
+            reader.join(10)
+        return code
+
     def child(self) -> int:
-        """The process that holds the microphone."""
+        """The process that listens."""
         listed = subprocess.run(
             ["pgrep", "-f", "-P", str(self._process.pid), "edge_runtime.capture.child"],
             capture_output=True,

@@ -67,7 +67,7 @@ def test_a_source_on_the_command_line_puts_that_of_the_file_aside(tmp_path: Path
 
 
 def test_what_is_for_a_microphone_is_refused_for_a_file_only_where_it_was_said() -> None:
-    with pytest.raises(UsageError, match="--ledger is for a microphone"):
+    with pytest.raises(UsageError, match="--ledger is for a live source"):
         config.load({"file": ("a.wav",), "ledger": "x"}, {})
     assert config.load({"file": ("a.wav",)}, {"EDGE_DETECT_LEDGER": "x"}).ledger == "x"
 

@@ -89,7 +89,9 @@ def test_the_unit_has_no_key_that_the_release_would_warn_of(build: ModuleType) -
     assert keys == ["RestartSteps", "RestartMaxDelaySec"]
     assert kept == [line for line in all_lines if line not in left_out]
     assert set(build.UNKNOWN_KEYS) <= set(build.RELEASES)
-    assert build.UNIT in build.FILES
+    assert set(build.UNITS) <= set(build.FILES)
+    for name in build.UNITS:
+        assert "RestartSteps" not in build.unit("bookworm", name) and "RestartSteps" in build.unit("trixie", name)
 
 
 def test_the_releases_have_a_python_that_the_project_runs_on(build: ModuleType) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.capture.devices import Device, resolve, resolve_again
+from edge_runtime.capture.devices import Device, in_order, resolve, resolve_again
 from edge_runtime.capture.identity import Card, Facts, Known, Watch, card_of, find, read_cards
 from edge_runtime.errors import InputError
 
@@ -53,10 +53,67 @@ def root(tmp_path: Path) -> Path:
         ("default", 9),
         ("sysdefault", 5),
         (" hw:1 ", 3),
+        ("HW:1", 3),
+        ("hw:1, 0", 3),
+        ("hw: 1,0", 3),
+        ("hw:1,1,0", 4),
+        ("hw:CARD=device", 3),
+        ("hw:DEV=1,CARD=Device", 4),
+        ("hw:card=Device, dev=1, subdev=0", 4),
+        ("sysdefault:CARD=Device", 3),
+        ("default:CARD=Device", 3),
+        ("front:CARD=Device,DEV=0", 3),
+        ("dsnoop:CARD=Device,DEV=1", 4),
+        ("usbstream:CARD=Device", 3),
+        ("sysdefault:Headphones", 0),
+        ("plug:hw:1", 3),
+        ("plug:'hw:1,1'", 4),
+        ('plug:SLAVE="plughw:CARD=Device,DEV=1"', 4),
+        ("'hw:1'", 3),
+        ('"hw:CARD=Device"', 3),
+        ("USB  PnP Sound  Device: Audio (hw:1,0)", 3),
+        ("usb pnp sound device: audio (hw:1,0)", 3),
+        ("/dev/snd/pcmC1D1c", 4),
+        ("card 1: Device [USB PnP Sound Device], device 1: Audio #1 [Audio #1]", 4),
     ],
 )
 def test_a_name_finds_its_device(name: str, index: int, root: Path) -> None:
     assert resolve(name, DEVICES, root).index == index
+
+
+def test_several_blanks_in_a_name_of_portaudio_count_as_one(root: Path) -> None:
+    spaced = Device(7, "UAC  Demo   V1.0: USB Audio (hw:12,0)", 1, 48000)
+    for name in (spaced.name, "UAC Demo V1.0: USB Audio (hw:12,0)", "demo v1.0"):
+        assert resolve(name, [*DEVICES, spaced], root) == spaced
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("hw:1,0,3", "give hw:1,0"),
+        ("plughw:CARD=Device,DEV=1,SUBDEV=2", "give hw:Device,1"),
+        ("surround51:CARD=Device,DEV=0", "playing"),
+        ("dmix:CARD=Device", "playing"),
+        ("hdmi:CARD=HDMI,DEV=0", "playing"),
+        ("bluealsa:DEV=00:11:22:33:44:55,PROFILE=sco", ".asoundrc"),
+        ("alsa_input.usb-C-Media.analog-stereo", "pactl"),
+        ("hw:1,x", "hw:CARD=NAME"),
+        ("hw:CARD=", "hw:CARD=NAME"),
+        ("sysdefault:CARD=Device,CARD=Device", "hw:CARD=NAME"),
+        ("hw:1,0,0,0", "hw:CARD=NAME"),
+    ],
+)
+def test_a_name_that_portaudio_cannot_open_says_what_to_give_instead(name: str, word: str, root: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        resolve(name, DEVICES, root)
+    assert word in str(caught.value) and "\n" not in str(caught.value)
+    assert "USB PnP Sound Device: Audio (hw:1,0)" in str(caught.value)
+
+
+def test_cards_are_listed_before_the_names_of_plugins_each_with_its_own_index() -> None:
+    assert [device.index for device in in_order(DEVICES[::-1])] == [0, 3, 4, 10, 9, 5]
+    marked = replace(DEVICES[1], default=True)
+    assert [device.index for device in in_order([DEVICES[0], marked, DEVICES[3]])] == [3, 0, 5]
 
 
 @pytest.mark.parametrize("name", ["7", "hw:5", "hw:1,7", "hw:CARD=Nobody", "hw:", "gramophone", "", "99999999999999"])

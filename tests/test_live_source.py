@@ -15,79 +15,18 @@ import numpy as np
 import pytest
 import soundfile
 
-from edge_runtime.capture.block import CHANNELS, DROPPED, IDENTITY, LOST, OUTAGE, OVERFLOW, STATE, Event
+from edge_runtime.capture.block import CHANNELS, IDENTITY, LOST, OUTAGE, OVERFLOW, STATE
 from edge_runtime.capture.liveness import Limits, State
 from edge_runtime.capture.source import LiveSource
 from edge_runtime.errors import InputError
+from tests.listening import PATIENCE_SECONDS, Listener, assert_adds_up
 from tests.rigs.exclusive import ExclusiveMicrophone
 from tests.rigs.jack import JackMicrophone
 from tests.rigs.pulse import PulseMicrophone
 
 RATE = 16000
-PATIENCE_SECONDS = 60
 LIMITS = Limits(stall=2.0, silent=2.0, reopen_silent=2.0, retry_longest=2.0, identity_check=0.5)
 """Shorter than what is shipped, so that the tests are."""
-
-
-class Listener:
-    """Reads a LiveSource as the program does, and keeps the account."""
-
-    def __init__(self, source: LiveSource) -> None:
-        self.source = source
-        self.events: list[Event] = []
-        self.heard = self.lost = self.absent = self.waiting = 0.0
-        self.recent = np.zeros(0, np.float32)  # the last second
-        self._stopped_at: float | None = None
-        self._began = time.monotonic()
-        self._blocks = source.blocks(lambda: self._stopped_at is not None)
-
-    def until(self, found: Callable[[], bool]) -> None:
-        """Reads on until `found()`."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not found():
-            assert time.monotonic() < deadline, f"waited in vain; {self.source.state}: {self.events}"
-            self._read()
-
-    def until_event(self, kind: str, state: str = "") -> Event:
-        """Reads on until a new event of the kind comes."""
-        seen = len(self.events)
-        news: list[Event] = []
-
-        def found() -> bool:
-            news[:] = [event for event in self.events[seen:] if event.kind == kind and event.state == state]
-            return bool(news)
-
-        self.until(found)
-        return news[0]
-
-    def until_heard(self, seconds: float) -> None:
-        """Reads on until so much more was heard."""
-        goal = self.heard + seconds
-        self.until(lambda: self.heard >= goal)
-
-    def stop(self) -> float:
-        """Stops, reads the rest, and gives the seconds that are in no account (negative: in two)."""
-        self._stopped_at = time.monotonic()
-        while self._read():
-            pass
-        took = time.monotonic() - self._stopped_at
-        assert took < 1.5, "a stop has to end within a second, and this machine may be busy"
-        return self._stopped_at - self._began - self.heard - self.lost - self.absent
-
-    def states(self) -> list[str]:
-        return [event.state for event in self.events if event.kind == STATE]
-
-    def _read(self) -> bool:
-        block = next(self._blocks, None)
-        if block is None:
-            return False
-        self.heard += len(block.samples) / RATE
-        self.absent += block.absent_seconds
-        self.waiting = block.waiting_seconds
-        self.lost += sum(event.seconds for event in block.events if event.kind in (LOST, DROPPED))
-        self.events += block.events
-        self.recent = np.concatenate([self.recent, block.samples])[-RATE:]
-        return True
 
 
 @pytest.fixture
@@ -121,13 +60,6 @@ def listener(microphone: PulseMicrophone) -> Iterator[Listener]:
     assert listener.states() == ["connecting", "listening"]
     yield listener
     source.close()
-
-
-def assert_adds_up(listener: Listener) -> None:
-    unaccounted = listener.stop()
-    account = f"heard {listener.heard:.2f}, lost {listener.lost:.2f}, absent {listener.absent:.2f}"
-    print(account, f"unaccounted {unaccounted:.3f}", listener.events)
-    assert abs(unaccounted) < 1.0, account  # a busy machine's PulseAudio comes back with old sound
 
 
 def test_a_microphone_is_heard_and_a_stop_loses_nothing(listener: Listener) -> None:

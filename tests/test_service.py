@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -22,6 +23,8 @@ from edge_runtime.service import Service
 
 PROJECT = Path(__file__).parent.parent
 UNIT = PROJECT / "deploy" / "systemd" / "edge-detect.service"
+TEMPLATE = UNIT.with_name("edge-detect@.service")
+STREAM = UNIT.with_name("stream.conf")
 NEWER_KEYS = ("RestartSteps", "RestartMaxDelaySec")
 """Keys of the unit that systemd knows from 254 on; older ones say so and pass them over."""
 
@@ -203,17 +206,42 @@ def tool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(list(map(str, arguments)), capture_output=True, text=True, timeout=60)
 
 
-def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unit", [UNIT, TEMPLATE], ids=["one", "template"])
+def test_systemd_finds_nothing_wrong_with_the_unit(unit: Path, tmp_path: Path) -> None:
     program = shutil.which("true")  # stands for /usr/bin/edge-detect, which is not installed here
-    unit = tmp_path / UNIT.name
-    unit.write_text(UNIT.read_text().replace("=/usr/bin/edge-detect ", f"={program} "))
-    done = tool("systemd-analyze", "verify", "--man=no", unit)
+    made = tmp_path / unit.name.replace("@", "@door")  # an instance of a template
+    made.write_text(unit.read_text().replace("=/usr/bin/edge-detect ", f"={program} "))
+    done = tool("systemd-analyze", "verify", "--man=no", made)
     complaints = [line for line in done.stderr.splitlines() if not any(key in line for key in NEWER_KEYS)]
     assert (done.returncode, complaints) == (0, [])
 
 
-def test_the_unit_exposes_little() -> None:
-    done = tool("systemd-analyze", "security", "--offline=true", "--threshold=20", "--json=short", UNIT)
+def test_the_drop_in_for_streams_gives_the_network_and_takes_sound_cards(tmp_path: Path) -> None:
+    program = shutil.which("true")
+    made = tmp_path / "edge-detect@door.service"
+    made.write_text(TEMPLATE.read_text().replace("=/usr/bin/edge-detect ", f"={program} "))
+    folder = tmp_path / "edge-detect@door.service.d"
+    folder.mkdir()
+    (folder / "stream.conf").write_text(STREAM.read_text())
+    done = tool("systemd-analyze", "verify", "--man=no", made)
+    complaints = [line for line in done.stderr.splitlines() if not any(key in line for key in NEWER_KEYS)]
+    assert (done.returncode, complaints) == (0, [])
+    both = TEMPLATE.read_text() + STREAM.read_text()
+    for key, last in (("PrivateNetwork", "no"), ("IPAddressDeny", ""), ("DeviceAllow", "")):
+        assert re.findall(rf"^{key}=(.*)", both, re.MULTILINE)[-1] == last
+
+
+def test_the_template_differs_from_the_unit_in_names_only() -> None:
+    """What one service may not do, none of several may."""
+    one = UNIT.read_text().partition("[Unit]")[2].splitlines()
+    several = TEMPLATE.read_text().partition("[Unit]")[2].splitlines()
+    for line, other in zip(one, several, strict=True):
+        assert line == other or "%i" in other or other.startswith("#"), (line, other)
+
+
+@pytest.mark.parametrize("unit", [UNIT, TEMPLATE], ids=["one", "template"])
+def test_the_unit_exposes_little(unit: Path) -> None:
+    done = tool("systemd-analyze", "security", "--offline=true", "--threshold=20", "--json=short", unit)
     assert done.returncode == 0, done.stdout
     open_still = [row["name"] for row in json.loads(done.stdout) if not row["set"]]
     print(open_still)

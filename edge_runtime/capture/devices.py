@@ -10,11 +10,12 @@ from typing import Any
 
 from edge_runtime.capture.bounded import OPEN_SECONDS, bounded
 from edge_runtime.capture.identity import Card, Known, find, read_cards, renumbered
+from edge_runtime.capture.names import place, plain
 from edge_runtime.capture.quiet import quiet_c
 from edge_runtime.errors import InputError
 from edge_runtime.extras import how_to_get_pyaudio
 
-_HARDWARE = re.compile(r"^(?:plug)?hw:(?P<card>CARD=[^,]+|[^,=]+)(?:,(?:DEV=)?(?P<dev>\d+))?$", re.IGNORECASE)
+_CARD = re.compile(r"\(hw:\d+,\d+\)$")
 
 
 @dataclass(frozen=True)
@@ -83,29 +84,40 @@ def devices_of(portaudio: Any) -> list[Device]:
 def resolve(name: str, devices: Sequence[Device], root: Path = Path("/")) -> Device:
     """The device that `name` means.
 
-    In this order: an index; the exact name; `default`; `hw:C`, `hw:C,D`, `plughw:C,D` with a card's number or
-    its id, also as `hw:CARD=Name,DEV=D`, looked up in `proc/asound/cards` under `root`; else the only device
-    with `name` somewhere in its own, whatever the case. Raises InputError that lists the candidates.
+    In this order: an index; the exact name, in which several blanks count as one; `default`; a name of ALSA for a card
+    (`names.place`), whose id is looked up in `proc/asound/cards` under `root`; else the only device with `name`
+    somewhere in its own, whatever the case. Raises InputError that lists the candidates, or says what to give instead.
     """
-    name = name.strip()
+    name = plain(name)
     if re.fullmatch(r"\d+", name):
         return _only([device for device in devices if device.index == int(name)], name, devices)
-    exact = [device for device in devices if device.name == name]
+    exact = [device for device in devices if plain(device.name) == name]
     if exact:
         return exact[0]
     if name.lower() == "default":
         return _only([device for device in devices if device.default], name, devices)
-    hardware = _HARDWARE.match(name)
-    if hardware:
-        card = _card_number(hardware["card"], root)
-        place = f"{card},{hardware['dev'] or 0}"
+    try:
+        meant = place(name)
+    except ValueError as reason:
+        raise InputError(f"the name {name!r} {reason}{_there_are(devices)}") from None
+    if meant is not None:
+        card = _card_number(meant.card, root)
+        there = f"{card},{meant.device}"
         matches = [
             device
             for device in devices
-            if device.name.endswith(f"(hw:{place})") or device.name in (f"hw:{place}", f"hw:{card}")
+            if device.name.endswith(f"(hw:{there})") or device.name in (f"hw:{there}", f"hw:{card}")
         ]
         return _only(matches[:1] if card is not None else [], name, devices)
-    return _only([device for device in devices if name and name.lower() in device.name.lower()], name, devices)
+    return _only([device for device in devices if name and name.lower() in plain(device.name).lower()], name, devices)
+
+
+def in_order(devices: Iterable[Device]) -> list[Device]:
+    """As people want to read them: cards of the machine first, then the names of ALSA's configuration and servers.
+
+    The index of each stays what PortAudio calls it by.
+    """
+    return sorted(devices, key=lambda device: (_CARD.search(device.name) is None, not device.default, device.index))
 
 
 def resolve_again(
@@ -131,10 +143,14 @@ def resolve_again(
 
 
 def _card_number(card: str, root: Path) -> int | None:
-    card = re.sub(r"^CARD=", "", card, flags=re.IGNORECASE)
+    """Of a card's number or id; where no id is written just so, whatever the case."""
     if re.fullmatch(r"\d+", card):
         return int(card)
-    return next((other.number for other in read_cards(root) if other.id == card), None)
+    cards = read_cards(root)
+    same = [other for other in cards if other.id == card] or [
+        other for other in cards if other.id.lower() == card.lower()
+    ]
+    return same[0].number if same else None
 
 
 def _only(matches: Sequence[Device], name: str, devices: Sequence[Device]) -> Device:
@@ -142,7 +158,14 @@ def _only(matches: Sequence[Device], name: str, devices: Sequence[Device]) -> De
         return matches[0]
     if not devices:
         raise InputError(f"no microphone {name!r}: PortAudio finds none (one that another program uses is not listed)")
-    listed = "; ".join(f"{device.index}: {device.name}" for device in matches or devices)
     if matches:
-        raise InputError(f"{name!r} fits several microphones, say more of the name: {listed}")
-    raise InputError(f"no microphone {name!r} (one that another program uses is not listed); there are: {listed}")
+        raise InputError(f"{name!r} fits several microphones, say more of the name: {_listed(matches)}")
+    raise InputError(f"no microphone {name!r} (one that another program uses is not listed){_there_are(devices)}")
+
+
+def _there_are(devices: Sequence[Device]) -> str:
+    return f"; there are: {_listed(devices)}" if devices else ""
+
+
+def _listed(devices: Sequence[Device]) -> str:
+    return "; ".join(f"{device.index}: {device.name}" for device in in_order(devices))

@@ -12,11 +12,9 @@ import numpy as np
 
 from edge_runtime.capture import opened
 from edge_runtime.capture.channels import Mixer
-from edge_runtime.capture.chunks import ChunkParser
-from edge_runtime.capture.containers import family_of
 from edge_runtime.capture.external import NOTHING
-from edge_runtime.capture.layout import OtherCoding
-from edge_runtime.capture.pcm import Piece, RawFormat, RawParser, Samples
+from edge_runtime.capture.pcm import Piece, RawFormat, Samples
+from edge_runtime.capture.piped import PipedSound
 from edge_runtime.capture.resample import Resampler
 from edge_runtime.errors import InputError
 
@@ -134,28 +132,15 @@ def _open(path: str, raw: RawFormat | None, block_seconds: float) -> Iterator[Pi
 
 
 def _read_stream(handle: int, raw: RawFormat | None) -> Iterator[Piece]:
-    parser: RawParser | ChunkParser = ChunkParser(family_of) if raw is None else RawParser(raw)
-    try:
-        while True:
-            ready, _, _ = select.select([handle], [], [], _PIPE_PATIENCE_SECONDS)
-            try:
-                data = os.read(handle, _PIPE_BYTES) if ready else None
-            except BlockingIOError:
-                data = None
-            if data == b"":
-                break
-            yield from parser.feed(data or b"")
-            yield NOTHING  # a moment in which none, or only metadata came, is one too
-        yield from parser.finish()
-    except OtherCoding as reason:
-        raise InputError(
-            "the piped input is no WAV: convert it first, or say what raw sound it is with "
-            "--raw s16le --rate 16000 --channels 1"
-            if str(reason) == "no file of chunks"
-            else f"its coding ({reason}) is not read from a pipe: name the file, or convert it to 16-bit PCM first"
-        ) from None
-    if isinstance(parser, RawParser) and parser.rest_bytes:
-        raise InputError(
-            f"is cut short or of another coding: it ends with {parser.rest_bytes} of the {parser.form.frame_bytes} "
-            "bytes of a sample (s24le is packed in three bytes; ALSA's S24_LE is s24le-in-32)"
-        )
+    sound = PipedSound(raw)
+    while True:
+        ready, _, _ = select.select([handle], [], [], _PIPE_PATIENCE_SECONDS)
+        try:
+            data = os.read(handle, _PIPE_BYTES) if ready else None
+        except BlockingIOError:
+            data = None
+        if data == b"":
+            break
+        yield from sound.feed(data or b"")
+        yield NOTHING  # a moment in which none, or only metadata came, is one too
+    yield from sound.finish()

@@ -1,4 +1,4 @@
-"""Whether a microphone lives: a state machine that is told facts and times, and has neither clock nor sound card."""
+"""Whether a live source lives: a state machine that is told facts and times, and has neither clock nor sound card."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from edge_runtime.capture.block import OUTAGE, STATE, Event
+from edge_runtime.capture.wanted import WORDS, Kind, Words
 
 
 class State(StrEnum):
@@ -52,6 +53,8 @@ class Limits:
     """How long to try in an outage: 0 fails with the outage itself, math.inf never."""
     identity_check: float = 5.0
     """How often it is looked at which source the sound comes from."""
+    keep_open: bool = False
+    """One that gives nothing stays open, as what is in it would be lost (a pipe). Open, it counts as there."""
 
 
 class Liveness:
@@ -61,11 +64,12 @@ class Liveness:
     and says more: whether sound was ever heard, and what is wrong.
     """
 
-    def __init__(self, limits: Limits, now: float) -> None:
-        """Begins at `now`, as connecting and with a first attempt due."""
+    def __init__(self, limits: Limits, now: float, words: Words = WORDS[Kind.MICROPHONE]) -> None:
+        """Begins at `now`, as connecting and with a first attempt due. `words` tell people what is wrong."""
         self.state = State.CONNECTING
         self.reason = ""
         self._limits = limits
+        self._words = words
         self._open: bool | None = False  # None: opening
         self._open_since = now
         self._next_try = now
@@ -83,6 +87,10 @@ class Liveness:
         """The events since the last call."""
         news, self._news = tuple(self._news), []
         return news
+
+    def limit(self, limits: Limits) -> None:
+        """From now on these thresholds hold."""
+        self._limits = limits
 
     def due(self, now: float) -> bool:
         """Whether the stream shall be opened now."""
@@ -112,10 +120,7 @@ class Liveness:
         elif self.state is State.SILENT and not flat:
             self._enter(State.LISTENING, "")
         elif self.state is State.LISTENING and self._flat >= self._limits.silent:
-            self._enter(
-                State.SILENT,
-                f"the microphone has given one value only for {self._limits.silent:g} s: it is muted, or broken",
-            )
+            self._enter(State.SILENT, self._words.silent.format(f"{self._limits.silent:g}"))
             self._open_since = now
         self._ever_heard = True
         self._heard_until = now
@@ -139,23 +144,21 @@ class Liveness:
         To be called after all that has come was told.
         """
         if self._open is None and now - self._open_since > self._limits.opening:
-            seconds = f"{self._limits.opening:g} s"
-            self.closed(now, f"opening the microphone takes longer than {seconds}: the sound system hangs")
+            self.closed(now, self._words.opening.format(f"{self._limits.opening:g}"))
             return True
         patience = self._limits.stall if self._steady else self._patience
         if self._open is True and now - max(self._heard_until, self._open_since) > patience:
-            self._open = False
-            self._next_try = now  # a source that is open hears at once when it works again: no pause, but more patience
-            self._back_off()
-            self._patience = max(self._limits.stall, self._retry)
-            self._trouble(
-                State.STALLED,
-                f"the microphone has given no sound for {self._limits.stall:g} s: "
-                "check the cable, or that no other program has taken it",
-            )
+            if not self._limits.keep_open:
+                self._open = False
+                self._next_try = now  # an open source hears at once when it works again: no pause, but more patience
+                self._back_off()
+                self._patience = max(self._limits.stall, self._retry)
+            if not (self._limits.keep_open and self.state is State.RECOVERING):  # what has ended is known to be away
+                self._trouble(State.STALLED, self._words.stalled.format(f"{self._limits.stall:g}"))
             self._give_up(now)
-            return True
-        if self._open is True and self.state is State.SILENT and now - self._open_since > self._reopen:
+            return not self._limits.keep_open
+        silent = self.state is State.SILENT and not self._limits.keep_open
+        if self._open is True and silent and now - self._open_since > self._reopen:
             self._reopen = min(2 * self._reopen, self._limits.reopen_silent_longest)
             self.reopen(now)
             return True
@@ -171,7 +174,8 @@ class Liveness:
         self._retry = min(max(2 * self._retry, self._limits.retry_first), self._limits.retry_longest)
 
     def _give_up(self, now: float) -> None:
-        limit = self._limits.recover_timeout if self._ever_heard else self._limits.connect_timeout
+        there = self._ever_heard or (self._limits.keep_open and self._open is True)
+        limit = self._limits.recover_timeout if there else self._limits.connect_timeout
         in_trouble = self.state in (State.CONNECTING, State.STALLED, State.RECOVERING) and self.reason
         if in_trouble and now - self._heard_until >= limit:
             self._enter(State.FAILED, self.reason)

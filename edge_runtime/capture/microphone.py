@@ -19,10 +19,9 @@ from edge_runtime.capture.devices import Device, devices_of, load_pyaudio, resol
 from edge_runtime.capture.identity import Card, Known, card_of, read_cards
 from edge_runtime.capture.resample import Resampler
 from edge_runtime.capture.ring import Ring
+from edge_runtime.capture.wanted import MIX
 from edge_runtime.errors import InputError
 
-MIX = "mix"
-"""The channel that is the mean of all, as `capture.channels` makes it."""
 _RING_SECONDS = 60.0  # twelve programs on its core hold the program up for 25 s
 _CALLBACK_SECONDS = 0.1
 _READ_SECONDS = 0.5

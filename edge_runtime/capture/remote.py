@@ -1,6 +1,7 @@
-"""The process that holds the microphone, seen from outside: it is started, asked, and ended whatever state it is in.
+"""The process that holds a live source, seen from outside: it is started, asked, and ended whatever state it is in.
 
-What it says comes through a pipe, as messages of a kind (one byte), a length (four) and a content.
+What it is to do goes to its standard input, in a line of JSON that no command line shows. What it says comes through a
+pipe, as messages of a kind (one byte), a length (four) and a content.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from edge_runtime import process
 from edge_runtime.capture.devices import Device
 from edge_runtime.capture.identity import Card, Facts, Known
 from edge_runtime.capture.microphone import Heard
+from edge_runtime.capture.pcm import RawFormat
+from edge_runtime.capture.throttle import LONGEST_GAP_SECONDS
+from edge_runtime.capture.wanted import Kind, Wanted
 from edge_runtime.errors import InputError
 
 _HEAD = struct.Struct("<cI")
@@ -32,13 +36,15 @@ _LARGEST_BYTES = 1 << 24
 
 @dataclass(frozen=True)
 class Order:
-    """What the process shall listen to; the fields are those of `Microphone`, and how often to look for the source."""
+    """What the process shall listen to."""
 
-    name: str
-    sample_rate: int
-    channel: str | int
-    identity_check: float
-    known: Known | None = None
+    wanted: Wanted
+    sample_rate: int  # Hz, of the sound that it gives
+    identity_check: float  # seconds between two looks at where a microphone's sound comes from
+    longest_gap: float = LONGEST_GAP_SECONDS  # of `Throttle`
+    known: Known | None = None  # of a microphone: what was heard before
+    handle: int | None = None  # of a pipe: its number in the process
+    once: bool = False  # of a pipe: its first end is the end of the run
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,12 @@ class Channels:
     reason: str
 
 
-Message: TypeAlias = Opened | Heard | Facts | Trouble | Channels
+@dataclass(frozen=True)
+class Finished:
+    """The sound has come to its end, as it should."""
+
+
+Message: TypeAlias = Opened | Heard | Facts | Trouble | Channels | Finished
 
 
 def pack(message: Message) -> bytes:
@@ -94,14 +105,21 @@ def unpack(kind: bytes, content: bytes) -> Message:
         return Trouble(**told)
     if kind == _KINDS[Channels]:
         return Channels(**told)
+    if kind == _KINDS[Finished]:
+        return Finished()
     raise ValueError(f"a message of the kind {kind!r}")
 
 
 def order_from(text: str) -> Order:
-    """The order in the JSON that the process is started with."""
+    """The order in the JSON that the process reads."""
     told = json.loads(text)
-    known = told.pop("known")
-    return Order(**told, known=Known(known["name"], _card(known["card"])) if known else None)
+    known, wanted = told.pop("known"), told.pop("wanted")
+    raw, kind = wanted.pop("raw"), Kind(wanted.pop("kind"))
+    return Order(
+        Wanted(kind, **wanted, raw=RawFormat(**raw) if raw else None),
+        **told,
+        known=Known(known["name"], _card(known["card"])) if known else None,
+    )
 
 
 class Remote:
@@ -109,10 +127,14 @@ class Remote:
 
     def __init__(self, order: Order) -> None:
         """Starts it. Raises InputError when the machine cannot start processes."""
+        handles = () if order.handle is None else (order.handle,)
         try:
-            self._process = process.start("edge_runtime.capture.child", json.dumps(dataclasses.asdict(order)))
+            self._process = process.start("edge_runtime.capture.child", handles=handles)
         except OSError as reason:
-            raise InputError(f"no process can be started for the microphone: {reason}") from None
+            raise InputError(f"no process can be started for the {order.wanted.kind}: {reason}") from None
+        assert self._process.stdin
+        with contextlib.suppress(OSError):  # it has ended already: that shows at its output
+            self._process.stdin.write(json.dumps(dataclasses.asdict(order)).encode() + b"\n")
         assert self._process.stdout
         self._pipe = self._process.stdout.fileno()
         os.set_blocking(self._pipe, False)
@@ -177,10 +199,10 @@ class Remote:
     def _nonsense(self) -> Trouble:
         self._bytes.clear()
         self.ended = True
-        return Trouble("the process that holds the microphone says what nobody understands")
+        return Trouble("the process that listens says what nobody understands")
 
 
-_KINDS: dict[type[Any], bytes] = {Opened: b"O", Heard: b"S", Facts: b"F", Trouble: b"T", Channels: b"C"}
+_KINDS: dict[type[Any], bytes] = {Opened: b"O", Heard: b"S", Facts: b"F", Trouble: b"T", Channels: b"C", Finished: b"E"}
 
 
 def _card(told: dict[str, Any] | None) -> Card | None:

@@ -1,8 +1,8 @@
-"""A microphone for years: blocks of sound from a stream that is opened anew whenever it dies, and an account of time.
+"""A live source for years: blocks of sound from a stream that is opened again whenever it dies, and an account of time.
 
-The stream lives in a process of its own (`capture.child`), `capture.liveness` judges it, `capture.identity` knows which
-microphone it is; here all three are put together. Every second of a run ends up in one of four places: heard, lost,
-dropped or absent.
+The stream of a microphone, an address or a pipe lives in a process of its own (`capture.child`), `capture.liveness`
+judges it, `capture.identity` knows which microphone it is; here all three are put together. Every second of a run ends
+up in one of four places: heard, lost, dropped or absent.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from edge_runtime.capture.devices import Device
 from edge_runtime.capture.identity import Facts, Watch
 from edge_runtime.capture.liveness import Limits, Liveness, State
 from edge_runtime.capture.loss import LossMeter
-from edge_runtime.capture.microphone import MIX, Heard
-from edge_runtime.capture.remote import Channels, Opened, Order, Remote, Trouble
+from edge_runtime.capture.microphone import Heard
+from edge_runtime.capture.pipe import Pipe
+from edge_runtime.capture.remote import Channels, Finished, Opened, Order, Remote, Trouble
+from edge_runtime.capture.throttle import LONGEST_GAP_SECONDS
+from edge_runtime.capture.wanted import MIX, STDIN, WORDS, Kind, Wanted
 from edge_runtime.errors import InputError
 
 _LOOK_SECONDS = 0.2
@@ -30,24 +33,38 @@ _HOLD_BACK_SECONDS = 0.5
 """Absence is told so much later: the first sound of a stream arrives after it was made."""
 _FINISH_SECONDS = 0.5
 """How long a process that shall end may say nothing before it is ended."""
+_STREAM_OPENING_SECONDS = 30.0
+"""ffmpeg looks at 128 kB before it knows what a stream of uncompressed sound is, which are 16 s of telephone sound."""
+_SURELY_SHORTER = 0.75
+"""A gap that is made good is no stall: this part of what a stall is, as both are measured in different processes."""
 _SETTLING_SECONDS = 9
 """Two looks of the loss meter."""
 
 
 class LiveSource:
-    """Gives the sound of one microphone, for as long as it is wanted, through all that may befall it.
+    """Gives the sound of one source, for as long as it is wanted, through all that may befall it.
 
     `device` (None until first opened), `native_rate` in Hz and `channels` tell of the stream that was opened last.
     """
 
-    def __init__(self, name: str, sample_rate: int, limits: Limits | None = None, channel: str | int = MIX) -> None:
-        """`name` as `devices.resolve` takes it; `sample_rate` in Hz is that of the blocks; `channel` counts from 1."""
+    def __init__(
+        self, wanted: Wanted | str, sample_rate: int, limits: Limits | None = None, channel: str | int = MIX
+    ) -> None:
+        """A microphone may be named as `devices.resolve` takes it, with a `channel` that counts from 1.
+
+        `sample_rate` in Hz is that of the blocks.
+        """
+        if isinstance(wanted, str):
+            wanted = Wanted(Kind.MICROPHONE, wanted, channel)
         self.device: Device | None = None
         self.native_rate = 0
         self.channels = 0
-        self._limits = limits or Limits()
-        self._order = Order(name, sample_rate, channel, self._limits.identity_check)
+        self._wanted = wanted
+        self._limits = self._fitting(limits or Limits())
+        self._order = self._ordered(sample_rate)
         self._rate = sample_rate
+        self._pipe: Pipe | None = Pipe(wanted.name) if wanted.kind is Kind.PIPE else None
+        self._over = False  # a pipe has come to its end
         self._liveness: Liveness | None = None
         self._remote: Remote | None = None
         self._watch = Watch()
@@ -69,23 +86,30 @@ class LiveSource:
 
     @property
     def title(self) -> str:
-        """The microphone in words, for people."""
+        """The source in words, for people."""
         if self.device is None:
-            return f"{self._order.name} (not connected yet)"
+            return f"{self._wanted.shown} (not connected yet)"
+        if not self.native_rate:
+            return f"{self._wanted.shown} (nothing came yet)"
         return f"{self.device.name}, {self.native_rate} Hz, {self.channels} ch"
 
     @property
+    def kind(self) -> Kind:
+        """Microphone, stream or pipe."""
+        return self._wanted.kind
+
+    @property
     def process(self) -> int | None:
-        """The number of the process that holds the microphone, while there is one."""
+        """The number of the process that listens, while there is one."""
         return self._remote.pid if self._remote else None
 
     def connect(self, stopped: Callable[[], bool]) -> None:
-        """Waits until the microphone is open or `stopped()`. Not needed, but then `device` is known before any sound.
+        """Waits until the source is open or `stopped()`. Not needed, but then `device` is known before any sound.
 
         Raises InputError when that takes longer than the limits allow.
         """
         try:
-            while self.device is None and not stopped():
+            while self.device is None and not self._over and not stopped():
                 block = self._step()
                 self._before = Block(
                     np.concatenate([self._before.samples, block.samples]),
@@ -99,17 +123,17 @@ class LiveSource:
             raise
 
     def blocks(self, stopped: Callable[[], bool]) -> Iterator[Block]:
-        """Blocks until `stopped()`, at least four a second: empty ones when there is nothing to hear.
+        """Blocks until `stopped()` or a pipe's end, at least four a second: empty ones when there is nothing to hear.
 
-        Mono float32 [n]. What was heard until `stopped()` still comes. Raises InputError when the microphone fails for
-        longer than the limits allow, and for nothing else.
+        Mono float32 [n]. What was heard until `stopped()` still comes. Raises InputError when the source fails for
+        longer than the limits allow, or a pipe breaks off, and for nothing else.
         """
         try:
             if self._liveness:
                 self.told_until = self._accounted
             yield self._before
             self._before = Block(np.zeros(0, np.float32))
-            while not stopped():
+            while not self._over and not stopped():
                 block = self._step()
                 self.told_until = self._accounted
                 yield block
@@ -119,15 +143,34 @@ class LiveSource:
             self.close()
 
     def close(self) -> None:
-        """Ends the process that holds the microphone, if there is one."""
+        """Ends the process that listens, if there is one, and lets a pipe go."""
         if self._remote:
             self._remote.kill()
             self._remote = None
+        if self._pipe:
+            self._pipe.close()
+
+    def limit(self, limits: Limits) -> None:
+        """From now on these thresholds hold; the source stays open."""
+        self._limits = self._fitting(limits)
+        self._order = dataclasses.replace(self._ordered(self._rate), known=self._order.known)
+        if self._liveness:
+            self._liveness.limit(self._limits)
+
+    def _fitting(self, limits: Limits) -> Limits:
+        opening = max(limits.opening, _STREAM_OPENING_SECONDS) if self.kind is Kind.STREAM else limits.opening
+        return dataclasses.replace(limits, opening=opening, keep_open=self.kind is Kind.PIPE)
+
+    def _ordered(self, sample_rate: int) -> Order:
+        wanted, limits = self._wanted, self._limits
+        gap = min(LONGEST_GAP_SECONDS, _SURELY_SHORTER * limits.stall)
+        once = wanted.kind is Kind.PIPE and (wanted.name == STDIN or limits.recover_timeout == 0)
+        return Order(wanted, sample_rate, limits.identity_check, gap, once=once)
 
     def _step(self) -> Block:
         now = time.monotonic()
         if self._liveness is None:
-            self._liveness = Liveness(self._limits, now)
+            self._liveness = Liveness(self._limits, now, WORDS[self.kind])
             self._accounted = self.told_until = now
         if self._remote is None and self._liveness.due(now):
             self._start(self._liveness, now)
@@ -137,6 +180,11 @@ class LiveSource:
             self._take(self._liveness, self._remote)
         if self._liveness.look(time.monotonic()):
             self._end_stream()
+        elif self._liveness.state is State.STALLED:  # a pipe's process stays
+            self._settle()
+        if self._pipe and self._liveness.state is not State.LISTENING and self._pipe.replaced:
+            self._end_stream()
+            self._liveness.reopen(now)
         if self._meter is None:
             self._absent_until(time.monotonic() - _HOLD_BACK_SECONDS)
         if self._liveness.state is State.FAILED:
@@ -145,10 +193,13 @@ class LiveSource:
 
     def _start(self, liveness: Liveness, now: float) -> None:
         liveness.opening(now)
+        handle = None
         try:
-            self._remote = Remote(dataclasses.replace(self._order, known=self._watch.known))
+            handle = self._pipe.open() if self._pipe else None
+            self._remote = Remote(dataclasses.replace(self._order, known=self._watch.known, handle=handle))
         except InputError as reason:
-            liveness.closed(now, str(reason))
+            never = handle is None and self._wanted.name == STDIN and self._pipe is not None
+            liveness.closed(now, str(reason), lasting=never)
 
     def _take(self, liveness: Liveness, remote: Remote) -> bool:
         """Takes in what the process says, up to half a second of sound. Whether it said anything."""
@@ -165,7 +216,8 @@ class LiveSource:
             elif isinstance(message, Opened):
                 self.device, self.native_rate, self.channels = message.device, message.native_rate, message.channels
                 liveness.opened(now)
-                self._tell(self._watch.opened(message.device.name, message.card))
+                if self.kind is Kind.MICROPHONE:
+                    self._tell(self._watch.opened(message.device.name, message.card))
             elif isinstance(message, Facts):
                 told, back = self._watch.seen(message)
                 self._tell(told)
@@ -179,10 +231,21 @@ class LiveSource:
                 self._end_stream()
                 liveness.closed(now, message.reason, message.lasting)
                 return True
+            elif isinstance(message, Finished):
+                self._end_stream()
+                self._over = True
+                return True
         if remote.ended:
             how = self._end_stream()
-            name = self.device.name if self.device else self._order.name
-            liveness.closed(time.monotonic(), f"the sound system of the microphone {name!r} broke down ({how})")
+            name = self.device.name if self.device else self._wanted.shown
+            what = (
+                "sound system of the microphone"
+                if self.kind is Kind.MICROPHONE
+                else f"process that reads the {self.kind}"
+            )
+            if self._pipe:  # the rest of what is in it would be read out of step: whoever writes shall begin again
+                self._pipe.close()
+            liveness.closed(time.monotonic(), f"the {what} {name!r} broke down ({how})", lasting=self._order.once)
             return True
         return said
 
@@ -210,12 +273,16 @@ class LiveSource:
         """Ends the process, and settles what its stream lost. Gives how the process had ended."""
         how = self._remote.kill() if self._remote else ""
         self._remote = None
+        self._settle()
+        return how
+
+    def _settle(self) -> None:
+        """Counts what the stream lost until its last sound."""
         if self._meter is not None:
             # As if it had gone on without fault: the meter looks back over seconds, and may have seen a loss already.
             rest = [self._meter.add(self._accounted + second, self._rate) for second in range(1, _SETTLING_SECONDS + 1)]
             self._lose(sum(rest))
             self._meter = None
-        return how
 
     def _finish(self) -> Iterator[Block]:
         """The rest of what was heard until now."""

@@ -112,6 +112,11 @@ def _settle(found: Found, given: Mapping[str, Any]) -> bool:
     found.configuration = given.get("config") or os.environ.get(variable("config")) or None
     try:
         stored = config.effective(given).values
+        if "device" not in stored and (stored.get("stream") or stored.get("live")):
+            raise UsageError(
+                "commission tests microphones, and this configuration names a stream or a pipe: name a microphone "
+                "(--device), or listen with --duration 60 and look at `edge-detect coverage`"
+            )
         values = {name: value for name, value in stored.items() if name not in (*SOURCES, *RAW)}
         found.settings = Settings(**values, device=stored.get("device") or "default")
     except UsageError as reason:

@@ -90,13 +90,13 @@ class Terminal(Report):
             why = "the box is too slow for more" if event.reason == SLOW else "the box keeps up again"
             text = f"from now on a verdict every {event.seconds:.2g} s: {why}"
         elif event.kind == STATE:
-            text = f"the microphone: {event.state}" + (f" ({event.reason})" if event.reason else "")
+            text = f"the source: {event.state}" + (f" ({event.reason})" if event.reason else "")
             listening = event.state == State.LISTENING
             if listening and self._state:
                 self._window = None  # from before: it says nothing about what is heard now
             self._state = "" if listening else event.state
         elif event.kind == OUTAGE:
-            text = f"{event.seconds:.1f} s without a microphone are over"
+            text = f"{event.seconds:.1f} s without sound are over"
         elif event.kind in (IDENTITY, CHANNELS):
             text = event.reason
         elif event.kind == CLOCK:

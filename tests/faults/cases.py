@@ -10,6 +10,7 @@ MODULES: tuple[str, ...] = (
     "config",
     "files",
     "ledger",
+    "live_sources",
     "metrics",
     "models",
     "readers",
