@@ -117,7 +117,7 @@ def test_a_file_piped_in_has_all_that_a_microphone_has_at_the_pace_of_the_clock(
 @pytest.mark.parametrize(
     ("arguments", "sound", "word"),
     [
-        (RAW, noise(0.5) + b"x", "1 of its 2 bytes are missing"),
+        (RAW, noise(0.5) + b"x", "ends with 1 of the 2 bytes of a sample"),
         ((), b"", "empty"),
         ((), b"RIFF\0\0\0\0WAVEfmt ", "header"),
     ],

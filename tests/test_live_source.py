@@ -63,7 +63,7 @@ def listener(microphone: PulseMicrophone) -> Iterator[Listener]:
 
 
 def test_a_microphone_is_heard_and_a_stop_loses_nothing(listener: Listener) -> None:
-    assert listener.source.title == "hw:1, 16000 Hz, 1 ch"
+    assert listener.source.title == "hw:1, 16000 Hz, 2 ch"
     listener.until_heard(5)
     assert_adds_up(listener)
     assert listener.lost == 0 and listener.absent < PATIENCE_SECONDS
