@@ -85,9 +85,7 @@ class Settings:
         group=_RAW,
         choices=ENCODING_NAMES,
         metavar="CODING",
-        help="the input has no header; its samples are "
-        + ", ".join(ENCODING_NAMES)
-        + " (s24le: packed in three bytes; "
+        help=f"the input has no header; its samples are {', '.join(ENCODING_NAMES)} (s24le: packed in three bytes; "
         "s24le-in-32: the low three of four, as ALSA's S24_LE)",
     )
     rate: int | None = option(
