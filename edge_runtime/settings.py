@@ -85,10 +85,8 @@ class Settings:
         group=_RAW,
         choices=ENCODING_NAMES,
         metavar="CODING",
-        help="the input has no header; its samples are "
-        + ", ".join(ENCODING_NAMES)
-        + "; s24le is packed in three bytes, "
-        "s24le-in-32 lies at the low end of four, as ALSA's S24_LE does",
+        help=f"the input has no header; its samples are {', '.join(ENCODING_NAMES)} (s24le: packed in three bytes; "
+        "s24le-in-32: the low three of four, as ALSA's S24_LE)",
     )
     rate: int | None = option(
         None, kind=int, group=_RAW, unit="Hz", low=1000, high=10_000_000, example=48000, help="its rate (default 16000)"
