@@ -13,6 +13,7 @@ demand("bench", "tqdm")  # first, as what is imported next needs it
 from benchmarks.tasks import (  # noqa: E402
     accuracy,
     compare,
+    files,
     gru,
     hours,
     instructions,
@@ -43,6 +44,7 @@ TASKS = (
     streaming,
     soak,
     hours,
+    files,
     options,
     gru,
 )

@@ -97,7 +97,10 @@ def _bounds(figure: Estimate | None) -> list[float] | None:
 
 
 def summarize(detector: Detector, blocks: Iterable[NDArray[np.float32]]) -> Summary:
-    """What the runtime says of one recording, mono blocks float32 [n] at the detector's rate.
+    """What the runtime says of one recording, mono blocks float32 [n] at the detector's rate, by its windows alone.
+
+    Alarms, which need 6 s of sound and are part of the verdict of `edge-detect --file`, have no say here: verdicts are
+    those that thresholds are calibrated for, whatever the length of a clip. `benchmarks files` looks at long ones.
 
     Raises what `blocks` raises, ModelError when the model fails.
     """
@@ -112,7 +115,10 @@ def summarize(detector: Detector, blocks: Iterable[NDArray[np.float32]]) -> Summ
 
 
 def judge_file(detector: Detector, path: Path) -> Summary:
-    """What `edge-detect --file` says of a file. Raises InputError when it cannot be read to its end."""
+    """What `edge-detect --file --no-gate` says of a file, by its windows alone (see `summarize`).
+
+    Raises InputError when it cannot be read to its end.
+    """
     blocks = read_blocks(str(path), None, detector.sample_rate, BLOCK_BATCHES * detector.batch_seconds)
     return summarize(detector, blocks)
 
@@ -120,7 +126,7 @@ def judge_file(detector: Detector, path: Path) -> Summary:
 def judge(
     detector: Detector, clips: Sequence[Clip], progress: Callable[..., Any] = silently
 ) -> tuple[list[Judged], list[str]]:
-    """Scores clips as `edge-detect --file` does. Returns them and a line for each clip that got no score.
+    """Scores clips as `edge-detect --file --no-gate` does. Returns them and a line for each clip that got no score.
 
     In this process, one after the other: `benchmarks.scoring.score` has many, and outlives a kill.
     """
@@ -131,7 +137,7 @@ def judge(
         except InputError as reason:
             unscored.append(str(reason))
             continue
-        if summary.score is None:
+        if summary.score is None or summary.verdict is None:
             unscored.append(f"{clip.path}: {summary.verdict}")
         else:
             judged.append(Judged(clip, summary.score, summary.verdict))

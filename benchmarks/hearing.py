@@ -125,5 +125,5 @@ def _hear(keys: Sequence[str], conditions: Sequence[Condition], seed: int, numbe
     return _Told(
         number,
         tuple(tuple(item.score for item in row) for row in rows),
-        tuple(tuple(item.verdict.value for item in row) for row in rows),
+        tuple(tuple(str(item.verdict) for item in row) for row in rows),
     )

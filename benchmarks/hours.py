@@ -14,7 +14,7 @@ from benchmarks.effects import RATE, Samples
 from benchmarks.metrics import FEWEST_CLUSTERS
 from benchmarks.mixed import HUMAN, SPOOF, Piece
 from benchmarks.turns import silently
-from edge_runtime.decision.alarm import OFF, ON, Alarms, Rules
+from edge_runtime.decision.alarm import LIVE_SMOOTHING_SECONDS, OFF, ON, Alarms, Rules
 from edge_runtime.decision.verdict import Thresholds, Window
 from edge_runtime.detector import Detector
 from edge_runtime.errors import UsageError
@@ -89,12 +89,13 @@ def hear(detector: Detector, stream: Iterable[tuple[Piece, Samples]], progress: 
 
 
 def usual_rules(thresholds: Thresholds, **other: float) -> Rules:
-    """The rules of `edge-detect` where nothing else is asked for, except for `other`, fields of Rules.
+    """The usual rules of `edge-detect` with a microphone, except for `other`, fields of Rules.
 
     An `off` below `on` is raised to it. Raises UsageError for what cannot be.
     """
-    named = {"smoothing": "smoothing", "duration": "alarm_duration", "hold": "alarm_hold", "refractory": "refractory"}
+    named = {"duration": "alarm_duration", "hold": "alarm_hold", "refractory": "refractory"}
     values: dict[str, Any] = {f"{name}_seconds": FIELDS[setting].default for name, setting in named.items()}
+    values["smoothing_seconds"] = LIVE_SMOOTHING_SECONDS
     on, off = FIELDS["alarm_on"].default, FIELDS["alarm_off"].default
     values["on"] = thresholds.spoof if on is None else on
     values["off"] = thresholds.bonafide if off is None else off

@@ -83,7 +83,7 @@ def file_memory(pipeline: Pipeline, hop_seconds: float, seconds: float) -> float
 
 
 def _ours(pipeline: Pipeline, hop_seconds: float) -> list[str]:
-    return ["edge_runtime", "--model", str(pipeline.path), "--hop", str(hop_seconds), "--json", "--file"]
+    return ["edge_runtime", "--model", str(pipeline.path), "--hop", str(hop_seconds), "--json", "--no-gate", "--file"]
 
 
 def _s16le(sound: Loop, samples: int) -> bytes:

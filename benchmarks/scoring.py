@@ -168,7 +168,7 @@ def _outcome(key: str, name: str, path: Path) -> Outcome:
     except Exception as reason:  # a surprise from one clip of 600,000 is recorded and named, and spares the others
         said = str(reason) if isinstance(reason, EdgeDetectError) else f"{type(reason).__name__}: {reason}"
         return Outcome(name, None, kind="failed", reason=f"{path}: {' '.join(said.split())}")
-    verdict = summary.verdict.value
+    verdict = str(summary.verdict)
     if summary.score is None:
         return Outcome(name, None, verdict, verdict, f"{path}: {verdict}", size_bytes)
     return Outcome(name, summary.score, verdict, size_bytes=size_bytes)

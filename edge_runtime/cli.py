@@ -38,12 +38,14 @@ exit codes:
   3   input: a file or a live source cannot be read, holds no sound, or broke off
   4   model: the model cannot be loaded, or the machine has too little memory, open files or threads for the program
   5   output: the results cannot be written
-  10  with --fail-on-spoof: the verdict on an input is spoof, and no error happened
+  10  with --fail-on-spoof: the verdict on an input is spoof (an alarm is enough), and no error happened
   12  of edge-detect commission: the machine is too slow, or a reference clip was judged wrongly
 
 JSON lines have a type: window (start, end, score, verdict, levels), event (sound was lost, or the source or the
 hop changed), alarm (of a live source) and, at the end of each input, summary. Scores are log-likelihood ratios: above 0
-speaks for a human voice, below 0 for a synthetic one.
+speaks for a human voice, below 0 for a synthetic one. The summary's verdict is spoof when there was an alarm, which its
+stretches name, or when at least half of the judged windows are spoof; else it follows the mean score. It is null when
+nothing was heard.
 
 examples:
   edge-detect --file clip.wav

@@ -7,14 +7,15 @@ import sys
 from collections.abc import Iterator
 
 from edge_runtime.capture.block import CHANNELS, Block, Event
-from edge_runtime.capture.file import length_seconds, read_blocks
+from edge_runtime.capture.file import called, length_seconds, read_blocks
 from edge_runtime.capture.pcm import RawFormat
+from edge_runtime.decision.alarm import Alarms
 from edge_runtime.decision.verdict import Verdict
 from edge_runtime.detector import Detector
 from edge_runtime.errors import SPOOF_FOUND, ModelError
 from edge_runtime.listen import run
 from edge_runtime.log import Log
-from edge_runtime.opening import numberless, open_detector, open_report, raw_format
+from edge_runtime.opening import alarm_rules, numberless, open_detector, open_report, raw_format
 from edge_runtime.report import Several
 from edge_runtime.report.output import Output
 from edge_runtime.settings import Settings
@@ -51,7 +52,15 @@ def _score(settings: Settings, path: str, detector: Detector, stop: Stop, log: L
     before = detector.numberless
     both = Several([shadow, report]) if shadow else report
     try:
-        summary, trouble = run(source, detector, both, duration_seconds=settings.duration, stopped=stop)
+        summary, trouble = run(
+            source,
+            detector,
+            both,
+            duration_seconds=settings.duration,
+            stopped=stop,
+            alarms=Alarms(alarm_rules(settings, detector.thresholds)),
+            report_alarms=False,
+        )
     finally:
         if shadow:
             shadow.close()
@@ -61,6 +70,8 @@ def _score(settings: Settings, path: str, detector: Detector, stop: Stop, log: L
     if detector.numberless > before:
         log.error(f"{path}: {numberless(detector.numberless - before)}")
         return ModelError.exit_code
+    if summary.verdict is Verdict.NO_SPEECH:
+        log.info(f"{called(path)}: not judged, as there is too little speech in it; --no-gate scores it as it is")
     return SPOOF_FOUND if settings.fail_on_spoof and summary.verdict is Verdict.SPOOF else 0
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.capture.block import HOP, Block, Event, Losses
-from edge_runtime.decision.alarm import Alarms
-from edge_runtime.decision.verdict import Summarizer, Summary, Verdict, Window
+from edge_runtime.decision.alarm import Alarm, Alarms
+from edge_runtime.decision.verdict import Summarizer, Summary, Window
 from edge_runtime.detector import Detector
 from edge_runtime.errors import InputError
 from edge_runtime.governor import Governor
@@ -29,6 +29,7 @@ def run(
     stopped: Callable[[], bool] = lambda: False,
     governor: Governor | None = None,
     alarms: Alarms | None = None,
+    report_alarms: bool = True,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[Summary, InputError | None]:
     """Scores and reports all that `source` gives, until it ends, breaks off, `stopped()` or the time is over.
@@ -38,17 +39,23 @@ def run(
 
     No window reaches across a time without a microphone (`absent_seconds`): the sound before it is scored to its end,
     and the windows after it begin anew. All times are seconds of sound, in which such a time takes none. `alarms` makes
-    alarms of the windows; one that is on when the run ends is ended.
+    alarms of the windows, of a file as of a microphone, and the summary's verdict follows them; one that is on when the
+    run ends is ended. Without `report_alarms` the summary alone says how many there were, and where: that is for files,
+    of which nobody waits for an alarm. Where nothing was heard at all the summary has no verdict.
 
     A `governor` is for sources that do not wait: it sets the hop by what scoring costs, in seconds of `clock`.
     """
     detector.reset()
-    summarizer = Summarizer(detector.thresholds)
+    summarizer = Summarizer(detector.thresholds, alarms)
     losses = Losses()
     trouble: InputError | None = None
     heard = 0
     offset_seconds = 0.0  # where the detector's stream begins in the run
     limit = math.inf if duration_seconds is None else max(1, round(duration_seconds * detector.sample_rate))
+
+    def announce(rung: Iterable[Alarm]) -> None:
+        for alarm in rung if report_alarms else ():
+            report.alarm(alarm)
 
     def take(windows: Iterable[Window]) -> int:
         """How many of them have a score."""
@@ -57,11 +64,10 @@ def run(
             if offset_seconds:
                 start, end = window.start + offset_seconds, window.end + offset_seconds
                 window = dataclasses.replace(window, start=start, end=end)
-            summarizer.add(window)
+            rung = summarizer.add(window)
             report.window(window)
             scored += window.score is not None
-            for alarm in alarms.add(window) if alarms else ():
-                report.alarm(alarm)
+            announce(rung)
         return scored
 
     try:
@@ -72,8 +78,7 @@ def run(
             if block.absent_seconds and heard / detector.sample_rate > offset_seconds:
                 take(detector.flush())
                 offset_seconds = heard / detector.sample_rate
-                for alarm in alarms.end(offset_seconds) if alarms else ():
-                    report.alarm(alarm)
+                announce(summarizer.end(offset_seconds))
             samples = block.samples[: int(min(len(block.samples), limit - heard))]
             heard += len(samples)
             if len(samples):
@@ -93,11 +98,10 @@ def run(
     except InputError as reason:
         trouble = reason
     take(detector.flush())
-    for alarm in alarms.end(heard / detector.sample_rate) if alarms else ():
-        report.alarm(alarm)
+    announce(summarizer.end(heard / detector.sample_rate))
     summary = summarizer.summary()
-    if trouble is not None and not heard:
-        summary = dataclasses.replace(summary, verdict=Verdict.UNSURE)  # not silent: nothing was heard at all
+    if not heard:
+        summary = dataclasses.replace(summary, verdict=None)
     pace = governor.pace if governor else Pace(detector.hop_seconds, widest_hop_seconds=detector.hop_seconds)
     report.summary(summary, losses, pace, str(trouble) if trouble else None)
     return summary, trouble

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from edge_runtime.capture.pcm import RawFormat
 from edge_runtime.capture.wanted import Kind, Wanted
-from edge_runtime.decision.alarm import Rules
+from edge_runtime.decision.alarm import FILE_SMOOTHING_SECONDS, LIVE_SMOOTHING_SECONDS, Rules
 from edge_runtime.decision.verdict import Thresholds
 from edge_runtime.log import Log
 from edge_runtime.report import Report
@@ -40,7 +40,7 @@ def open_detector(settings: Settings, stop: Callable[[], bool], log: Log) -> Det
         hop_seconds=given,
         window_seconds=settings.window,
         threshold=settings.threshold,
-        gate=settings.gated,
+        gate=settings.gate,
         least_speech_seconds=settings.least_speech,
     )
     if not detector.network.contract.calibrated:
@@ -89,10 +89,11 @@ def raw_format(settings: Settings) -> RawFormat | None:
 
 def alarm_rules(settings: Settings, usual: Thresholds) -> Rules:
     """When there is an alarm; `usual` are the thresholds of the model. Raises UsageError for what cannot be."""
+    usual_seconds = LIVE_SMOOTHING_SECONDS if settings.listens else FILE_SMOOTHING_SECONDS
     return Rules(
         on=usual.spoof if settings.alarm_on is None else settings.alarm_on,
         off=usual.bonafide if settings.alarm_off is None else settings.alarm_off,
-        smoothing_seconds=settings.smoothing,
+        smoothing_seconds=usual_seconds if settings.smoothing == AUTO else float(settings.smoothing),
         duration_seconds=settings.alarm_duration,
         hold_seconds=settings.alarm_hold,
         refractory_seconds=settings.refractory,

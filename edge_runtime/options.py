@@ -48,15 +48,20 @@ def live_option(default: Any, group: str, help: str, **declared: Any) -> Any:
     return option(default, group=group, help=help, live=True, **declared)
 
 
-def live_time(default: float | str, group: str, between: tuple[float, float], help: str, **declared: Any) -> Any:
-    """The same, a time in seconds."""
+def time_option(default: float | str, group: str, between: tuple[float, float], help: str, **declared: Any) -> Any:
+    """An option that is a time in seconds."""
     low, high = between
-    return live_option(default, group, help, kind=float, unit="seconds", low=low, high=high, **declared)
+    return option(default, group=group, help=help, kind=float, unit="seconds", low=low, high=high, **declared)
 
 
-def live_score(group: str, help: str, **declared: Any) -> Any:
-    """The same, a log-likelihood ratio that the model decides on where it is not given."""
-    return live_option(None, group, help, kind=float, unit="llr", low=-1e6, high=1e6, **declared)
+def live_time(default: float | str, group: str, between: tuple[float, float], help: str, **declared: Any) -> Any:
+    """The same, of a microphone only."""
+    return time_option(default, group, between, help, live=True, **declared)
+
+
+def score_option(group: str, help: str, **declared: Any) -> Any:
+    """A log-likelihood ratio that the model decides on where it is not given."""
+    return option(None, group=group, help=help, kind=float, unit="llr", low=-1e6, high=1e6, **declared)
 
 
 def option_of(option_field: dataclasses.Field[Any]) -> Option:

@@ -14,7 +14,7 @@ from typing import Any
 
 from edge_runtime import fitting
 from edge_runtime.errors import UsageError
-from edge_runtime.options import flag, live_option, live_score, live_time, option, option_of, unfit
+from edge_runtime.options import flag, live_option, live_time, option, option_of, score_option, time_option, unfit
 
 _LITTLE = ("s16le", "s24le", "s24le-in-32", "s32le", "f32le", "f64le", "u8", "s8")
 ENCODING_NAMES = (*_LITTLE, "s16be", "s24be", "s24be-in-32", "s32be", "f32be", "f64be")
@@ -27,7 +27,7 @@ PROVIDERS = (AUTO, "cpu", "cuda", "tensorrt")
 _SOURCE = "what to listen to (one of them)"
 _RAW = "raw sound (with --file)"
 _LIVE = "the live source (with --device, --stream or --live)"
-_ALARM = "when to raise an alarm (with a live source)"
+_ALARM = "when to raise an alarm, which also makes a recording spoof (with any source)"
 _KEEP = "what to keep and whom to tell (with a live source)"
 _TRY = "to try another model beside the one that runs"
 _OUTPUT = "what to print"
@@ -146,12 +146,12 @@ class Settings:
         example=3600,
         help="end after so much sound (default: never)",
     )
-    gate: bool | None = option(
-        None,
+    gate: bool = option(
+        True,
         kind=bool,
         negatable=True,
-        help="score only windows with speech in them, as Silero's detector hears it "
-        "(default: with a live source yes, with files no)",
+        help="score only windows with speech in them, as Silero's detector hears it (default: yes); --no-gate scores "
+        "music, noise and animals too, and often calls them human",
     )
     least_speech: float = option(
         1.0,
@@ -195,26 +195,30 @@ class Settings:
         (1, 3600),
         "a microphone that gave nothing but zeros, or one constant, for so long is reported as silent",
     )
-    alarm_on: float | None = live_score(
+    alarm_on: float | None = score_option(
         _ALARM,
         "the smoothed score below which an alarm begins (default: the model's threshold for spoof)",
         example=-2.5,
     )
-    alarm_off: float | None = live_score(
+    alarm_off: float | None = score_option(
         _ALARM,
         "the smoothed score from which on it ends; not below --alarm-on (default: the model's threshold for bona fide)",
         example=0.5,
     )
-    smoothing: float = live_time(
-        5.0, _ALARM, (0, 3600), "time over which scores are averaged; 0: each window counts for itself"
+    smoothing: float | str = time_option(
+        AUTO,
+        _ALARM,
+        (0, 3600),
+        "time over which scores are averaged; 0: each window counts for itself; auto: 5 with a live source, 0 else",
+        words=(AUTO,),
     )
-    alarm_duration: float = live_time(
+    alarm_duration: float = time_option(
         2.0, _ALARM, (0, 3600), "how long the smoothed score must stay below --alarm-on before an alarm begins"
     )
-    alarm_hold: float = live_time(
+    alarm_hold: float = time_option(
         10.0, _ALARM, (0, 3600), "how long after the last score below --alarm-off an alarm still lasts"
     )
-    refractory: float = live_time(30.0, _ALARM, (0, 86400), "how long after an alarm's end no other begins")
+    refractory: float = time_option(30.0, _ALARM, (0, 86400), "how long after an alarm's end no other begins")
     ledger: str | None = live_option(
         None,
         _KEEP,
@@ -313,11 +317,6 @@ class Settings:
             raise UsageError(fitting.NOTHING)
         for reason in misfits({field.name: getattr(self, field.name) for field in dataclasses.fields(self)}):
             raise UsageError(reason)
-
-    @property
-    def gated(self) -> bool:
-        """Whether windows without speech are left unscored."""
-        return self.gate if self.gate is not None else self.listens
 
     @property
     def listens(self) -> bool:

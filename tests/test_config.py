@@ -59,11 +59,11 @@ def test_the_command_line_goes_before_the_environment_and_that_before_the_file(t
 def test_a_source_on_the_command_line_puts_that_of_the_file_aside(tmp_path: Path) -> None:
     path = written(tmp_path, 'device = "hw:1"\nledger = "x"\nhop = "auto"\n')
     settings = config.load({"config": path, "file": ("a.wav",)}, {})
-    assert (settings.device, settings.file, settings.hop, settings.gated) == (None, ("a.wav",), "auto", False)
+    assert (settings.device, settings.file, settings.hop, settings.gate) == (None, ("a.wav",), "auto", True)
     path = written(tmp_path, 'file = ["-"]\nraw = "s16le"\nrate = 8000\n')
     assert config.load({"config": path}, {}).rate == 8000
     settings = config.load({"config": path, "device": "hw:1"}, {})
-    assert (settings.raw, settings.rate, settings.file, settings.gated) == (None, None, (), True)
+    assert (settings.raw, settings.rate, settings.file, settings.gate) == (None, None, (), True)
 
 
 def test_what_is_for_a_microphone_is_refused_for_a_file_only_where_it_was_said() -> None:

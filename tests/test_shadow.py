@@ -54,6 +54,7 @@ def listen(model: Path, sound: Path, *options: str) -> tuple[str, str]:
         str(model),
         "--file",
         str(sound),
+        "--no-gate",
         "--json",
         "--hop",
         "0.25",

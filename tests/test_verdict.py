@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from edge_runtime.decision.alarm import Alarms, Rules
 from edge_runtime.decision.quality import FLOOR_DBFS, clean, measure, objection
 from edge_runtime.decision.verdict import (
     STRETCHES_KEPT,
@@ -23,6 +24,7 @@ from edge_runtime.decision.verdict import (
     Verdict,
     Window,
     decide,
+    foremost,
 )
 from edge_runtime.errors import UsageError
 
@@ -127,10 +129,58 @@ def test_half_of_the_windows_make_a_recording_spoof_whatever_the_mean() -> None:
     assert summarize(*every_half_second(20.0, -2.0, 20.0, -2.0)).verdict is Verdict.SPOOF
 
 
+def alarmed(*windows: Window, **rules: float) -> Summary:
+    values = {"on": -1.0, "off": 1.0, "smoothing_seconds": 5.0, "duration_seconds": 2.0, "hold_seconds": 10.0} | rules
+    summarizer = Summarizer(BETWEEN, Alarms(Rules(**values)))
+    for one in windows:
+        summarizer.add(one)
+    summarizer.end(windows[-1].end)
+    return summarizer.summary()
+
+
+def test_an_alarm_makes_a_recording_spoof_whatever_its_mean() -> None:
+    windows = every_half_second(*[6.0] * 100, *[-6.0] * 25, *[6.0] * 100)
+    summary = alarmed(*windows)
+    assert (summary.verdict, summary.alarms) == (Verdict.SPOOF, 1)
+    assert summary.score is not None and summary.score > 1
+    (stretch,) = summary.stretches
+    assert (stretch.start, stretch.end, stretch.alarm) == (50.0, 66.0, 1)
+    assert alarmed(*windows, duration_seconds=60).verdict is Verdict.UNSURE
+
+
+def test_an_alarm_without_a_window_called_spoof_has_a_stretch_of_its_own() -> None:
+    summary = alarmed(*every_half_second(*[6.0] * 40, *[0.0] * 40), on=0.5)
+    assert (summary.verdict, summary.stretch_count) == (Verdict.SPOOF, 1)
+    (stretch,) = summary.stretches
+    assert stretch.alarm == 1 and 20.0 <= stretch.start < stretch.end <= 43.5
+
+
+@given(st.lists(st.one_of(st.none(), finite), min_size=1, max_size=80))
+def test_a_recording_is_spoof_when_there_was_an_alarm(scores: list[float | None]) -> None:
+    windows = [
+        window(0.5 * i, score, Reason.SILENT if score is None else Reason.NONE) for i, score in enumerate(scores)
+    ]
+    summary, before = alarmed(*windows, smoothing_seconds=1.0), summarize(*windows)
+    assert summary.verdict is (Verdict.SPOOF if summary.alarms else before.verdict)
+    assert (summary.score, summary.windows) == (before.score, before.windows)
+    assert bool(summary.alarms) == any(stretch.alarm for stretch in summary.stretches)
+
+
+def test_stretches_with_an_alarm_are_kept_before_others() -> None:
+    windows = [window(0.5 * index, -2.0) for index in range(20)]
+    windows += [window(20.0 + 10 * index, -2.0 if index % 2 else 2.0) for index in range(600)]
+    summary = alarmed(*windows, smoothing_seconds=0.0)
+    assert summary.stretch_count > 200 and len(summary.stretches) == STRETCHES_KEPT
+    assert (summary.stretches[0].start, summary.stretches[0].alarm) == (0.0, 1)
+    assert foremost(summary.stretches, 2) == [summary.stretches[0], summary.stretches[-1]]
+
+
 def test_windows_unfit_to_be_judged_do_not_move_the_score() -> None:
     clipped = window(0.5, -40.0, Reason.CLIPPED)
     summary = summarize(window(0.0, 3.0), clipped, window(1.0, None, Reason.SILENT))
     assert (summary.verdict, summary.score) == (Verdict.BONAFIDE, 3.0)
+    most = summarize(window(0.0, 3.0), clipped, window(1.0, 3.0, Reason.NOISY))
+    assert (most.verdict, most.score) == (Verdict.UNSURE, 3.0), "most of it could not be judged"
     alone = summarize(clipped)
     assert (alone.verdict, alone.score) == (Verdict.UNSURE, -40.0)
 

@@ -115,7 +115,7 @@ def starts(length: int, window: int, hop: int, multiple: int, tail: int) -> list
 
 
 def judge(heard: Heard, calibration: Calibration) -> Judged:
-    """The verdicts of a clip under a calibration."""
+    """The verdicts of a clip under a calibration, by its windows alone: alarms, which need 6 s, have no say."""
     thresholds = Thresholds(calibration.threshold, calibration.threshold_bonafide)
     summarizer = Summarizer(thresholds)
     said = []
@@ -142,7 +142,7 @@ def shares(judged: Sequence[Judged], level: str, rounds: int = 1000) -> dict[tup
     `level` is `clips` or `windows`; what is silent does not count. A label that is not there gets no shares.
     """
     of_clip = groups([item.clip for item in judged])
-    rows: list[tuple[bool, Verdict, str]] = []
+    rows: list[tuple[bool, Verdict | None, str]] = []
     for item, group in zip(judged, of_clip, strict=True):
         verdicts = [item.summary.verdict] if level == "clips" else [w.verdict for w in item.windows]
         rows += [(item.clip.is_bonafide, verdict, group) for verdict in verdicts if verdict is not Verdict.SILENT]

@@ -73,9 +73,9 @@ def read_blocks(
         if len(rest):
             yield rest
     if trouble is not None:
-        raise InputError(f"{_called(path)}: {trouble}") from None
+        raise InputError(f"{called(path)}: {trouble}") from None
     if resampler is None:
-        raise InputError(f"{_called(path)}: holds no sound (0 samples)")
+        raise InputError(f"{called(path)}: holds no sound (0 samples)")
 
 
 def length_seconds(path: str, raw: RawFormat | None) -> float | None:
@@ -102,7 +102,8 @@ def mix(frames: Samples) -> Samples:
     return mean
 
 
-def _called(path: str) -> str:
+def called(path: str) -> str:
+    """An input as messages name it."""
     return "standard input" if path == STDIN else path
 
 

@@ -27,7 +27,10 @@ class Judged:
 
 
 def score(clip: Clip, detector: Detector, stopped: Callable[[], bool]) -> Judged:
-    """Scores the clip as `edge-detect --file` does. Raises ModelError when the model fails."""
+    """Scores the clip as `edge-detect --file` does, except that alarms have no say.
+
+    Raises ModelError when the model fails.
+    """
     summary, trouble = run(blocks_of(clip.path, None, detector), detector, Report(), stopped=stopped)
     if trouble is not None:
         return Judged(clip.path, clip.expected, None, None, summary.seconds, str(trouble))

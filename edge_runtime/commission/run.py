@@ -255,7 +255,7 @@ def _score_clips(found: Found, settings: Settings, detector: Detector, order: Or
         hop_seconds=detector.hop_seconds,
         window_seconds=settings.window,
         threshold=settings.threshold,
-        gate=bool(settings.gate),
+        gate=settings.gate,
         least_speech_seconds=settings.least_speech,
     )
     for clip in order.clips:

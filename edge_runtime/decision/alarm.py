@@ -17,6 +17,12 @@ NO_SPEECH = "no-speech"
 BREAK = "break"
 """The sound broke off, or the run ended: the same."""
 
+LIVE_SMOOTHING_SECONDS = 5.0
+"""Over which scores are averaged where nothing else is asked for: a microphone listens for years."""
+FILE_SMOOTHING_SECONDS = 0.0
+"""The same for a file, which ends: some seconds of a synthetic voice in it are to be found. See
+benchmarks/results/edge-6-files.md for what either finds, and its false alarms."""
+
 
 @dataclass(frozen=True)
 class Alarm:
@@ -28,6 +34,11 @@ class Alarm:
     at: float  # end of the window that decided
     score: float  # smoothed log-likelihood ratio then; of OFF: the mean while it lasted
     reason: str = ""  # why it ended: SCORES, NO_SPEECH or BREAK; of ON nothing
+
+    @property
+    def begins(self) -> bool:
+        """Whether this is the alarm's beginning."""
+        return self.kind == ON
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,10 @@ class Rules:
         if not (math.isfinite(self.on) and math.isfinite(self.off)):
             raise UsageError("the alarm's thresholds must be numbers")
         if self.off < self.on:
-            raise UsageError(f"the alarm would end at a score ({self.off:g}) below the one at which it begins")
+            raise UsageError(
+                f"the alarm would end at a score ({self.off:g}) below the one at which it begins ({self.on:g}): "
+                "give --alarm-on and --alarm-off that fit the model's thresholds, or --threshold"
+            )
         for name in ("smoothing", "duration", "hold", "refractory"):
             seconds = getattr(self, f"{name}_seconds")
             if not (math.isfinite(seconds) and seconds >= 0):

@@ -10,7 +10,7 @@ from typing import Any
 
 from edge_runtime.capture.block import STATE, UNREAD, Event, Losses
 from edge_runtime.decision.alarm import Alarm
-from edge_runtime.decision.verdict import Summary, Window
+from edge_runtime.decision.verdict import Stretch, Summary, Window
 from edge_runtime.pace import Pace
 from edge_runtime.queued import Rank
 from edge_runtime.report import Report
@@ -81,13 +81,12 @@ class JsonLines(Report):
         line = {
             "type": "summary",
             **self._about,
-            "verdict": str(summary.verdict),
+            "verdict": None if summary.verdict is None else str(summary.verdict),
             "score": summary.score,
             "seconds": summary.seconds,
             "windows": {str(verdict): count for verdict, count in summary.windows.items()},
-            "stretches": [
-                {"start": stretch.start, "end": stretch.end, "score": stretch.score} for stretch in summary.stretches
-            ],
+            "alarms": summary.alarms,
+            "stretches": [_stretch(stretch) for stretch in summary.stretches],
             "stretch_count": summary.stretch_count,
             "overflows": losses.overflows,
             "dropped_seconds": losses.dropped_seconds,
@@ -113,6 +112,11 @@ class JsonLines(Report):
     def _text(self, line: Mapping[str, Any]) -> str:
         stamped = dict(line) if self._wall is None else {**line, "time": utc(self._wall())}
         return to_json(stamped) + "\n"
+
+
+def _stretch(stretch: Stretch) -> dict[str, Any]:
+    line = {"start": stretch.start, "end": stretch.end, "score": stretch.score}
+    return line | {"alarm": stretch.alarm} if stretch.alarm else line
 
 
 def alarm_line(alarm: Alarm, about: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from edge_runtime.capture.block import CHANNELS, CLOCK, DROPPED, HOP, IDENTITY, OUTAGE, OVERFLOW, STATE, Event, Losses
 from edge_runtime.capture.liveness import State
 from edge_runtime.decision.alarm import ON, Alarm
-from edge_runtime.decision.verdict import Reason, Summary, Verdict, Window
+from edge_runtime.decision.verdict import Reason, Summary, Verdict, Window, foremost
 from edge_runtime.pace import SLOW, Pace
 from edge_runtime.queued import Rank
 from edge_runtime.report import Report
@@ -116,22 +116,28 @@ class Terminal(Report):
 
     def summary(self, summary: Summary, losses: Losses, pace: Pace, error: str | None) -> None:
         """The verdict on the whole, and when the sound was called synthetic."""
-        if error and not summary.seconds:
-            self._output.write(self._wipe())
+        if summary.verdict is None:
+            # With an error its line on standard error says why.
+            self._output.write(self._wipe() + ("" if error else "No verdict: nothing was heard.\n"))
             return
         counts = ", ".join(
             f"{summary.windows[verdict]} {label}" for verdict, label in _LABELS.items() if summary.windows.get(verdict)
         )
-        lines = [f"Verdict: {self._paint(summary.verdict)}{_score(summary.score)} in {summary.seconds:.1f} s of sound"]
+        mean = "" if summary.score is None else f" (mean score {summary.score:+.2f})"
+        lines = [f"Verdict: {self._paint(summary.verdict)}{mean} in {summary.seconds:.1f} s of sound"]
+        if summary.alarms:
+            lines.append(f"Alarms: {summary.alarms}")
         if counts:
             lines.append(f"Windows: {counts}")
         if summary.stretches:
             lines.append("Called synthetic:")
-            shown = summary.stretches[-_MOST_STRETCHES:]
+            shown = foremost(summary.stretches, _MOST_STRETCHES)
             if summary.stretch_count > len(shown):
-                lines.append(f"  ({summary.stretch_count - len(shown)} earlier ones)")
+                lines.append(f"  ({summary.stretch_count - len(shown)} others)")
             lines += [
-                f"  {clock(stretch.start)} to {clock(stretch.end)}  (score {stretch.score:+.2f})" for stretch in shown
+                f"  {clock(stretch.start)} to {clock(stretch.end)}  (score {stretch.score:+.2f})"
+                + (f"  alarm {stretch.alarm}" if stretch.alarm else "")
+                for stretch in shown
             ]
             lines += self._timeline(summary)
         if losses != Losses():

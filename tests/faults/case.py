@@ -105,7 +105,7 @@ def _verdicts(text: str) -> str:
             summary = json.loads(line)
             score = summary["score"]
             mean = "" if score is None else f" ({score:+.2f})"
-            found.append(f"{summary['verdict']}{mean}, {summary['seconds']:.1f} s")
+            found.append(f"{summary['verdict'] or 'no verdict'}{mean}, {summary['seconds']:.1f} s")
     return "; ".join(found)
 
 

@@ -15,6 +15,7 @@ MODULES: tuple[str, ...] = (
     "models",
     "readers",
     "sound",
+    "verdict",
 )
 """Modules beside this one; each has CASES, and its docstring's first line is the title of its table."""
 
