@@ -11,7 +11,7 @@ from edge_runtime.capture.block import DROPPED, LOST, STATE, Event
 from edge_runtime.capture.source import LiveSource
 
 RATE = 16000
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 240
 
 
 class Listener:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ from tests.fuzz.harness import fuzz
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_mutated_inputs_end_in_one_line(name: str, tmp_path: Path) -> None:
-    result = fuzz(target_of(name), tmp_path, seconds=20, executions=150, seed=1)
+    result = fuzz(target_of(name), tmp_path, seconds=math.inf, executions=100, seed=1)
     print(result)
-    assert result.executions > 10
     assert not result.findings, result.findings[0][1]

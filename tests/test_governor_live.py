@@ -54,6 +54,7 @@ def test_a_busy_box_widens_the_hop_loses_nothing_and_recovers(microphone: PulseM
     core = max(os.sched_getaffinity(0))
     sound = (32767 * np.clip(voice(90, seed=4), -1, 1)).astype(np.int16)
     command = ["taskset", "-c", str(core), sys.executable, "-m", "edge_runtime", "--device", "hw:1", "--hop", "0.01"]
+    command += ["--connect-timeout", "forever"]  # a machine as busy as this takes its time to open one
     with subprocess.Popen(
         command, env=microphone.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as program:
@@ -78,6 +79,7 @@ def test_a_program_that_stood_still_catches_up(microphone: PulseMicrophone) -> N
     """As when a laptop's lid was closed, or another program took the whole processor for some seconds."""
     sound = (32767 * np.clip(voice(30, seed=5), -1, 1)).astype(np.int16)
     command = [sys.executable, "-m", "edge_runtime", "--device", "hw:1", "--duration", "14"]
+    command += ["--connect-timeout", "forever"]
     with subprocess.Popen(
         command, env=microphone.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as program:

@@ -15,6 +15,7 @@ import pytest
 from edge_runtime.decision.alarm import OFF, ON, Alarm
 from edge_runtime.errors import UsageError
 from edge_runtime.report.hook import Hook, need, split
+from tests.waiting import until
 
 RECORD = """\
 import json, os, sys, time
@@ -45,13 +46,6 @@ def command(tmp_path: Path, script: str, *arguments: str) -> str:
     return " ".join(f"'{word}'" for word in (sys.executable, str(path), str(tmp_path / "said"), *arguments))
 
 
-def until(wanted: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not wanted():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.02)
-
-
 def lives(process: int) -> bool:
     """Whether it runs; one that nobody has waited for is dead as well."""
     try:
@@ -65,8 +59,10 @@ def test_both_ends_of_an_alarm_are_told_one_after_the_other_without_a_shell(tmp_
     hook = Hook(command(tmp_path, RECORD, "$HOME; echo", "two words"), 30.0, complaints.append)
     hook.alarm(alarm(1))
     hook.alarm(alarm(1, OFF))
+    said = tmp_path / "said"
+    until(lambda: said.exists() and said.read_text().count("\n") == 2)
     hook.close()
-    first, second = (json.loads(line) for line in (tmp_path / "said").read_text().splitlines())
+    first, second = (json.loads(line) for line in said.read_text().splitlines())
     assert (first[0], second[0]) == ("alarm-on", "alarm-off")
     assert first[1] | {"time": ""} == {
         "type": "alarm",

@@ -25,8 +25,9 @@ ALL_IS_AN_ALARM = (
 
 
 @pytest.fixture
-def microphone() -> Iterator[PulseMicrophone]:
-    """Hears syllables of noise."""
+def microphone(exported: Callable[[str], Path]) -> Iterator[PulseMicrophone]:
+    """Hears syllables of noise, from when the model is there."""
+    exported("streaming")
     with PulseMicrophone() as rig:
         generator = np.random.default_rng(0)
         syllables = np.abs(np.sin(np.arange(240 * 16000) / 1600)) ** 4
