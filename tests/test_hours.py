@@ -15,7 +15,7 @@ from benchmarks.effects import RATE
 from benchmarks.hours import Heard, hear, judge, usual_rules, verdicts
 from benchmarks.mixed import FLOOR_DBFS, HUMAN, LEVELS_DBFS, MUSIC, NOISE, ROOM, SHARES, SPOOF, Piece, grouped, mixed
 from benchmarks.protocols import Clip, read_clips
-from edge_runtime.decision.alarm import Rules
+from edge_runtime.decision.alarm import LIVE_SMOOTHING_SECONDS, Rules
 from edge_runtime.decision.verdict import Reason, Thresholds, Verdict, Window
 from edge_runtime.detector import Detector
 from edge_runtime.errors import InputError, UsageError
@@ -158,7 +158,7 @@ def test_verdicts_are_counted_by_kind_in_windows_wholly_within() -> None:
 
 def test_the_usual_rules_are_the_settings_defaults() -> None:
     rules = usual_rules(Thresholds(-2.0, 1.0))
-    assert rules.smoothing_seconds == FIELDS["smoothing"].default
+    assert rules.smoothing_seconds == LIVE_SMOOTHING_SECONDS
     assert rules.duration_seconds == FIELDS["alarm_duration"].default
     assert usual_rules(Thresholds(-2.0, 1.0), on=3.0).off == 3.0
 

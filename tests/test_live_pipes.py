@@ -105,6 +105,7 @@ def test_a_file_piped_in_has_all_that_a_microphone_has_at_the_pace_of_the_clock(
     summary = program.lines[-1]
     assert summary["type"] == "summary" and summary["seconds"] == pytest.approx(4, abs=0.01)
     assert summary["lost_seconds"] == 0
+    assert (summary["verdict"], summary["alarms"]) == ("spoof", 1), "a run that raised an alarm says so at its end"
     total = coverage(ledger)["total"]
     assert total["heard"] == pytest.approx(4, abs=0.01) and total["alarms"] == 1
     assert abs(total["unaccounted"]) < 0.5
