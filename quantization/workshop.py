@@ -225,17 +225,31 @@ def float_model(path: Path) -> tuple[Network, onnx.ModelProto, Contract]:
 
     Raises ModelError for anything else.
     """
-    network = Network.load(path)
+    try:
+        network = Network.load(path)
+    except ModelError:
+        if broken := _weights_without_numbers(path):
+            raise ModelError(
+                f"{path}: the weights {broken} hold values that are not numbers: train or export it again"
+            ) from None
+        raise
     level = network.contract.level
     if level != "fp32":
         raise ModelError(f"{path} is quantized already (level {level}): give the float file it was made from")
     model = onnx.load(str(path))
     if any(node.op_type in _QUANTIZED for graph in graphs(model.graph) for node in graph.node):
         raise ModelError(f"{path} is quantized already, by another tool: give the float file it was made from")
-    for name, values in constants(model.graph).items():
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise ModelError(f"{path}: the weights {name} hold values that are not numbers: train or export it again")
     return network, *join(model, network.contract)
+
+
+def _weights_without_numbers(path: Path) -> str:
+    """The name of the first weights of a file that hold such; nothing where there are none, or it cannot be read."""
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+        found = constants(model.graph).items()
+    except Exception:  # whatever protobuf raises: the file is no model then, and was refused for that
+        return ""
+    return next((name for name, values in found if values.dtype.kind == "f" and not np.isfinite(values).all()), "")
 
 
 def stamped(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:

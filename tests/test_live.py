@@ -153,7 +153,7 @@ def test_another_microphone_is_opened_and_the_old_one_heard_to_its_end(
     configuration.write("")
     with Running(microphone.environment, "--config", str(configuration.path)) as program:
         program.until_heard()
-        configuration.write("stall = 5\n")
+        configuration.write("channel = 1\n")
         program.send(signal.SIGHUP)
         summary = program.wait_for(lambda line: line["type"] == "summary")
         program.until_heard(summary)

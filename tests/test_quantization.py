@@ -268,7 +268,7 @@ def test_a_family_is_named_after_model_level_and_target(exported: Callable[[str]
         (["missing.onnx", "-o", "out.onnx"], 4, "no such model file: missing.onnx"),
         (["{float}", "-o", "{folder}/none/out.onnx"], 5, "cannot write"),
         (["{float}", "-o", "{folder}"], 5, "it is a folder (--all fills one)"),
-        (["{float}", "-o", "/dev/full"], 5, "it is a folder or a device, not a file"),
+        (["{float}", "-o", "/dev/full"], 5, "it is a device, a pipe or a socket, not a file"),
         (["{float}", "-o", "{float}"], 2, "would be overwritten by what is made from it"),
         (["{float}", "-o", "out.onnx", "--require", "beauty>1"], 2, "requires beauty, which is not measured"),
         (["{float}", "-o", "out.onnx", "--require", "eer_delta<=1"], 2, "needs labelled clips"),

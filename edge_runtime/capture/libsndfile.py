@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shutil
 import struct
 import sys
+import tempfile
 from collections.abc import Iterator
 
 import numpy as np
@@ -27,6 +29,7 @@ _LONGEST_SECONDS = 1e9
 _MISSING_SECONDS = 0.1  # compressed formats announce their length a little inexactly
 _CHILD_BYTES = 1 << 30
 _COMPLAINT_BYTES = 200
+_COPIED_BYTES = 1 << 20
 
 
 class CannotRead(Exception):
@@ -84,11 +87,26 @@ def _decoded(handle: int, part: Part, block_seconds: float) -> Iterator[Piece]:
 
 
 def _opened(handle: int, part: Part) -> soundfile.SoundFile:
+    window = Window(handle, part.pieces)
     try:
         with quiet_c():
-            return _Forward(Window(handle, part.pieces))
+            try:
+                return _Forward(window)
+            except MemoryError:
+                # A service that may not have memory both written and executed has no callbacks: it reads a copy.
+                return _Forward(_copy(window))
     except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError):
         raise CannotRead from None
+
+
+def _copy(window: Window) -> int:
+    """A descriptor of a file without a name that holds the same bytes."""
+    with tempfile.TemporaryFile() as copy:
+        window.seek(0)
+        shutil.copyfileobj(window, copy, _COPIED_BYTES)
+        copy.flush()
+        copy.seek(0)
+        return os.dup(copy.fileno())
 
 
 def main() -> int:

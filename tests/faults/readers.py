@@ -45,11 +45,11 @@ CASES = [
     Case("60 MB of address space: a file", _sound, 4, "not enough memory", before=_under("-v 60000")),
     Case("140 MB of address space: a file", _sound, 4, "too little memory", before=_under("-v 140000")),
     Case(
-        "60 MB of address space: the ledger",
+        "140 MB of address space: the ledger",
         lambda _: ["coverage", "--ledger", "ledger"],
         3,
         "there is no ledger",
-        before=_under("-v 60000"),
+        before=_under("-v 140000"),
     ),
     Case("32 open files", _sound, 0, "5.0 s", before=_under("-n 32")),
     Case("10 open files", _sound, 0, "5.0 s", before=_under("-n 10")),
