@@ -75,8 +75,7 @@ def test_another_file_behind_one_that_others_decode_is_never_lost_without_a_word
 @pytest.mark.parametrize(("name", "options"), [("a.oga", ("-c:a", "flac")), ("a.voc", ("-c:a", "pcm_s16le"))])
 def test_a_cut_is_reported_where_the_decoder_says_nothing(name: str, options: tuple[str, ...], tmp_path: Path) -> None:
     path = convert(tmp_path, name, *options)
-    _, error = read_until_error(path)
-    assert not error
+    assert abs(len(read(path)) - 3 * RATE) < 0.1 * RATE
     for share in (0.5, 0.97):
         cut = tmp_path / f"cut-{name}"
         cut.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])

@@ -24,8 +24,8 @@ _MISSING_SECONDS, _MISSING_SHARE = 0.5, 0.01
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _BEGINNINGS = (
     re.compile(re.escape(_ASF)),
-    re.compile(rb"FLV\1[\0-\7]\0\0\0\x09\0\0\0\0"),
-    re.compile(rb"TTA1[\1\2]\0..[\x08\x10\x18]\0", re.DOTALL),
+    re.compile(rb"FLV\x01[\x00-\x07]\x00\x00\x00\x09\x00\x00\x00\x00"),
+    re.compile(rb"TTA1[\x01\x02]\x00..[\x08\x10\x18]\x00", re.DOTALL),
 )
 """How files begin of which ffmpeg reads the first alone, where they follow each other."""
 _KINDS = (
