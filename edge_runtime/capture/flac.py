@@ -41,8 +41,7 @@ def _part(file: Bytes, start: int, end: int) -> Part:
     tail = max(start, end - _TAIL_BYTES)
     last = last_frame_end(file.at(tail, end - tail), block)
     if announced and (last is None or last <= announced):
-        begins = [info, (start + _INFO_BYTES, end)] if wrong_block else [(start, end)]
-        return Part(begins, announced)
+        return Part([info, (start + _INFO_BYTES, end)] if wrong_block else [(start, end)], announced)
     trouble = ""
     if last is None and rate:
         trouble = "is cut short or damaged: its last frame of FLAC is not whole"
