@@ -200,6 +200,17 @@ def test_a_flac_that_does_not_say_its_length_is_whole_or_cut(tmp_path: Path) -> 
     assert "cut short" in error and len(heard) > RATE // 2
 
 
+@pytest.mark.parametrize("block", [16, 4608, 0xFFFF])
+def test_a_flac_whose_header_lies_about_its_blocks_is_heard_as_it_is(block: int, tmp_path: Path) -> None:
+    path = tmp_path / "blocks.flac"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.3, 0.3, 2 * RATE), RATE)
+    right = read(path)
+    data = bytearray(path.read_bytes())
+    data[8:12] = 2 * block.to_bytes(2, "big")
+    path.write_bytes(data)
+    np.testing.assert_array_equal(read(path), right)
+
+
 def test_a_flac_whose_length_was_not_brought_up_to_date_is_heard_to_the_end(tmp_path: Path) -> None:
     path = tmp_path / "stale.flac"
     data = written("FLAC")

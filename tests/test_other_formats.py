@@ -38,6 +38,8 @@ def convert(folder: Path, name: str, *options: str, sound: np.ndarray = _NOISE) 
         ("a.mkv", ("-c:a", "aac")),
         ("a.3gp", ("-c:a", "aac", "-movflags", "+faststart")),
         ("a.ts", ()),
+        ("a.tta", ()),
+        ("a.flv", ("-ar", "44100", "-c:a", "aac")),
         ("a.mp4", ("-f", "lavfi", "-i", "color=d=3:s=16x16:r=5", "-map", "0:a", "-map", "1:v", "-c:v", "mpeg4")),
     ],
 )
@@ -48,6 +50,37 @@ def test_ffmpeg_decodes_what_libsndfile_does_not_also_where_files_follow_each_ot
     assert abs(len(read(path)) - 3 * RATE) < 0.15 * RATE
     path.write_bytes(path.read_bytes() * 2)
     assert abs(len(read(path)) - 6 * RATE) < 0.3 * RATE
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.wav", ("-c:a", "adpcm_ima_wav")),
+        ("a.wav", ("-c:a", "g722")),
+        ("a.caf", ("-c:a", "alac")),
+        ("a.voc", ("-c:a", "pcm_s16le")),
+    ],
+)
+def test_another_file_behind_one_that_others_decode_is_never_lost_without_a_word(
+    name: str, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    path = convert(tmp_path, name, *options)
+    assert abs(len(read(path)) - 3 * RATE) < 0.1 * RATE
+    path.write_bytes(path.read_bytes() * 2)
+    heard, error = read_until_error(path)
+    assert len(heard) > 2.9 * RATE
+    assert "another file begins in it" in error or "follow its end" in error
+
+
+@pytest.mark.parametrize(("name", "options"), [("a.oga", ("-c:a", "flac")), ("a.voc", ("-c:a", "pcm_s16le"))])
+def test_a_cut_is_reported_where_the_decoder_says_nothing(name: str, options: tuple[str, ...], tmp_path: Path) -> None:
+    path = convert(tmp_path, name, *options)
+    assert abs(len(read(path)) - 3 * RATE) < 0.1 * RATE
+    for share in (0.5, 0.97):
+        cut = tmp_path / f"cut-{name}"
+        cut.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+        _, error = read_until_error(cut)
+        assert "is cut short" in error
 
 
 @pytest.mark.parametrize(("name", "options"), [("a.m4a", ("-movflags", "+faststart")), ("a.webm", ()), ("a.aac", ())])

@@ -139,10 +139,11 @@ class ChunkParser:
         yield from self._end_of_body()
         if start.form is not None:
             check_limits(start.form.rate, start.form.channels)
-        elif not self._counting:
-            if self._files > 1:
-                raise InputError("another file begins in it, of a coding that is not read there, and was left out")
+        elif not self._counting and self._files == 1:
             raise OtherCoding(start.coding)
+        if self._files > 1 and (start.form is None or self._counting):
+            # Where only sizes are counted, what decoded the first file read that one alone.
+            raise InputError("another file begins in it, of a coding that is not read there, and was left out")
         self._start = start
         if start.form is not None and not self._counting:
             self._body = WideParser(start.form, start.bits) if start.bits else RawParser(start.form)

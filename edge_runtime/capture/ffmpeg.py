@@ -22,7 +22,12 @@ _DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)")
 _GUESSED = "Estimating duration from bitrate"
 _MISSING_SECONDS, _MISSING_SHARE = 0.5, 0.01
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
-_ASF_BEGINS = re.compile(re.escape(_ASF))
+_BEGINNINGS = (
+    re.compile(re.escape(_ASF)),
+    re.compile(rb"FLV\x01[\x00-\x07]\x00\x00\x00\x09\x00\x00\x00\x00"),
+    re.compile(rb"TTA1[\x01\x02]\x00..[\x08\x10\x18]\x00", re.DOTALL),
+)
+"""How files begin of which ffmpeg reads the first alone, where they follow each other."""
 _KINDS = (
     (4, b"ftyp", "MP4 (m4a, 3gp, video)"),
     (4, b"moov", "QuickTime"),
@@ -112,12 +117,13 @@ def _trouble(outcome: Outcome) -> InputError | None:
 def _files(file: Bytes) -> list[Stretch | None]:
     """Where files begin and end that follow each other; [None] for a single one.
 
-    ffmpeg itself goes on from one to the next, except in MP4 and WMA.
+    ffmpeg itself goes on from one to the next, except in MP4 and those of _BEGINNINGS.
     """
     starts: list[int] = []
-    if file.at(file.start, 16) == _ASF:
+    begins = next((begins for begins in _BEGINNINGS if begins.match(file.at(file.start, 16))), None)
+    if begins:
         starts = [file.start]
-        while (place := file.find(_ASF_BEGINS, starts[-1] + 1)) < file.end:
+        while (place := file.find(begins, starts[-1] + 1)) < file.end:
             starts.append(place)
     elif file.at(file.start + 4, 4) == b"ftyp":
         place = file.start

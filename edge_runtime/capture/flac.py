@@ -12,6 +12,9 @@ _BEGINNING = re.compile(rb"fLaC[\0\x80]\0\0\x22")  # 0x80 where no other metadat
 _INFO_BYTES = 26  # up to the checksum of the sound
 _TAIL_BYTES = 1 << 18
 _MOST_CANDIDATES = 32
+_MOST_BLOCKS = 1000
+"""Of metadata."""
+_LEAST_BLOCK = 16
 
 
 def parts(file: Bytes, tail_bytes: int) -> Iterator[Part]:
@@ -30,16 +33,33 @@ def _part(file: Bytes, start: int, end: int) -> Part:
     rate = int.from_bytes(info[18:21], "big") >> 4
     announced = int.from_bytes(info[21:26], "big") & ((1 << 36) - 1)
     block = int.from_bytes(info[8:10], "big")
+    first = _fixed_block(file, start)
+    wrong_block = _LEAST_BLOCK <= first != block
+    if wrong_block:  # by which libFLAC places the frames, and fills what lies between with zeros
+        block = first
+        info = info[:8] + 2 * first.to_bytes(2, "big") + info[12:]
     tail = max(start, end - _TAIL_BYTES)
     last = last_frame_end(file.at(tail, end - tail), block)
     if announced and (last is None or last <= announced):
-        return Part([(start, end)], announced)
+        return Part([info, (start + _INFO_BYTES, end)] if wrong_block else [(start, end)], announced)
     trouble = ""
     if last is None and rate:
         trouble = "is cut short or damaged: its last frame of FLAC is not whole"
     # A number that says too little would end the sound there: none means to the end.
     open_ended = info[:21] + bytes([info[21] & 0xF0]) + bytes(4)
     return Part([open_ended, (start + _INFO_BYTES, end)], trouble=trouble)
+
+
+def _fixed_block(file: Bytes, start: int) -> int:
+    """Samples of the first frame, which all but the last have in a stream that counts frames; 0 where it is none."""
+    place = start + 4
+    for _ in range(_MOST_BLOCKS):
+        head = file.at(place, 4)
+        place += 4 + int.from_bytes(head[1:], "big")
+        if len(head) < 4 or head[0] & 0x80:
+            break
+    frame = file.at(place, 16)
+    return 0 if len(frame) < 6 or frame[0] != 0xFF or frame[1] & 1 else min(_header(frame, 0) or 0, 0xFFFF)
 
 
 def seconds(file: Bytes) -> float | None:

@@ -40,13 +40,15 @@ class _Stream:
         else:
             self.stretches.append((page.start, page.end))
 
-    def part(self) -> Part:
-        trouble = ""
+    @property
+    def trouble(self) -> str:
+        sound = f"{self.kind} sound" if self.kind else "sound"
         if self.gaps:
-            trouble = f"is damaged: parts of its {self.kind} sound are missing in {self.gaps} places"
-        elif not self.ended:
-            trouble = f"is cut short: its {self.kind} sound ends without its last page"
-        return Part(self.stretches, trouble=trouble)
+            return f"is damaged: parts of its {sound} are missing in {self.gaps} places"
+        return "" if self.ended else f"is cut short: its {sound} ends without its last page"
+
+    def part(self) -> Part:
+        return Part(self.stretches, trouble=self.trouble)
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,11 @@ def seconds(file: Bytes) -> float | None:
 
 
 class NotHere(Exception):
-    """The file holds no sound of the kinds in SOUND."""
+    """The file holds no sound of the kinds in SOUND. `trouble` says what is wrong with the streams that it holds."""
+
+    def __init__(self, trouble: str) -> None:
+        super().__init__(trouble)
+        self.trouble = trouble
 
 
 def parts(file: Bytes) -> Iterator[Part]:
@@ -79,6 +85,7 @@ def parts(file: Bytes) -> Iterator[Part]:
     link: dict[bytes, _Stream] = {}
     begun = False
     place, given, torn, troubled = file.start, 0, 0, False
+    trouble_of_others = ""
     while place < file.end:
         page = _page(file, place)
         if page is None:
@@ -93,6 +100,7 @@ def parts(file: Bytes) -> Iterator[Part]:
                 for part in _sound(link):
                     given, troubled = given + 1, troubled or bool(part.trouble)
                     yield part
+                trouble_of_others = trouble_of_others or _trouble_of_others(link)
                 link, begun = {}, False
             kind = next((SOUND[word] for word in SOUND if page.body.startswith(word)), "")
             link.setdefault(page.serial, _Stream(kind))
@@ -104,7 +112,8 @@ def parts(file: Bytes) -> Iterator[Part]:
         given, troubled = given + 1, troubled or bool(part.trouble)
         yield part
     if not given:
-        raise NotHere
+        torn_ones = f"is damaged or cut short: {torn} of its pages of Ogg cannot be read" if torn else ""
+        raise NotHere(trouble_of_others or _trouble_of_others(link) or torn_ones)
     if torn and not troubled:
         yield Part([], trouble=f"is damaged or cut short: {torn} of its pages of Ogg cannot be read")
 
@@ -112,6 +121,11 @@ def parts(file: Bytes) -> Iterator[Part]:
 def _sound(link: dict[bytes, _Stream]) -> list[Part]:
     """The streams of sound of one time, which come one after the other: other languages or the like."""
     return [stream.part() for stream in link.values() if stream.kind]
+
+
+def _trouble_of_others(link: dict[bytes, _Stream]) -> str:
+    """What is wrong with the streams of a link that other programs decode, which do not say so."""
+    return next((stream.trouble for stream in link.values() if not stream.kind and stream.trouble), "")
 
 
 def _page(file: Bytes, place: int) -> _Page | None:

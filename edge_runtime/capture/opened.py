@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 
-from edge_runtime.capture import ffmpeg, flac, libsndfile, mp3, ogg
+from edge_runtime.capture import ffmpeg, flac, libsndfile, mp3, ogg, voc
 from edge_runtime.capture.chunks import ChunkParser
 from edge_runtime.capture.containers import family_of
 from edge_runtime.capture.external import NOTHING, Outcome, read_process
@@ -52,9 +52,17 @@ def read_file(handle: int, block_seconds: float) -> Iterator[Piece]:
         yield from _parsed(handle, passed, block_seconds, counting=True)
         return
     parts = _parts(file, passed)
-    first = next(parts, None)
+    first, said = None, ""
+    try:
+        first = next(parts, None)
+    except ogg.NotHere as other:
+        said = other.trouble
     if first is None:
         yield from _foreign(handle, Bytes(handle, passed, size))
+        if head.startswith(voc.MAGIC):
+            said = voc.trouble(Bytes(handle, passed, size))
+        if said:  # what decoded it does not say so
+            raise InputError(said)
         return
     trouble: InputError | None = None
     unread = 0
@@ -126,17 +134,10 @@ def _parts(file: Bytes, start: int) -> Iterator[Part]:
         end = max(start, file.end - _TAGS_BYTES)
         return flac.parts(body, without_tags(file.at(end, file.end - end)))
     if head == b"OggS":
-        return _unless(ogg.parts(body), ogg.NotHere)
+        return ogg.parts(body)
     if mp3.is_mp3(head) or (start and not ffmpeg.kind_of(body.at(start, 512))):
         return mp3.parts(body)
     return iter(())
-
-
-def _unless(parts: Iterator[Part], stop: type[Exception]) -> Iterator[Part]:
-    try:
-        yield from parts
-    except stop:
-        return
 
 
 def _foreign(handle: int, file: Bytes) -> Iterator[Piece]:
