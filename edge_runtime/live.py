@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 
 from edge_runtime.capture.block import Block
 from edge_runtime.decision.alarm import Alarms
-from edge_runtime.errors import SPOOF_FOUND, EdgeDetectError, Ended, ModelError, OutputError
+from edge_runtime.errors import SPOOF_FOUND, EdgeDetectError, ModelError, OutputError
 from edge_runtime.log import Log
 from edge_runtime.plan import Plan
+from edge_runtime.renewal import Renewal
 from edge_runtime.report.front import finish
 from edge_runtime.report.output import ReaderGone
 from edge_runtime.service import Service
@@ -23,10 +24,10 @@ Reload = Callable[[], Settings | None]
 def run_device(settings: Settings, stop: Stop, reload: Reload) -> int:
     """Listens to a microphone, a stream or a live pipe until asked to stop, or its end, and gives the exit code.
 
-    `reload` gives new settings when somebody asked for them: the run ends in good order and another begins with them,
-    on the same open source where they leave that as it is. New settings that cannot be are told, and the old ones
-    stay. A command for alarms that is not there keeps no run from beginning. Raises InputError for a source that is
-    not there, ModelError, OutputError, ReaderGone or UsageError.
+    `reload` gives new settings when somebody asked for them: they are tried beside the run, which then ends in good
+    order, and another begins with them, on the same open source where they leave that as it is. New settings that
+    cannot be are reported, and the old ones stay. A command for alarms that is not there keeps no run from beginning.
+    Raises InputError for a source that is not there, ModelError, OutputError, ReaderGone or UsageError.
     """
     log = Log(settings.log_level, queued=True)
     service = Service.from_environment()
@@ -62,6 +63,7 @@ class _Live:
         self._before: Plan | None = None  # what to go back to when the plan cannot be
         self._stop = stop
         self._reload = reload
+        self._renewal: Renewal | None = None
         self._service = service
         self._log = log
         self._alarms = Alarms(plan.rules)
@@ -100,10 +102,12 @@ class _Live:
             self._before, old = self._plan, self._plan
             self._change(self._next)
             self._log.set_level(self._plan.settings.log_level)
-            self._log.info(f"the configuration {old.settings.config or ''} was read anew".replace("  ", " "), key="")
+            self._log.info(f"the configuration {old.settings.config or ''} was read anew".replace("  ", " "))
 
     def close(self) -> None:
-        """Lets the source go."""
+        """Lets the source go, and gives up a plan that is still being made."""
+        if self._renewal is not None:
+            self._renewal.give_up()
         self._source.close()
 
     def _change(self, plan: Plan) -> None:
@@ -135,23 +139,24 @@ class _Live:
                 if not self._leaving:
                     return
 
-    def _patiently(self) -> bool:
-        """Asked while a model is tried, for longer than the service manager waits for a sign of life."""
-        self._service.alive()
-        return self._stop()
-
     def _renewed(self) -> Plan | None:
-        """The plan of new settings when there are any, and they can be; whatever goes wrong, the old one stays."""
+        """The plan of new settings when there are any, and they can be; whatever goes wrong, the old one stays.
+
+        It is made beside the run. Whoever asks again meanwhile is heeded after it.
+        """
         self._service.alive()
         try:
-            wanted = self._reload()
-            if wanted is None:
+            if self._renewal is None:
+                wanted = self._reload()
+                if wanted is not None:
+                    self._renewal = Renewal(wanted, self._stop, self._log)
+            if self._renewal is None or not self._renewal.over:
                 return None
-            plan = Plan(wanted, self._patiently, self._log)
-            plan.same_source(self._plan)  # raises what cannot be
+            renewal, self._renewal = self._renewal, None
+            plan = renewal.result()
+            if plan is not None:
+                plan.same_source(self._plan)  # raises what cannot be
             return plan
-        except Ended:
-            return None  # the run ends in good order, with what was in force
         except EdgeDetectError as reason:
             self._log.error(f"{reason}; what was in force before stays so")
         except Exception as reason:  # a mistake of ours, or no memory: neither is a reason not to listen

@@ -56,7 +56,8 @@ class Log:
         if queued and number is not None:
             self._queue = Queued(number, gap=self._gap)
         self._lock = threading.Lock()
-        self._seen: dict[str, tuple[float, int]] = {}  # key: when it was written, and how often left out since
+        # By key: when it was written, how often left out since, and the last text.
+        self._seen: dict[str, tuple[float, int, str]] = {}
 
     def error(self, text: str, key: str | None = None) -> None:
         """Something failed. Lines with the same `key` (default: the text) count as the same."""
@@ -81,7 +82,7 @@ class Log:
     def close(self) -> None:
         """Tells what was left out and not told yet."""
         with self._lock:
-            for text, (_, left_out) in self._seen.items():
+            for _, left_out, text in self._seen.values():
                 if left_out:
                     self._put("info", f"left out {times(left_out)}: {text}")
             self._seen.clear()
@@ -95,13 +96,13 @@ class Log:
         key = text if key is None else key
         with self._lock:
             now = self._clock()
-            written, left_out = self._seen.pop(key, (-REPEAT_SECONDS, 0))
+            written, left_out, _ = self._seen.pop(key, (-REPEAT_SECONDS, 0, ""))
             if now - written < REPEAT_SECONDS:
-                self._seen[key] = (written, left_out + 1)
+                self._seen[key] = (written, left_out + 1, text)
                 return
             while len(self._seen) >= _REMEMBERED:
                 del self._seen[next(iter(self._seen))]
-            self._seen[key] = (now, 0)
+            self._seen[key] = (now, 0, text)
             self._put(level, text + (f" (and {times(left_out)} more since the last such line)" if left_out else ""))
 
     def _put(self, level: str, text: str) -> None:

@@ -47,7 +47,8 @@ class _Room(importlib.abc.MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname == "numpy":
             try:
-                mmap.mmap(-1, _NUMPY_BYTES).close()
+                # Private, as only such memory counts where the data of a process are limited.
+                mmap.mmap(-1, _NUMPY_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
             except OSError:
                 raise MemoryError("NumPy") from None
         return None
@@ -59,7 +60,7 @@ def scarcity(reason: BaseException) -> ModelError | None:
     None for anything else.
     """
     if isinstance(reason, MemoryError):
-        return _too_little("memory", "ulimit -v")
+        return _too_little("memory", "ulimit -v, ulimit -d")
     if isinstance(reason, OSError) and reason.errno in _FILES:
         return _too_little("open files", "ulimit -n")
     if isinstance(reason, OSError) and reason.errno in _MEMORY:

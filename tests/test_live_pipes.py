@@ -22,6 +22,7 @@ from edge_runtime.capture.pcm import RawFormat
 from edge_runtime.capture.source import LiveSource
 from edge_runtime.capture.wanted import Kind, Wanted
 from edge_runtime.errors import InputError
+from tests import hostile_models
 from tests.listening import RATE, Listener, assert_adds_up
 from tests.program import one_line, run
 from tests.running import Running, coverage, is_event
@@ -228,7 +229,39 @@ def test_a_new_configuration_leaves_the_pipe_open_and_one_that_reads_it_otherwis
     assert heard > 2
 
 
-def wait_until(found: Callable[[], bool]) -> None:
+def test_listening_goes_on_while_a_new_model_is_tried(model: str, tmp_path: Path) -> None:
+    """The new one would never end. SIGTERM ends the run, and with it the process in which the model is tried."""
+    path = tmp_path / "pipe.toml"
+    always = 'file = ["-"]\nlive = true\nraw = "s16le"\ngate = false\n'
+    path.write_text(f'{always}model = "{model}"\n')
+    endless = hostile_models.write(tmp_path, hostile_models.loop())
+    readable, writable = os.pipe()
+    writer = Writer(writable)
+    with Running(dict(os.environ), source=("--config", str(path)), stdin=readable) as program:
+        os.close(readable)
+        program.until_heard()
+        path.write_text(f'{always}model = "{tmp_path / endless}"\n')
+        program.send(signal.SIGHUP)
+        wait_until(lambda: trials(program.pid))
+        trial = trials(program.pid)
+        for _ in range(4):
+            program.until_heard(len(program.lines))
+        assert trials(program.pid) == trial, "it is being tried all the while"
+        writer.paused.set()
+        code, _ = program.end()
+        assert code == 0 and program.lines[-1]["type"] == "summary" and program.lines[-1]["lost_seconds"] == 0
+        assert not trials(program.pid) and not Path(f"/proc/{trial.strip()}").exists()
+    writer.close()
+
+
+def trials(parent: int) -> str:
+    """The process in which a model is tried, where there is one."""
+    return subprocess.run(
+        ["pgrep", "-f", "-P", str(parent), "edge_runtime.model.trial_child"], capture_output=True, text=True
+    ).stdout
+
+
+def wait_until(found: Callable[[], object]) -> None:
     deadline = time.monotonic() + 60
     while not found():
         assert time.monotonic() < deadline

@@ -176,6 +176,10 @@ def test_a_log_does_not_grow_and_keys_join_lines_that_differ() -> None:
     for number in range(10_000):
         log.info(str(number))
     assert len(log._seen) <= 256
+    log.info("lost 7 s", key="gap")
+    log.info("lost 8 s", key="gap")
+    log.close()
+    assert stream.getvalue().endswith("left out once: lost 8 s\n"), "the words, and no key"
 
 
 def test_a_log_that_cannot_be_written_ends_nothing() -> None:

@@ -223,6 +223,8 @@ class Contract:
         try:
             if long := [key for key in _NUMBERS if len(values.get(key, "")) > _LONGEST_NUMBER]:
                 raise ModelError(f"the model's {long[0]} has {len(values[long[0]])} characters: that is no number")
+            if odd := [key for key in _NUMBERS if not _plain(values.get(key, "0"))]:
+                raise ModelError(f"the model's {odd[0]} is {values[odd[0]]!r}: that is no plain number")
             if int(values["schema"]) != SCHEMA:
                 raise ModelError(
                     f"the model's metadata has schema {_number(int(values['schema']))}, this program reads {SCHEMA}: "
@@ -251,8 +253,8 @@ class Contract:
                 level=values["level"],
                 target=values["target"],
                 int8_bits=int(values.get("int8_bits", "0")),
-                independent=_independent(values),
-                calibrated=values["calibrated"] == "true",
+                independent=_is_true("independent_windows", values, values["level"] in _INDEPENDENT_LEVELS),
+                calibrated=_is_true("calibrated", values),
                 scale=float(values["scale"]),
                 offset=float(values["offset"]),
                 threshold=float(values["threshold"]),
@@ -288,9 +290,14 @@ def _truth(value: bool) -> str:
     return "true" if value else "false"
 
 
-def _independent(values: Mapping[str, str]) -> bool:
-    """What the file says; older ones do not, and their level tells. Raises ValueError for another word."""
-    word = values.get("independent_windows", _truth(values["level"] in _INDEPENDENT_LEVELS))
+def _plain(number: str) -> bool:
+    """Whether it is written as `to_metadata` does: int and float take blanks, underscores and digits of any script."""
+    return number.isascii() and "_" not in number and number == number.strip()
+
+
+def _is_true(key: str, values: Mapping[str, str], usual: bool | None = None) -> bool:
+    """What the file says, or what is `usual` where an older one does not. Raises ValueError or KeyError."""
+    word = values[key] if usual is None else values.get(key, _truth(usual))
     if word not in ("true", "false"):
-        raise ValueError(f"independent_windows is {word[:60]!r}, neither true nor false")
+        raise ValueError(f"{key} is {word[:60]!r}, neither true nor false")
     return word == "true"

@@ -44,6 +44,7 @@ CASES = [
     Case("60 MB of address space: a configuration", _configuration, 0, "is in order", before=_under("-v 60000")),
     Case("60 MB of address space: a file", _sound, 4, "not enough memory", before=_under("-v 60000")),
     Case("140 MB of address space: a file", _sound, 4, "too little memory", before=_under("-v 140000")),
+    Case("40 MB of data", _sound, 4, "not enough memory", before=_under("-d 40000")),
     Case(
         "140 MB of address space: the ledger",
         lambda _: ["coverage", "--ledger", "ledger"],
