@@ -125,7 +125,10 @@ class Crops(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
         seed: int,
         first: int,
         strengths: Strengths,
+        high_pass_hz: float = HIGH_PASS_HZ,
     ) -> None:
+        """`high_pass_hz` is the corner of what the runtime filters all sound with before anything judges it."""
+        self.high_pass_hz = high_pass_hz
         self.library, self.batch, self.crop_samples = library, batch, crop_samples
         self.seed, self.first, self.strengths = seed, first, strengths
         bonafide = library.weights("bonafide")
@@ -209,7 +212,7 @@ class Crops(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
             length = int(rng.uniform(SHORTEST_SECONDS * rate, length))
         start = rng.integers(0, max(1, len(clip) - length + 1))
         samples = augment(clip[start : start + length], rng, rate, strength, self.strengths.shares)
-        samples = filtered(samples, HIGH_PASS_HZ, rate)  # as the runtime does before anything judges the sound
+        samples = filtered(samples, self.high_pass_hz, rate)
         return repeat_to(samples[: self.crop_samples], self.crop_samples)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
