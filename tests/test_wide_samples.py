@@ -50,6 +50,18 @@ def test_samples_are_found_in_their_container(
         np.testing.assert_allclose(read(path), _TONE, atol=3 * 2.0 ** (1 - bits) + 1e-7)
 
 
+@pytest.mark.parametrize("low", [True, False])
+@pytest.mark.parametrize("level", [1.0, 0.003], ids=["loud", "quiet"])
+@pytest.mark.parametrize(("bits", "width"), [(24, 4), (20, 3), (12, 2)])
+def test_valid_bits_of_an_extensible_header_lie_at_the_top_unless_the_samples_prove_otherwise(
+    bits: int, width: int, level: float, low: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "valid.wav"
+    head = fmt(0xFFFE, 1, RATE, 8 * width, width, struct.pack("<HHI", 22, bits, 4) + _PCM)
+    path.write_bytes(riff(head, packed(level * _TONE, bits, width, low)))
+    np.testing.assert_allclose(read(path), level * _TONE, atol=3 * 2.0 ** (1 - bits) + 1e-7)
+
+
 def test_a_pipe_gives_what_the_file_gives(tmp_path: Path) -> None:
     path = tmp_path / "wide.wav"
     path.write_bytes(riff(fmt(1, 1, RATE, 24, 4), packed(_TONE, 24, 4, True)))

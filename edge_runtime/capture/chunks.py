@@ -146,7 +146,7 @@ class ChunkParser:
             raise InputError("another file begins in it, of a coding that is not read there, and was left out")
         self._start = start
         if start.form is not None and not self._counting:
-            self._body = WideParser(start.form, start.bits) if start.bits else RawParser(start.form)
+            self._body = WideParser(start.form, start.bits, start.at_top) if start.bits else RawParser(start.form)
         self._left = start.size
         self._announced = start.size or 0
         self._skip = start.skip

@@ -28,6 +28,7 @@ class Start:
     """AIFF: the sound begins with the number of bytes to skip."""
     coding: str = ""
     """What coding it is where there is no form."""
+    at_top: bool = False  # where `bits` are, and the samples do not prove the low end
 
 
 class Family(Protocol):

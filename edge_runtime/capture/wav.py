@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 from edge_runtime.capture.layout import Start
 from edge_runtime.capture.pcm import RawFormat
@@ -115,7 +116,7 @@ class Wave64:
 def _start(coding: Start | None, size: int | None) -> Start:
     if coding is None:
         raise InputError("the WAV's header is damaged: its sound comes before its format")
-    return Start(size, coding.form, coding.bits, coding=coding.coding)
+    return replace(coding, size=size)
 
 
 def read_format(body: bytes) -> Start:
@@ -126,8 +127,9 @@ def read_format(body: bytes) -> Start:
     if len(body) < 16:
         raise InputError("the WAV's header is damaged")
     tag, channels, rate, _bytes_per_second, frame_bytes, bits = struct.unpack("<HHIIHH", body[:16])
+    valid = 0
     if tag == _EXTENSIBLE and len(body) >= 26:
-        (tag,) = struct.unpack("<H", body[24:26])
+        valid, tag = struct.unpack("<H4xH", body[18:26])
     other = Start(None, None, coding=f"tag {tag}, {bits} bits")
     if tag not in (_PCM, _FLOAT, _ALAW, _ULAW):
         return other
@@ -143,7 +145,10 @@ def read_format(body: bytes) -> Start:
         return Start(None, RawFormat(f"f{bits}le", rate, channels))
     if tag != _PCM:
         return other
-    return linear(bits, frame_bytes, rate, channels)
+    start = linear(bits, frame_bytes, rate, channels)
+    if start.form and not start.bits and bits in (16, 24, 32) and 8 <= valid < bits:
+        return replace(start, bits=valid, at_top=True)  # the standard puts them there; not all who write do
+    return start
 
 
 def linear(

@@ -29,10 +29,14 @@ class WideParser:
     answer depends on the samples alone, not on how the bytes were split.
     """
 
-    def __init__(self, form: RawFormat, bits: int) -> None:
-        """`form` has the container's encoding; `bits` of each are the sample."""
+    def __init__(self, form: RawFormat, bits: int, at_top: bool = False) -> None:
+        """`form` has the container's encoding; `bits` of each are the sample.
+
+        With `at_top` they lie at the low end only where something stands below what would be their bits at the top.
+        """
         self._form = form
         self._bits = bits
+        self._at_top = at_top
         self._low = dataclasses.replace(form, low_bits=bits)
         self._decided: RawFormat | None = None
         self._held = b""
@@ -62,7 +66,7 @@ class WideParser:
     def finish(self) -> Iterator[Piece]:
         """The bytes ended: what is still held back, at the low end where nothing speaks against it."""
         if self._held:
-            self._decided = self._low
+            self._decided = self._form if self._at_top and not self._proofs else self._low
             held, self._held = self._held, b""
             yield from self._settled(held)
 
@@ -84,7 +88,7 @@ class WideParser:
         if len(above) and above[0] <= enough:
             self._decided = self._form
         elif enough < len(values):
-            self._decided = self._low
+            self._decided = self._form if self._at_top and not used[enough] else self._low
         else:
             self._looked += len(values)
             self._proofs = int(used[-1]) if len(used) else self._proofs
