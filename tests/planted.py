@@ -146,7 +146,7 @@ DAMAGED: dict[str, Callable[[Path], None]] = {
     "an event's text of 3 MB": executed("UPDATE events SET text = hex(zeroblob(1500000)) WHERE id = 1"),
     "a version below zero": executed("PRAGMA user_version = -7"),
     "a version that no program has": executed("PRAGMA user_version = 1073741826"),
-    "2 GB behind the tables": vast,
+    "2 GB after the tables": vast,
     "a page of flipped bits": flipped,
 }
 """These cannot be read at all."""

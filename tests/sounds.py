@@ -25,7 +25,7 @@ Sound = NDArray[np.float32]
 
 
 def riff(fmt: bytes, data: bytes, *, size: int | None = None, before: bytes = b"", behind: bytes = b"") -> bytes:
-    """A WAV with any `fmt ` chunk, any size in its header, and any chunks before and behind the sound."""
+    """A WAV with any `fmt ` chunk, any size in its header, and any chunks before and after the sound."""
     size = len(data) if size is None else size
     return (
         b"RIFF" + struct.pack("<I", min(36 + size, 0xFFFFFFFF)) + b"WAVE" + before

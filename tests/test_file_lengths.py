@@ -269,7 +269,7 @@ def test_an_mp3_that_does_not_say_its_length_is_never_damaged(
     path = tmp_path / "guessed.mp3"
     data = change(mp3_frames)
     if data.startswith(b"\0"):
-        data = b"ID3\3\0\0\0\0\0\0" + data  # zeros behind a tag, as taggers leave them
+        data = b"ID3\3\0\0\0\0\0\0" + data  # zeros after a tag, as taggers leave them
     path.write_bytes(data)
     samples = mp3.frame_of(mp3_frames[0][:4])
     assert samples is not None

@@ -73,7 +73,7 @@ def test_after_a_long_gap_sound_comes_at_the_pace_of_the_clock() -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 3.9), st.integers(1, 120)), min_size=1, max_size=25))
 def test_gaps_and_bursts_of_any_kind_never_add_up_to_more_than_the_time(bursts: list[tuple[float, int]]) -> None:
-    """heard + lost is never above the time that passed, but for what the clock's tolerance lets through."""
+    """heard + lost is never above the time that passed, except for what the clock's tolerance lets through."""
     pipe = Pipe()
     for gap, pieces in bursts:
         pipe.now += gap

@@ -1,4 +1,4 @@
-"""What may stand behind the announced end of a file's sound: metadata, padding, and the beginning of another file."""
+"""What may stand after the announced end of a file's sound: metadata, padding, and the beginning of another file."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _LARGEST_FORMAT = 4096
 _PADDING_STEP = 1 << 16
 _MOST_CHUNKS = 10_000
 _LEAST_FOREIGN_BYTES = 16
-"""Fewer bytes behind the sound's metadata are not worth a word."""
+"""Fewer bytes after the sound's metadata are not worth a word."""
 
 
 class ChunkParser:
@@ -43,8 +43,8 @@ class ChunkParser:
         self._body: RawParser | WideParser | None = None
         self._left: int | None = None  # bytes of the announced sound
         self._announced = 0
-        self._zeros = 0  # bytes behind the announced end, held back: padding, unless sound follows
-        self._stale = False  # the sound goes on behind its announced end
+        self._zeros = 0  # bytes after the announced end, held back: padding, unless sound follows
+        self._stale = False  # the sound goes on after its announced end
         self._fed = 0
         self._metadata_passed = False
         self._foreign_bytes = 0
@@ -213,7 +213,7 @@ class ChunkParser:
         yield from self._body.feed(data)
 
     def _tail(self) -> Iterator[Piece] | None:
-        """What stands behind the announced end of the sound."""
+        """What stands after the announced end of the sound."""
         if not self._buffer or (len(self._buffer) < LOOK_BYTES and not self._ended):
             return None
         zeros = self._buffer.zeros() if self._announced else 0
@@ -309,6 +309,6 @@ class ChunkParser:
         ):
             what = f"{self._foreign_bytes} bytes" if self._foreign_bytes else "a part of unknown kind that is cut short"
             raise InputError(
-                f"behind the sound that its header announces stand {what}, which were left out: where that is sound, "
+                f"after the sound that its header announces stand {what}, which were left out: where that is sound, "
                 "convert the file to 16-bit WAV first"
             )

@@ -70,7 +70,7 @@ def seconds(file: Bytes) -> float | None:
 
 
 def last_frame_end(tail: bytes, block_samples: int) -> int | None:
-    """The sample behind the last frame, if a whole one ends with `tail`; else None.
+    """The sample after the last frame, if a whole one ends with `tail`; else None.
 
     `block_samples` is what a frame holds in streams that count frames and not samples.
     """
@@ -88,7 +88,7 @@ def last_frame_end(tail: bytes, block_samples: int) -> int | None:
 
 
 def _header(head: bytes, block_samples: int) -> int | None:
-    """The sample behind the frame that `head` begins; None where it is no frame's header."""
+    """The sample after the frame that `head` begins; None where it is no frame's header."""
     if len(head) < 6 or head[1] & 0xFE != 0xF8 or head[3] & 1 or head[2] & 0xF0 == 0 or head[2] & 0x0F == 0x0F:
         return None
     first, place = head[4], 5

@@ -88,7 +88,7 @@ class Bytes:
         self._buffer = b""
 
     def at(self, place: int, size: int) -> bytes:
-        """Up to `size` bytes from `place` on, and none behind the end."""
+        """Up to `size` bytes from `place` on, and none after the end."""
         size = min(size, self.end - place)
         if size <= 0:
             return b""

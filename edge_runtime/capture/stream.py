@@ -53,7 +53,7 @@ class Ffmpeg:
         return self._process.stdout.fileno()
 
     def again(self) -> bool:
-        """After an end without sound: whether it was the ffmpeg of before 5.0, which has been started anew."""
+        """After an end without sound: whether it was the ffmpeg of before 5.0, which has been started again."""
         self._end()
         if "unknown keyword 'option'" not in self._said.decode(errors="replace"):
             return False

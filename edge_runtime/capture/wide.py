@@ -1,4 +1,4 @@
-"""Samples in containers wider than they need: whether they lie at the low end or at the top is told by the samples.
+"""Samples in containers wider than they need: whether they lie at the low end or at the top is what the samples show.
 
 ALSA's S24_LE, as `arecord -f S24_LE` writes it, has 24 bits at the low end of 4 bytes; others put them at the top, as
 the WAV standard has it. Both write the same header.

@@ -103,9 +103,9 @@ CASES = [
         "a WAV whose size says half of its sound", _file(lambda: riff(_MONO16, _S16, size=len(_S16) // 2)), 0, "5.0 s"
     ),
     Case("a WAV of a recorder that was killed: size 0", _file(lambda: riff(_MONO16, _S16, size=0)), 0, "5.0 s"),
-    Case("a second WAV behind the first, on a pipe", _pipe, 0, "10.0 s", stdin=lambda _: riff(_MONO16, _S16) * 2),
+    Case("a second WAV after the first, on a pipe", _pipe, 0, "10.0 s", stdin=lambda _: riff(_MONO16, _S16) * 2),
     Case(
-        "sound behind a WAV's metadata",
+        "sound after a WAV's metadata",
         _file(lambda: riff(_MONO16, _S16, behind=b"LIST\4\0\0\0INFO" + _S16)),
         3,
         f"{len(_S16)} bytes, which were left out",
