@@ -195,7 +195,7 @@ def _number(file: Path, number: int, fields: list[str]) -> float:
     except ValueError:
         value = np.nan
     if not np.isfinite(value):
-        raise InputError(f"{file}, line {number}: {fields[-1]!r} is not a finite number")
+        raise InputError(f"{file}, line {number}: {fields[-1][:40]!r} is not a finite number")
     return value
 
 
