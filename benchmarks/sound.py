@@ -17,7 +17,7 @@ def window_input(contract: Contract) -> NDArray[np.float32]:
     sound = speech_like(contract.window_samples, contract.sample_rate)
     if contract.form == "waveform":
         return sound[None]
-    return FilterBank(contract.filters, contract.pool).whole(sound)[None]
+    return FilterBank(contract.filters, contract.pool, contract.leading_zeros).whole(sound)[None]
 
 
 def speech_like(samples: int, sample_rate: int) -> NDArray[np.float32]:

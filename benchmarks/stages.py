@@ -81,7 +81,7 @@ def front_end_calls(pipeline: OurPipeline) -> dict[str, Callable[[], object]]:
     contract, network = pipeline.contract, pipeline.detector.network
     rate, hop = contract.sample_rate, pipeline.hop_samples
     sound = speech_like(contract.window_samples + hop, rate)
-    bank = FilterBank(contract.filters, contract.pool)
+    bank = FilterBank(contract.filters, contract.pool, contract.leading_zeros)
     bank.push(sound[hop:])
     microphone = speech_like(round(hop * MICROPHONE_RATE / rate), MICROPHONE_RATE)
     resampler = Resampler(MICROPHONE_RATE, rate)
@@ -90,7 +90,7 @@ def front_end_calls(pipeline: OurPipeline) -> dict[str, Callable[[], object]]:
         BANK: partial(bank.push, sound[:hop]),
     }
     if contract.form == "shared":
-        features = FilterBank(contract.filters, contract.pool).whole(sound)[None]
+        features = FilterBank(contract.filters, contract.pool, contract.leading_zeros).whole(sound)[None]
         new = np.ascontiguousarray(features[..., : first_block_frames(network, hop)])
         beginning = np.ascontiguousarray(features[..., : 2 * COLUMN_FRAMES])  # for the first column, computed apart
 

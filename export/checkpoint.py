@@ -147,7 +147,12 @@ def save(
 
 def check_window(config: Config) -> None:
     """Raises UsageError when a window is shorter or longer than the network can take."""
-    window, shortest = config.window_samples, config.pool * config.shortest_frames + config.kernel - 1
+    window = config.window_samples
+    shortest = config.pool * config.shortest_frames + config.kernel - 1 - config.leading_zeros
+    if config.has_blocks and (window % (config.block_frames * config.pool) or window < 2 * shortest):
+        raise UsageError(
+            f"a window of {window} samples is not two or more whole blocks of {config.block_frames * config.pool}"
+        )
     if window < shortest:
         raise UsageError(f"a window of {window} samples is too short: the network needs {shortest}")
     longest = (LONGEST_FRAMES + 1) * config.pool + config.kernel - 2
@@ -182,7 +187,7 @@ def _config(text: str) -> Config:
         config = Config(**{**values, "channels": tuple(values["channels"])})
     except (KeyError, TypeError):
         raise ModelError("the checkpoint's config lacks a field or is damaged") from None
-    may_be_zero = {"extra_mel_points", "encoder_width"}
+    may_be_zero = {"extra_mel_points", "encoder_width", "block_frames", "context_frames", "level_blocks"}
     may_be_zero |= {"gru_nodes", "gru_layers"} if config.encoder_width else {"encoder_heads", "encoder_layers"}
     for name, kind in kinds.items():
         value = getattr(config, name)
@@ -200,6 +205,13 @@ def _config(text: str) -> Config:
     width, heads = config.encoder_width, config.encoder_heads
     if config.has_encoder and (width < 4 or width % 2 or width % heads):
         raise ModelError(f"the checkpoint's config says encoder_width = {width} with {heads} heads, which cannot be")
+    block, context = config.block_frames, config.context_frames
+    if (block or context or config.level_blocks) and not (
+        config.has_encoder and block > 0 and block % 2 == context % 2 == 0 and config.level_blocks > 0
+        and config.compression == "log" and block + context <= LONGEST_FRAMES
+    ):  # fmt: skip
+        raise ModelError(f"the checkpoint's config says block_frames = {block} and context_frames = {context}, "
+                         f"level_blocks = {config.level_blocks}, which cannot be")
     return config
 
 

@@ -19,12 +19,13 @@ def contract_of(checkpoint: Checkpoint, form: str | None = None) -> Contract:
     """The contract of an fp32 file made from `checkpoint`, with what the checkpoint says of itself.
 
     Without a `form` it is the one with which overlapping windows share the most: `shared`, or `streaming` where the
-    network relates its features to the window's mean level before the first block, or has no blocks.
+    network relates its features to the window's mean level before the first block, or has none; `blocks` where
+    the network has that form.
     """
     config = checkpoint.model.config
-    shares = config.compression == "none" and not config.has_encoder
+    usual = "shared" if config.compression == "none" and not config.has_encoder else "streaming"
     contract = Contract(
-        form=form or ("shared" if shares else "streaming"),
+        form=form or ("blocks" if config.has_blocks else usual),
         variant=config.variant,
         sample_rate=config.sample_rate,
         window_samples=config.window_samples,
@@ -33,6 +34,9 @@ def contract_of(checkpoint: Checkpoint, form: str | None = None) -> Contract:
         source_sha256=checkpoint.sha256,
         name=checkpoint.name,
         figures=checkpoint.figures,
+        block_frames=config.block_frames,
+        context_frames=config.context_frames,
+        level_blocks=config.level_blocks,
     )
     given = checkpoint.calibration
     return contract if given is None else replace(contract, calibrated=True, **vars(given))

@@ -79,10 +79,13 @@ class Encoder(nn.Module):
             outputs.append(layer(outputs[-1]))
         return torch.cat(outputs, 2)
 
+    def read_frames(self, x: Tensor) -> Tensor:
+        """What is summed up of each frame, [B, frames, channels]."""
+        outputs = self.outputs(x)
+        return outputs if self.read is None else functional.gelu(self.read(self.dropout(outputs)))
+
     def forward(self, x: Tensor) -> Tensor:
-        read = self.outputs(x)
-        if self.read is not None:
-            read = functional.gelu(self.read(self.dropout(read)))
+        read = self.read_frames(x)
         mean = read.mean(dim=1)
         variance = (read - mean.unsqueeze(1)).square().mean(dim=1)
         return torch.cat((mean, torch.sqrt(variance + VARIANCE_FLOOR)), 1)

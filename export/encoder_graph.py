@@ -84,7 +84,7 @@ class _FoldedLayer(nn.Module):
 
 
 class FoldedEncoder(nn.Module):
-    """Normalised features [B, frames, bands] to a summary of the window [B, 2 * channels]; any number of frames."""
+    """Normalised features [B, frames, bands], any number of frames, to a summary of the window [B, 2 * channels]."""
 
     rates: Tensor
 
@@ -95,7 +95,8 @@ class FoldedEncoder(nn.Module):
         self.layers = nn.ModuleList(_FoldedLayer(layer) for layer in encoder.layers)  # type: ignore[arg-type]
         self.read = None if encoder.read is None else Dense.of(encoder.read)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def read_frames(self, x: Tensor) -> Tensor:
+        """What is summed up of each frame, [B, ceil(frames / 2), channels]."""
         x = gelu(self.stem2(gelu(self.stem1(x))))
         angles = torch.arange(x.shape[1])[:, None] * self.rates
         x = x + torch.cat((angles.sin(), angles.cos()), 1)
@@ -103,8 +104,10 @@ class FoldedEncoder(nn.Module):
         for layer in self.layers:
             outputs.append(layer(outputs[-1]))
         read = torch.cat(outputs, 2)
-        if self.read is not None:
-            read = gelu(self.read(read))
+        return read if self.read is None else gelu(self.read(read))
+
+    def forward(self, x: Tensor) -> Tensor:
+        read = self.read_frames(x)
         mean = read.mean(dim=1, keepdim=True)
         variance = (read - mean).square().mean(dim=1)
         return torch.cat((mean.squeeze(1), torch.sqrt(variance + VARIANCE_FLOOR)), 1)

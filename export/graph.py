@@ -30,8 +30,11 @@ from torch.nn import functional
 from edge_runtime.errors import ModelError
 from edge_runtime.model.contract import FORMS, Contract
 from edge_runtime.model.network import INPUTS
+from edge_runtime.model.shape import BLOCK_INPUTS
 from export.encoder_graph import Dense, FoldedEncoder, gelu
-from export.rawnet2 import LEVEL_FLOOR, RELATIVE_FLOOR, Block, Config, RawNet2
+from export import blocks
+from export.blocks import LEVEL_FLOOR, RELATIVE_FLOOR
+from export.rawnet2 import Block, Config, RawNet2
 from export.sharing import split
 
 OPSET = 18
@@ -175,40 +178,96 @@ class Folded(nn.Module):
             every = tuple(range(1, x.ndim))
             x = torch.log(x / (x.mean(dim=every, keepdim=True) + LEVEL_FLOOR) + RELATIVE_FLOOR)
         if self.config.has_encoder:
-            x = self.encoder(self.first_bn(x))
-            x = x if self.summary_bn is None else self.summary_bn(x)
-            return self.logits(gelu(self.hidden(x)))
+            return self.judge(self.encoder(self.first_bn(x)))
         x = functional.selu(self.first_bn(x))
         for block in self.blocks:
             x = block(x)
         return self.head(self.gru(functional.selu(self.bn_before_gru(x)).squeeze(2).permute(2, 0, 1)))
 
+    def judge(self, summary: Tensor) -> Tensor:
+        """Logits [B, 2] of what an encoder sums up of windows."""
+        summary = summary if self.summary_bn is None else self.summary_bn(summary)
+        return self.logits(gelu(self.hidden(summary)))
+
+
+class FoldedBlocks(Folded):
+    """The two halves of the `blocks` form in one graph: a block's moments, and the logits of a window of moments."""
+
+    @torch.no_grad()
+    def __init__(self, model: RawNet2) -> None:
+        super().__init__(model, "blocks")
+
+    def forward(self, x: Tensor, level: Tensor, window: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        related = blocks.related(x.transpose(1, 2), level)
+        read = self.encoder.read_frames(self.first_bn(related))
+        return blocks.moments(read, self.config.block_frames // 2), self.judge(blocks.summary(window))
+
 
 def shortest_input(config: Config, form: str) -> int:
     """The fewest samples (`waveform`) or frames (`streaming`) that the network can take."""
     frames = config.shortest_frames
-    return frames if form == "streaming" else frames * config.pool + config.kernel - 1
+    return frames if form == "streaming" else frames * config.pool + config.kernel - 1 - config.leading_zeros
 
 
 def build(model: RawNet2, contract: Contract) -> onnx.ModelProto:
     """The ONNX model of `contract.form`, with the contract in its metadata.
 
     Input `waveform`, float32 [batch, samples], `features`, float32 [batch, filters, frames], or `columns`, float32
-    [batch, channels, 1, columns]; output `logits`, float32 [batch, 2]. Batch and time are both free. Raises ModelError
-    when torch or ONNX refuse the network, or windows cannot share its first block.
+    [batch, channels, 1, columns]; output `logits`, float32 [batch, 2]. Batch and time are both free. The form `blocks`
+    has the inputs and outputs that `Contract` says. Raises ModelError when torch or ONNX refuse the network, or it
+    has another form than the contract.
     """
     if contract.form not in FORMS:
         raise ModelError(f"there is no form {contract.form!r}; known are {', '.join(FORMS)}")
-    if contract.form == "shared" and model.config.has_encoder:
+    config = model.config
+    if contract.form == "shared" and config.has_encoder:
         raise ModelError("windows cannot share the first block of a network with an encoder: take the form streaming")
-    config, form = model.config, "waveform" if contract.form == "waveform" else "streaming"
+    if (contract.form == "blocks") != config.has_blocks:
+        raise ModelError("a network that looks at blocks has the form blocks, and no other network has it")
+    if contract.form == "blocks":
+        proto = _blocks(model)
+    else:
+        proto = _windows(model, "waveform" if contract.form == "waveform" else "streaming")
+    if contract.form == "shared":
+        proto, contract = split(proto, contract)
+    return _clean(proto, contract)
+
+
+def _windows(model: RawNet2, form: str) -> onnx.ModelProto:
+    config = model.config
     length = config.window_samples if form == "waveform" else config.frames
     example = torch.zeros((2, length) if form == "waveform" else (2, config.filters, length))
-    name, time_axis = INPUTS[form], example.ndim - 1
     shapes = {
         0: torch.export.Dim("batch", min=1),
-        time_axis: torch.export.Dim("samples" if form == "waveform" else "frames", min=shortest_input(config, form)),
+        example.ndim - 1: torch.export.Dim(
+            "samples" if form == "waveform" else "frames", min=shortest_input(config, form)
+        ),
     }
+    return _trace(Folded(model, form), (example,), (shapes,), [INPUTS[form]], [OUTPUT])
+
+
+def _blocks(model: RawNet2) -> onnx.ModelProto:
+    config = model.config
+    longest = config.block_frames + config.context_frames
+    batch, windows = torch.export.Dim("batch", min=1), torch.export.Dim("windows", min=1)
+    channels = 2 * model.encoder.channels
+    examples = (
+        torch.ones(2, config.filters, longest),
+        torch.ones(2, 1, 1),
+        torch.ones(3, config.window_blocks, 2, channels // 2),
+    )
+    shapes = (
+        # Twice a dimension that is half of the frames: the stem's stride then leaves no rounding to be checked.
+        {0: batch, 2: 2 * torch.export.Dim("half_frames", min=config.block_frames // 2, max=4096)},
+        {0: batch},
+        {0: windows, 1: torch.export.Dim("blocks", min=2, max=4096)},
+    )
+    return _trace(FoldedBlocks(model), examples, shapes, list(BLOCK_INPUTS), ["moments", OUTPUT])
+
+
+def _trace(
+    module: nn.Module, examples: tuple[Tensor, ...], shapes: tuple[object, ...], inputs: list[str], outputs: list[str]
+) -> onnx.ModelProto:
     exporter_log = logging.getLogger("torch.onnx")
     level = exporter_log.level
     exporter_log.setLevel(logging.ERROR)
@@ -216,26 +275,23 @@ def build(model: RawNet2, contract: Contract) -> onnx.ModelProto:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.no_grad():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                Folded(model, form),
-                (example,),
+                module,
+                examples,
                 dynamo=True,
-                input_names=[name],
-                output_names=[OUTPUT],
-                dynamic_shapes=(shapes,),
+                input_names=inputs,
+                output_names=outputs,
+                dynamic_shapes=shapes,
                 opset_version=OPSET,
                 optimize=True,
                 verbose=False,
             )
         if program is None:
             raise RuntimeError("the exporter gave nothing")
-        proto = program.model_proto
+        return program.model_proto
     except Exception as reason:  # the exporter raises what its many passes raise
         raise ModelError(f"torch cannot export this network: {' '.join(str(reason).split())[:160]}") from reason
     finally:
         exporter_log.setLevel(level)
-    if contract.form == "shared":
-        proto, contract = split(proto, contract)
-    return _clean(proto, contract)
 
 
 def _clean(proto: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:

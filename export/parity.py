@@ -127,7 +127,7 @@ def _input(contract: Contract, signal: NDArray[np.float32]) -> NDArray[np.float3
     """What the device hands to the network for this signal."""
     if contract.form == "waveform":
         return signal
-    bank = FilterBank(contract.filters, contract.pool)
+    bank = FilterBank(contract.filters, contract.pool, contract.leading_zeros)
     pieces = np.split(signal, np.sort(np.random.default_rng(3).integers(0, signal.size, 5)))
     return np.concatenate([bank.push(piece) for piece in pieces], axis=1)
 

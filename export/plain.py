@@ -249,6 +249,6 @@ def _difference(one: Network, other: Network) -> float:
     found = []
     for clip in ("human", "synthetic"):
         samples, _ = soundfile.read(_EXAMPLES / f"{clip}.flac", dtype="float32", frames=contract.window_samples)
-        features = FilterBank(contract.filters, contract.pool).push(samples)[None]
+        features = FilterBank(contract.filters, contract.pool, contract.leading_zeros).push(samples)[None]
         found.append(abs(contract.llr(one.logits(features)) - contract.llr(other.logits(features))).max())
     return float(max(found))

@@ -5,7 +5,8 @@ The architecture is that of Tak et al., "End-to-end anti-spoofing with RawNet2",
 implementations; `edge` is ours: it takes the logarithm of the bank's envelopes relative to the window's mean
 level, which makes scores independent of the microphone's gain, and has wider, fewer and earlier channels, which
 two CPU cores train several times faster. `hybrid` is ours too: RawNet2's raw front end and its dense ending, with a
-pretrained speech encoder (`export.encoder`) in the place of the residual blocks and the GRU.
+pretrained speech encoder (`export.encoder`) in the place of the residual blocks and the GRU. With `block_frames` it
+looks at each frame of a stream once (`export.blocks`).
 """
 
 from __future__ import annotations
@@ -19,12 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from export import blocks
 from export.encoder import Encoder, FixedNorm
-
-LEVEL_FLOOR = 1e-5
-"""Mean envelope below which a window counts as empty; keeps the logarithm finite on digital silence."""
-RELATIVE_FLOOR = 1e-3
-"""Envelope relative to the window's mean below which nothing is told apart (-60 dB)."""
 
 LONGEST_FRAMES = 6000
 """Feature frames that the encoder can tell the places of: a minute at its 100 frames a second."""
@@ -54,6 +51,24 @@ class Config:
     encoder_heads: int = 6
     encoder_layers: int = 3
     encoder_read: bool = True  # fc_nodes channels are read frame by frame, to be learnt; else all go to a fitted ending
+    block_frames: int = 0  # new feature frames of a block; 0: the encoder sees whole windows
+    context_frames: int = 0  # frames before a block that the encoder sees with it
+    level_blocks: int = 0  # newest blocks whose mean envelope is the level
+
+    @property
+    def has_blocks(self) -> bool:
+        """Whether the encoder sees blocks of a stream, each once, in place of whole windows."""
+        return self.block_frames > 0
+
+    @property
+    def leading_zeros(self) -> int:
+        """Samples of silence before the first: with them a block is complete when its last sample is there."""
+        return self.kernel - 1 if self.has_blocks else 0
+
+    @property
+    def window_blocks(self) -> int:
+        """Blocks of one window."""
+        return self.frames // self.block_frames
 
     @property
     def has_encoder(self) -> bool:
@@ -63,12 +78,14 @@ class Config:
     @property
     def shortest_frames(self) -> int:
         """The fewest feature frames that the network can take: for one step of the GRU, or two of the encoder."""
+        if self.has_blocks:
+            return self.block_frames
         return 4 if self.has_encoder else 3 ** len(self.channels)
 
     @property
     def frames(self) -> int:
         """Feature frames of one window."""
-        return (self.window_samples - self.kernel + 1) // self.pool
+        return (self.leading_zeros + self.window_samples - self.kernel + 1) // self.pool
 
 
 _PUBLIC = Config("asvspoof2021", 64600, 1025, 20, (20, 20, 128, 128, 128, 128), 1024, 3, 1024, log_softmax=True)
@@ -187,25 +204,47 @@ class RawNet2(nn.Module):
 
     def features(self, waveform: Tensor) -> Tensor:
         """The front end by direct convolution: [batch, samples] -> [batch, filters, frames]."""
+        waveform = functional.pad(waveform, (self.config.leading_zeros, 0))
         bands = functional.conv1d(waveform.unsqueeze(1), self.filters.unsqueeze(1))
         return functional.max_pool1d(bands.abs(), self.config.pool)
 
     def features_fft(self, waveform: Tensor) -> Tensor:
         """The same front end by FFTs: what training uses, as the bank is not trained."""
+        waveform = functional.pad(waveform, (self.config.leading_zeros, 0))
         return envelopes_fft(waveform, self.filters, self.config.pool)
 
     def relate(self, features: Tensor) -> Tensor:
         """Features of the same shape, compressed as the variant has it."""
         if self.config.compression != "log":
             return features
-        level = features.mean(dim=(1, 2), keepdim=True) + LEVEL_FLOOR
-        return torch.log(features / level + RELATIVE_FLOOR)
+        return blocks.related(features, features.mean(dim=(1, 2), keepdim=True))
+
+    def moments(self, features: Tensor) -> Tensor:
+        """Moments of each block, [batch, blocks, 2, channels], of streams' features [batch, filters, frames]."""
+        config = self.config
+        sizes = (config.block_frames, config.context_frames, config.level_blocks)
+        return blocks.block_moments(features, lambda x: self.encoder.read_frames(self.first_bn(x)), *sizes)
+
+    def summarize(self, features: Tensor) -> Tensor:
+        """What the encoder sums up of windows that stand alone, [batch, 2 * channels]."""
+        if self.config.has_blocks:
+            return blocks.summary(self.moments(features))
+        return self.encoder(self.first_bn(self.relate(features)))
+
+    def stream(self, waveform: Tensor) -> Tensor:
+        """Logits of every window that ends with a block, [windows, 2], of a stream, float32 [samples], from its start.
+
+        Only a network with blocks has them: their context and level reach back before the window.
+        """
+        found = self.moments(self.features_fft(waveform[None]))[0]
+        windows = found.unfold(0, self.config.window_blocks, 1).movedim(-1, 1)
+        return self.judge(blocks.summary(windows))
 
     def classify(self, features: Tensor) -> Tensor:
         """Front-end features [batch, filters, frames] to logits [batch, 2]."""
-        x = self.relate(features)
         if self.config.has_encoder:
-            return self.judge(self.encoder(self.first_bn(x)))
+            return self.judge(self.summarize(features))
+        x = self.relate(features)
         x = functional.selu(self.first_bn(x))
         for block in self.blocks:
             x = block(x)

@@ -134,7 +134,7 @@ def gather(
     least = min(least, count)
     if least < 1:
         raise UsageError(f"calibration needs 1 window or more, not {least}")
-    bank = FilterBank(contract.filters, contract.pool) if contract.form != "waveform" else None
+    bank = FilterBank(contract.filters, contract.pool, contract.leading_zeros) if contract.form != "waveform" else None
     order = _spread(calibration.clips, seed)
     taken: list[list[Samples]] = [[] for _ in order]
     left_out: dict[int, str] = {}

@@ -22,7 +22,7 @@ from edge_runtime.model import limits
 
 SCHEMA = 1
 PREFIX = "edge_detect."
-FORMS = ("waveform", "streaming", "shared")
+FORMS = ("waveform", "streaming", "shared", "blocks")
 LEVELS = ("fp32", "fp16", "int8", "int8-static", "int4", "auto")
 TARGETS = ("portable", "arm64", "arm64-dotprod", "x86-avx2", "x86-vnni")
 INT8_BITS = (0, 7, 8)
@@ -34,6 +34,7 @@ POLARITY = "higher-is-bonafide"
 _NUMBERS = (
     *("schema", "filter_shape", "sample_rate", "window_samples", "pool", "int8_bits"),
     *("scale", "offset", "threshold", "threshold_bonafide", "high_pass_hz"),
+    *("block_frames", "context_frames", "level_blocks"),
 )
 _LONGEST_NUMBER = 40  # characters
 HIGH_PASS_HZ = 10.0
@@ -54,6 +55,13 @@ class Contract:
     share). All give `logits`, float32 [batch, 2], index 1 bona fide. The raw score is logits[1] - logits[0]; the
     log-likelihood ratio is `scale * raw + offset` (natural logarithm). At or above `threshold_bonafide` a window is
     bona fide, below `threshold` it is spoof, between the two it is unsure.
+
+    A file of the form `blocks` has two halves in one graph. The first makes of `features`, float32 [batch, filters,
+    context and block], and `level`, float32 [batch, 1, 1], the block's `moments`, float32 [batch, 2, channels]: mean and
+    variance over its frames. The second makes of `window`, float32 [windows, blocks, 2, channels], the moments of a
+    window's blocks in order, the `logits`. A block has `block_frames` frames, and `context_frames` of the frames before
+    it go along, fewer where the stream begins. The level is the mean envelope of the newest `level_blocks` blocks.
+    `leading_zeros` samples of silence stand before the stream, so that a block is complete with its last sample.
 
     `int8_bits` is the range that int8 weights use where they are multiplied by uint8 activations: 8 for -127..127,
     7 for -64..64, 0 where there are none (other weights, or int8 on both sides, saturate nowhere); it decides where the
@@ -84,17 +92,30 @@ class Contract:
     figures: Mapping[str, Any] = field(default_factory=dict)  # measured accuracy, with the data set it came from
     first_block: bytes = b""  # ONNX, of the `shared` form only
     high_pass_hz: float = HIGH_PASS_HZ
+    block_frames: int = 0  # these three of the `blocks` form only
+    context_frames: int = 0
+    level_blocks: int = 0
     schema: int = SCHEMA
 
     @property
     def hop_multiple(self) -> int:
         """Samples that a hop must be a multiple of, so that windows share what is computed once."""
-        return {"waveform": 1, "streaming": self.pool, "shared": COLUMN_FRAMES * self.pool}[self.form]
+        frames = {"streaming": 1, "shared": COLUMN_FRAMES, "blocks": self.block_frames}
+        return frames[self.form] * self.pool if self.form in frames else 1
+
+    @property
+    def leading_zeros(self) -> int:
+        """Samples of silence that the filter bank has heard before the first."""
+        return self.filters.shape[1] - 1 if self.form == "blocks" else 0
 
     @property
     def frames(self) -> int:
         """Feature frames of one window."""
-        return (self.window_samples - self.filters.shape[1] + 1) // self.pool
+        return self.frames_of(self.window_samples)
+
+    def frames_of(self, samples: int) -> int:
+        """Feature frames of a stream of `samples` samples."""
+        return (self.leading_zeros + samples - self.filters.shape[1] + 1) // self.pool
 
     def llr(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         """Log-likelihood ratios, float64 [batch], of logits [batch, 2]; higher is more bona fide."""
@@ -127,6 +148,7 @@ class Contract:
         if self.filters.ndim != 2 or 0 in self.filters.shape or not np.isfinite(self.filters).all():
             raise ModelError("the model's filter bank is damaged")
         self._check_sizes()
+        self._check_blocks()
         high_pass = self.high_pass_hz  # NaN fails both comparisons
         if not (high_pass == 0 or 0.1 <= high_pass <= min(HIGHEST_HIGH_PASS_HZ, self.sample_rate / 8)):
             raise ModelError(
@@ -164,6 +186,29 @@ class Contract:
         needed = self.needed_bytes(self.window_samples, channels=0, batch=1)
         limits.check_memory(needed, f"its window of {self.window_samples} samples with {count} filters")
 
+    def _check_blocks(self) -> None:
+        """Raises ModelError unless the blocks are of a possible length and make up a window."""
+        sizes = (self.block_frames, self.context_frames, self.level_blocks)
+        if self.form != "blocks":
+            if any(sizes):
+                raise ModelError(f"the model has blocks, and the form {self.form}, which has none")
+            return
+        longest = int(limits.LONGEST_WINDOW_SECONDS * self.sample_rate / self.pool)
+        for what, value, least in (
+            ("block_frames", self.block_frames, 2),
+            ("context_frames", self.context_frames, 0),
+            ("level_blocks", self.level_blocks, 1),
+        ):
+            if not least <= value <= longest:
+                raise ModelError(f"the model's {what} is {_number(value)}, allowed are {least} to {longest}")
+        if self.block_frames % 2 or self.context_frames % 2:
+            raise ModelError("the model's block_frames and context_frames must be even")
+        if self.window_samples % self.hop_multiple:
+            raise ModelError(
+                f"the model's window of {self.window_samples} samples is no whole number of its blocks of "
+                f"{self.hop_multiple}"
+            )
+
     def needed_bytes(self, window_samples: int, channels: int, batch: int, held_samples: int | None = None) -> int:
         """What windows of that length take beside the network: see `limits.needed_bytes`."""
         return limits.needed_bytes(
@@ -172,6 +217,7 @@ class Contract:
             filters=self.filters.shape[0],
             taps=self.filters.shape[1],
             form=self.form,
+            block_frames=self.block_frames,
             channels=channels,
             batch=batch,
             held_samples=2 * window_samples if held_samples is None else held_samples,
@@ -208,6 +254,8 @@ class Contract:
             "source_sha256": self.source_sha256,
             "figures": json.dumps(dict(self.figures), sort_keys=True),
         }
+        if self.form == "blocks":
+            values |= {name: str(getattr(self, name)) for name in ("block_frames", "context_frames", "level_blocks")}
         if self.first_block:
             values["first_block_onnx_base64"] = base64.b64encode(self.first_block).decode("ascii")
         return {PREFIX + key: value for key, value in values.items()}
@@ -263,6 +311,9 @@ class Contract:
                 name=values.get("name", ""),
                 figures=json.loads(values.get("figures", "{}")),
                 high_pass_hz=float(values.get("high_pass_hz", HIGH_PASS_HZ)),
+                block_frames=int(values.get("block_frames", "0")),
+                context_frames=int(values.get("context_frames", "0")),
+                level_blocks=int(values.get("level_blocks", "0")),
                 first_block=base64.b64decode(values.get("first_block_onnx_base64", ""), validate=True),
             )
         except KeyError as missing:

@@ -34,8 +34,11 @@ class FilterBank:
     time. State between pushes: fewer than `K + pool` samples. Samples must be finite and 1-D; the detector sees to it.
     """
 
-    def __init__(self, filters: NDArray[np.float32], pool: int) -> None:
-        """Raises ValueError unless `filters` is a non-empty [F, K] and `pool` is positive."""
+    def __init__(self, filters: NDArray[np.float32], pool: int, leading_zeros: int = 0) -> None:
+        """`leading_zeros` samples of silence stand before the first sample of every signal.
+
+        Raises ValueError unless `filters` is a non-empty [F, K] and `pool` is positive.
+        """
         if filters.ndim != 2 or 0 in filters.shape or pool < 1:
             raise ValueError(f"a bank needs filters [F, K] and a positive pool, not {filters.shape}, {pool}")
         self.pool = pool
@@ -46,26 +49,33 @@ class FilterBank:
         self._sizes = [size for size in _FAST_SIZES if size >= least] or [2 * least]
         self._responses: dict[tuple[int, type[np.generic]], NDArray[Any]] = {}
         self._spaces: dict[str, NDArray[Any]] = {}
-        self._pending = np.empty(0, np.float32)
+        self._silence = np.zeros(leading_zeros, np.float32)
+        self.reset()
 
     def reset(self) -> None:
-        """Forgets the samples seen, as if the stream began anew."""
-        self._pending = np.empty(0, np.float32)
+        """Forgets the samples seen: the next one is a stream's first."""
+        self._pending = self._silence
 
     def frames(self, samples: int) -> int:
         """How many frames a signal of `samples` samples has."""
+        return self._count(samples + self._silence.size)
+
+    def _count(self, samples: int) -> int:
         return max(0, (samples - self._taps + 1) // self.pool)
 
     def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """The frames, float32 [F, n], that `samples`, float32 [any], complete."""
         signal = np.concatenate((self._pending, samples))
-        frames = self.whole(signal)
+        frames = self._transform(signal)
         self._pending = signal[frames.shape[1] * self.pool :].copy()
         return frames
 
     def whole(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """All frames, float32 [F, n], of a signal that stands alone; the stream's state is not touched."""
-        count = self.frames(samples.size)
+        return self._transform(np.concatenate((self._silence, samples)) if self._silence.size else samples)
+
+    def _transform(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        count = self._count(samples.size)
         frames = np.empty((self._filters.shape[0], count), np.float32)
         done = 0
         while done < count:

@@ -1,7 +1,7 @@
 """What the network takes for each window, each part of it computed once for each new sample.
 
-Three forms of a model share three depths: `waveform` nothing but the samples, `streaming` the filter bank's features,
-`shared` the first residual block as well. The last is exact because a column of that block depends on seven frames:
+The forms of a model share different depths: `waveform` nothing but the samples, `streaming` the filter bank's features,
+`shared` the first residual block as well, `blocks` all but the ending. `shared` is exact because a column of that block depends on seven frames:
 only the first and the last column of a window see the zeros that the convolutions put beyond its ends, and those two
 are computed apart. RawNet2's feature map scaling, a mean over the window, ends the sharing.
 """
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.model.blocks import BlockStream
 from edge_runtime.model.contract import COLUMN_FRAMES
 from edge_runtime.model.frontend import FilterBank
 from edge_runtime.model.network import Network
@@ -77,10 +78,15 @@ class Inputs:
         contract = network.contract
         self._network = network
         self._window_samples = window_samples
-        self._bank = None if contract.form == "waveform" else FilterBank(contract.filters, contract.pool)
+        sizes = (contract.filters, contract.pool, contract.leading_zeros)
+        self._bank = None if contract.form == "waveform" else FilterBank(*sizes)
         self._shares_block = contract.form == "shared"
         frames = longest_samples // contract.pool + 1
-        self._frames = Tape((len(contract.filters), frames if self._bank else 0))
+        self._blocks = BlockStream(network) if contract.form == "blocks" else None
+        self._block_samples = contract.hop_multiple
+        blocks = longest_samples // self._block_samples + 1 if self._blocks else 0
+        self._moments = Tape((2, network.moment_channels, blocks))
+        self._frames = Tape((len(contract.filters), frames if self._bank and not self._blocks else 0))
         channels = network.input_shape(window_samples)[0] if self._shares_block else 0
         self._columns = Tape((channels, 1, frames // COLUMN_FRAMES + 1 if self._shares_block else 0))
         self.reset()
@@ -91,6 +97,9 @@ class Inputs:
         self._seen = 0  # frames that the columns were computed from
         if self._bank:
             self._bank.reset()
+        if self._blocks:
+            self._blocks.reset()
+        self._moments.clear()
         self._frames.clear()
         self._columns.clear()
 
@@ -98,8 +107,12 @@ class Inputs:
         """Computes what lies before `end`; `samples`, float32 [n], begin with the oldest that was not dropped."""
         if self._bank is None:
             return
-        self._frames.append(self._bank.push(samples[self._fed : end]))
+        frames = self._bank.push(samples[self._fed : end])
         self._fed = end
+        if self._blocks:
+            self._moments.append(np.moveaxis(self._blocks.push(frames), 0, 2))
+            return
+        self._frames.append(frames)
         if self._shares_block:
             self._extend_columns()
 
@@ -107,6 +120,10 @@ class Inputs:
         """Writes what the network takes for the window at `start`, whose end was fed last, into `out`."""
         if self._bank is None:
             out[...] = samples[start : start + self._window_samples]
+            return
+        if self._blocks:
+            block = start // self._block_samples
+            out[...] = np.moveaxis(self._moments.data[..., block : block + len(out)], 2, 0)
             return
         first = start // self._bank.pool
         if not self._shares_block:
@@ -123,6 +140,9 @@ class Inputs:
         if self._bank is None:
             return
         self._fed -= samples
+        if self._blocks:
+            self._moments.drop(samples // self._block_samples)
+            return
         self._frames.drop(samples // self._bank.pool)
         if self._shares_block:
             self._seen -= samples // self._bank.pool
@@ -133,6 +153,8 @@ class Inputs:
         if self._bank is None:
             return samples
         features = self._bank.whole(samples)
+        if self._blocks:
+            return BlockStream(self._network).push(features)
         return self._network.first_block(features[None])[0] if self._shares_block else features
 
     def _extend_columns(self) -> None:

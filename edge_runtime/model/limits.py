@@ -33,12 +33,21 @@ _GROUP = 16
 
 
 def needed_bytes(
-    *, window_samples: int, pool: int, filters: int, taps: int, form: str, channels: int, batch: int, held_samples: int
+    *,
+    window_samples: int,
+    pool: int,
+    filters: int,
+    taps: int,
+    form: str,
+    channels: int,
+    batch: int,
+    held_samples: int,
+    block_frames: int = 0,
 ) -> int:
     """Bytes around the network for windows of `window_samples`, `batch` at once; an upper bound.
 
     `held_samples` is the longest stretch of sound that is kept: two windows, or more where sound may wait. `channels`
-    are those of a column of the `shared` form.
+    are those of a column of the `shared` form, or of the moments of the `blocks` form.
     """
     # The samples as they came and as they are judged, and which of them are invalid; tapes have twice the room.
     needed = (2 * 4 + 2 * 4 + 2 * 1) * held_samples
@@ -51,6 +60,9 @@ def needed_bytes(
     # Transfer functions of all lengths in both precisions, and the filters themselves, in float64 too.
     needed += filters * (3 * (size // 2 + 1) * (16 + 8) + taps * (8 + 4 + 4))
     needed += _GROUP * size * (16 + 8 + 4 + 4 + 8)
+    if form == "blocks":
+        step = max(1, block_frames)
+        return needed + 4 * 2 * channels * (2 * (held // step + 2) + batch * (frames // step + 1))
     if form == "shared":
         columns = frames // 3 + 1
         return needed + 4 * channels * (2 * (held // 3 + 1) + (batch + 2) * columns)

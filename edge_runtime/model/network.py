@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import ModelError
 from edge_runtime.model import limits, onnxfile, trial
+from edge_runtime.model.blocks import BlockStream
 from edge_runtime.model.contract import COLUMN_FRAMES, Contract
 from edge_runtime.model.processor import Processor, judge_target, this_processor
 from edge_runtime.model.session import one_line, open_session
@@ -23,11 +24,16 @@ _LARGEST_BATCH = 4
 """Windows of one run: a GRU's weights are then read once for all. 8 were no faster, and take more memory."""
 
 
+_ONLY_WHAT_IS_ASKED = onnxruntime.RunOptions()
+_ONLY_WHAT_IS_ASKED.only_execute_path_to_fetches = True
+"""One half of a `blocks` graph, and not the other."""
+
+
 class Network:
     """An opened model. Make one with `Network.load`.
 
     Whoever has whole windows calls `logits`. Whoever shares work between windows calls `first_block` once for each new
-    frame, where the form is `shared`, and `body` for each window.
+    frame, where the form is `shared`, or `moments` once for each block, where it is `blocks`, and `body` for each window.
     """
 
     def __init__(
@@ -57,10 +63,12 @@ class Network:
         if first_block is not None:
             check_first_block(first_block, contract, shape[1])
         self._input_axes = shape[1:-1]
-        self.dynamic_time = not isinstance(shape[-1], int)
+        self.dynamic_time = not isinstance(shape[1 if contract.form == "blocks" else -1], int)
         together = contract.independent and not isinstance(shape[0], int)
         self.largest_batch = _LARGEST_BATCH if together else 1
         """Windows that `logits` and `body` take at once."""
+        self.moment_channels: int = shape[-1] if contract.form == "blocks" else 0
+        """Channels of a block's moments, of the form `blocks`."""
         limits.check_memory(self.needed_bytes(contract.window_samples), "its window")
 
     @staticmethod
@@ -133,6 +141,9 @@ class Network:
     def fit(self, window_samples: int) -> None:
         """Raises ModelError unless windows of that length can be had: one that differs from the model's is tried."""
         limits.check_memory(self.needed_bytes(window_samples), f"windows of {window_samples} samples")
+        if self.contract.form == "blocks" and window_samples % self.contract.hop_multiple:
+            seconds = self.contract.hop_multiple / self.contract.sample_rate
+            raise ModelError(f"its blocks have {seconds:g} s, of which a window is a whole number")
         if window_samples == self.contract.window_samples:
             return
         shape = self.input_shape(window_samples)
@@ -144,15 +155,17 @@ class Network:
 
     def needed_bytes(self, window_samples: int, held_samples: int | None = None) -> int:
         """Memory beside the network for windows of that length, of `held_samples` of sound: see `limits`."""
-        channels = self._input_axes[0] if self._first_block is not None else 0
+        channels = self._input_axes[0] if self._first_block is not None else self.moment_channels
         return self.contract.needed_bytes(window_samples, channels, self.largest_batch, held_samples)
 
     def input_shape(self, window_samples: int) -> tuple[int, ...]:
         """The shape, without the batch, of what `body` takes for a window."""
         contract = self.contract
-        frames = (window_samples - contract.filters.shape[1] + 1) // contract.pool
+        frames = contract.frames_of(window_samples)
         if contract.form == "waveform":
             return (window_samples,)
+        if contract.form == "blocks":
+            return (frames // contract.block_frames, 2, self.moment_channels)
         if contract.form == "streaming":
             return (len(contract.filters), frames)
         return (*(int(axis) for axis in self._input_axes), frames // COLUMN_FRAMES)
@@ -162,7 +175,24 @@ class Network:
 
         All are float32; B is at most `largest_batch`. Raises ModelError when the model fails on them.
         """
+        if self.contract.form == "blocks":
+            return self.body(np.stack([BlockStream(self).push(features) for features in batch]))
         return self.body(batch if self._first_block is None else self.first_block(batch))
+
+    def moments(self, features: NDArray[np.float32], level: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Mean and variance of blocks' frames, float32 [B, 2, channels]; of a file of the `blocks` form only.
+
+        `features`, float32 [B, filters, n], end in each block's frames, with their context before them; `level` is
+        float32 [B, 1, 1]. B is at most `largest_batch`. Raises ModelError when the model fails on them.
+        """
+        window = np.zeros((0, *self.input_shape(self.contract.window_samples)), np.float32)  # of no window
+        feed = {"features": features, "level": level, "window": window}
+        result = self._run(self._session, "moments", feed)
+        expected = (len(features), 2, self.moment_channels)
+        if result.shape != expected or result.dtype != np.float32:
+            found = f"{result.dtype} {result.shape}"
+            raise ModelError(f"the model {self.path} gave moments of shape {found}, not float32 {expected}")
+        return result
 
     def first_block(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Columns, float32 [B, channels, 1, frames // 3], of features, float32 [B, filters, frames >= 3].
@@ -184,7 +214,12 @@ class Network:
 
         Raises ModelError when the model fails on them.
         """
-        result = self._run(self._session, "logits", {INPUTS[self.contract.form]: inputs})
+        feed = {INPUTS[self.contract.form]: inputs}
+        if self.contract.form == "blocks":
+            contract = self.contract
+            feed["features"] = np.zeros((0, len(contract.filters), contract.block_frames), np.float32)
+            feed["level"] = np.zeros((0, 1, 1), np.float32)
+        result = self._run(self._session, "logits", feed)
         if result.shape != (len(inputs), 2) or result.dtype != np.float32:
             found = f"{result.dtype} {result.shape}"
             raise ModelError(f"the model {self.path} gave logits of shape {found}, not float32 {(len(inputs), 2)}")
@@ -192,7 +227,7 @@ class Network:
 
     def _run(self, session: onnxruntime.InferenceSession, output: str, feed: dict[str, Any]) -> NDArray[Any]:
         try:
-            (result,) = session.run([output], feed)
+            (result,) = session.run([output], feed, _ONLY_WHAT_IS_ASKED)
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base
             raise ModelError(f"the model {self.path} failed: {one_line(error)}") from None
         return np.asarray(result)

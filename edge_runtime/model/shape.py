@@ -9,13 +9,18 @@ import onnxruntime
 from edge_runtime.errors import ModelError
 from edge_runtime.model.contract import COLUMN_FRAMES, Contract
 
-INPUTS = {"waveform": "waveform", "streaming": "features", "shared": "columns"}
+INPUTS = {"waveform": "waveform", "streaming": "features", "shared": "columns", "blocks": "window"}
+"""What the logits are computed from, by form."""
+BLOCK_INPUTS = ("features", "level", "window")
 _FLOAT = "tensor(float)"
 _MOST_CHANNELS = 4096
+_MOST_MOMENTS = 65_536
 
 
 def check_body(session: onnxruntime.InferenceSession, contract: Contract) -> list[Any]:
     """The input's shape, in which a number is fixed and anything else dynamic. Raises ModelError."""
+    if contract.form == "blocks":
+        return _check_blocks(session, contract)
     inputs, outputs = session.get_inputs(), session.get_outputs()
     name = INPUTS[contract.form]
     if [node.name for node in inputs] != [name] or "logits" not in [node.name for node in outputs]:
@@ -49,6 +54,32 @@ def check_first_block(session: onnxruntime.InferenceSession, contract: Contract,
         raise ModelError(
             f"its first block gives {_about(outputs[0])}, its body takes [1, {channels}, 1, of any length]"
         )
+
+
+def _check_blocks(session: onnxruntime.InferenceSession, contract: Contract) -> list[Any]:
+    """The shape of `window`. Raises ModelError unless both halves of a `blocks` graph are what the contract promises."""
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if [node.name for node in inputs] != list(BLOCK_INPUTS) or [node.name for node in outputs] != ["moments", "logits"]:
+        found = f"{_names(inputs)} -> {_names(outputs)}"
+        raise ModelError(f"its graph is {found}, a blocks model has {', '.join(BLOCK_INPUTS)} -> moments, logits")
+    features, level, window = inputs
+    shape = list(window.shape)
+    channels = shape[3] if len(shape) == 4 else None
+    if not isinstance(channels, int) or not 0 < channels <= _MOST_MOMENTS:
+        raise ModelError(f"its window must have 1 to {_MOST_MOMENTS} channels of moments, not {_about(window)}")
+    blocks = contract.frames // contract.block_frames
+    for node, expected, unknown in (
+        (features, [1, len(contract.filters), None], False),
+        (level, [1, 1, 1], False),
+        (window, [1, blocks, 2, channels], False),
+        (outputs[0], [1, 2, channels], True),
+        (outputs[1], [1, 2], True),
+    ):
+        if not _fits(node, expected, unknown):
+            raise ModelError(f"its {node.name} is {_about(node)}, its metadata says {_FLOAT} {expected}")
+    if isinstance(features.shape[2], int) or isinstance(shape[0], int):
+        raise ModelError("its features must be of any length and its windows of any number, as a stream's are")
+    return shape
 
 
 def _fits(node: Any, expected: list[int | None], unknown: bool = False) -> bool:
