@@ -30,6 +30,9 @@ class Clip:
     licence: str = "unstated"
     original: Path | None = None  # the human clip that a copy-synthesis was made from
     condition: str = "-"  # the codec or compression that it went through; of replayed speech, the room
+    kind: str = ""  # tts, vc, codec, vocoder or human
+    year: str = ""  # of the system
+    language: str = ""
 
     @property
     def is_bonafide(self) -> bool:
@@ -89,6 +92,9 @@ COLUMNS = {
     "original": ("original",),
     "condition": ("condition", "codec"),
     "subset": ("subset",),
+    "kind": ("kind",),
+    "year": ("year",),
+    "language": ("language",),
 }
 """What a table may say of a clip, and the names of such columns: first ours, then those of ASVspoof 5."""
 
@@ -217,7 +223,8 @@ def _of_table(table: Path, lines: list[str], comma: str) -> list[_Listed]:
         is_trial = trial_name(said["file"]) == said["file"].rpartition("/")[2]
         file = said["file"] if is_trial else str(table.parent / said["file"])
         about = (label, system, speaker, source, licence, original, said["condition"] or "-")
-        listed.append(_Listed(file, is_trial, said["subset"] or None, about))
+        of_system = (said["kind"], said["year"], said["language"])
+        listed.append(_Listed(file, is_trial, said["subset"] or None, (*about, *of_system)))
     return listed
 
 

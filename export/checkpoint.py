@@ -210,8 +210,10 @@ def _config(text: str) -> Config:
         config.has_encoder and block > 0 and block % 2 == context % 2 == 0 and config.level_blocks > 0
         and config.compression == "log" and block + context <= LONGEST_FRAMES
     ):  # fmt: skip
-        raise ModelError(f"the checkpoint's config says block_frames = {block} and context_frames = {context}, "
-                         f"level_blocks = {config.level_blocks}, which cannot be")
+        raise ModelError(
+            f"the checkpoint's config says block_frames = {block} and context_frames = {context}, "
+            f"level_blocks = {config.level_blocks}, which cannot be"
+        )
     return config
 
 

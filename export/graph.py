@@ -31,9 +31,9 @@ from edge_runtime.errors import ModelError
 from edge_runtime.model.contract import FORMS, Contract
 from edge_runtime.model.network import INPUTS
 from edge_runtime.model.shape import BLOCK_INPUTS
-from export.encoder_graph import Dense, FoldedEncoder, gelu
 from export import blocks
 from export.blocks import LEVEL_FLOOR, RELATIVE_FLOOR
+from export.encoder_graph import Dense, FoldedEncoder, gelu
 from export.rawnet2 import Block, Config, RawNet2
 from export.sharing import split
 

@@ -57,8 +57,8 @@ class Contract:
     bona fide, below `threshold` it is spoof, between the two it is unsure.
 
     A file of the form `blocks` has two halves in one graph. The first makes of `features`, float32 [batch, filters,
-    context and block], and `level`, float32 [batch, 1, 1], the block's `moments`, float32 [batch, 2, channels]: mean and
-    variance over its frames. The second makes of `window`, float32 [windows, blocks, 2, channels], the moments of a
+    context and block], and `level`, float32 [batch, 1, 1], the block's `moments`, float32 [batch, 2, channels]: mean
+    and variance over its frames. The second makes of `window`, float32 [windows, blocks, 2, channels], the moments of a
     window's blocks in order, the `logits`. A block has `block_frames` frames, and `context_frames` of the frames before
     it go along, fewer where the stream begins. The level is the mean envelope of the newest `level_blocks` blocks.
     `leading_zeros` samples of silence stand before the stream, so that a block is complete with its last sample.

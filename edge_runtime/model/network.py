@@ -33,7 +33,8 @@ class Network:
     """An opened model. Make one with `Network.load`.
 
     Whoever has whole windows calls `logits`. Whoever shares work between windows calls `first_block` once for each new
-    frame, where the form is `shared`, or `moments` once for each block, where it is `blocks`, and `body` for each window.
+    frame, where the form is `shared`, or `moments` once for each block, where it is `blocks`; and `body` for each
+    window.
     """
 
     def __init__(

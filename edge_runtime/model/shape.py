@@ -57,7 +57,7 @@ def check_first_block(session: onnxruntime.InferenceSession, contract: Contract,
 
 
 def _check_blocks(session: onnxruntime.InferenceSession, contract: Contract) -> list[Any]:
-    """The shape of `window`. Raises ModelError unless both halves of a `blocks` graph are what the contract promises."""
+    """The shape of `window`. Raises ModelError unless both halves of the graph are what the contract promises."""
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if [node.name for node in inputs] != list(BLOCK_INPUTS) or [node.name for node in outputs] != ["moments", "logits"]:
         found = f"{_names(inputs)} -> {_names(outputs)}"
@@ -68,13 +68,14 @@ def _check_blocks(session: onnxruntime.InferenceSession, contract: Contract) -> 
     if not isinstance(channels, int) or not 0 < channels <= _MOST_MOMENTS:
         raise ModelError(f"its window must have 1 to {_MOST_MOMENTS} channels of moments, not {_about(window)}")
     blocks = contract.frames // contract.block_frames
-    for node, expected, unknown in (
+    wanted: tuple[tuple[Any, list[int | None], bool], ...] = (
         (features, [1, len(contract.filters), None], False),
         (level, [1, 1, 1], False),
         (window, [1, blocks, 2, channels], False),
         (outputs[0], [1, 2, channels], True),
         (outputs[1], [1, 2], True),
-    ):
+    )
+    for node, expected, unknown in wanted:
         if not _fits(node, expected, unknown):
             raise ModelError(f"its {node.name} is {_about(node)}, its metadata says {_FLOAT} {expected}")
     if isinstance(features.shape[2], int) or isinstance(shape[0], int):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ def print_of(samples: NDArray[np.float32], rate: int) -> Print:
     _, _, spectrum = signal.stft(samples, rate, nperseg=512, noverlap=256)
     power = np.abs(spectrum) ** 2
     hz = np.linspace(0, rate / 2, len(power))
-    bands = [power[(hz >= low) & (hz < high)].sum(axis=0) for low, high in zip(EDGES_HZ, EDGES_HZ[1:], strict=False)]
+    bands = [power[(hz >= low) & (hz < high)].sum(axis=0) for low, high in pairwise(EDGES_HZ.tolist())]
     slices = np.array_split(np.array(bands), SLICES, axis=1)
     levels = np.array([part.mean(axis=1) if part.shape[1] else np.zeros(BANDS) for part in slices])
     floor = max(float(levels.max()) * 1e-5, 1e-20)  # 50 dB down, so that a codec's noise floor does not count
