@@ -10,6 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from edge_runtime.errors import ModelError
+from quantization.blockwise import BlockRun, has_blocks
 
 Floats64 = NDArray[np.float64]
 _FATAL = 4
@@ -23,7 +24,8 @@ def run(
 ) -> list[NDArray[np.float32]]:
     """The named values of the graph for each of `windows`, float32 [N, …], run one at a time; batches in axis 0.
 
-    A value whose axis 0 is time (what enters a GRU, [T, 1, I]) comes as [N, T, 1, I]. One at a time, as
+    Of the `blocks` form a window is its features, and inner values of its blocks come after one another. A value whose
+    axis 0 is time (what enters a GRU, [T, 1, I]) comes as [N, T, 1, I]. One at a time, as
     other tools' dynamic activations share a scale in a batch. `exact` is that of `Network.load`: no sum saturates on
     this machine. Raises ModelError when ONNX Runtime cannot open or run the model.
     """
@@ -41,8 +43,12 @@ def run(
         options.add_session_config_entry("session.x64quantprecision", "1")
     try:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        name = session.get_inputs()[0].name
-        found = [session.run(list(outputs), {name: window[None]}) for window in windows]
+        if has_blocks(model):
+            blocks = BlockRun(session, model, outputs)
+            found = [blocks.window(window) for window in windows]
+        else:
+            name = session.get_inputs()[0].name
+            found = [session.run(list(outputs), {name: window[None]}) for window in windows]
     except Exception as reason:  # ONNX Runtime's exceptions share no narrower base
         raise ModelError(f"ONNX Runtime cannot run the model: {' '.join(str(reason).split())[:160]}") from None
     return [

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from edge_runtime.model.network import Network
+from edge_runtime.model.contract import Contract
 
 Floats = NDArray[np.float32]
+
+
+class BlockNetwork(Protocol):
+    """What gives a block's moments: `Network`, of a model of the form `blocks`."""
+
+    contract: Contract
+    moment_channels: int
+
+    def moments(self, features: Floats, level: Floats) -> Floats:
+        """Float32 [1, 2, channels] of features [1, filters, frames] and their level [1, 1, 1]."""
 
 
 class BlockStream:
@@ -20,8 +29,7 @@ class BlockStream:
     Kept are the frames of the context and of the unfinished block, and the mean envelope of the newest blocks.
     """
 
-    def __init__(self, network: Network) -> None:
-        """`network` has the form `blocks`."""
+    def __init__(self, network: BlockNetwork) -> None:
         contract = network.contract
         self._network = network
         self._block, self._context = contract.block_frames, contract.context_frames
