@@ -120,10 +120,11 @@ class _State:
     """An assignment of units whose cost is kept up to date as units move."""
 
     def __init__(self, units: Sequence[Unit], folds: int, fold: list[int]) -> None:
-        self.units, self.folds, self.fold = units, folds, fold
+        self.folds, self.fold = folds, fold
         self.loads = [unit.load() for unit in units]
+        self.systems = [sorted(unit.systems) for unit in units]  # a set's order, and so a sum's last bits, is by chance
         self.means = [sum(column) / folds for column in zip(*self.loads, strict=True)]
-        self.names = len({name for unit in units for name in unit.systems})
+        self.names = len({name for names in self.systems for name in names})
         self.sums = [[0] * len(self.means) for _ in range(folds)]
         self.places: dict[str, Counter[int]] = defaultdict(Counter)
         self.held: Counter[int] = Counter()
@@ -134,7 +135,7 @@ class _State:
         self.held[place] += sign
         for quantity, amount in enumerate(self.loads[number]):
             self.sums[place][quantity] += sign * amount
-        for name in self.units[number].systems:
+        for name in self.systems[number]:
             self.places[name][place] += sign
             if not self.places[name][place]:
                 del self.places[name][place]
@@ -155,7 +156,7 @@ class _State:
         for q, (amount, mean) in enumerate(zip(self.loads[number], self.means, strict=True)):
             if amount:
                 uneven += 2 * amount * (self.sums[place][q] - self.sums[left][q] + amount) / mean**2 / self.folds
-        for name in self.units[number].systems:
+        for name in self.systems[number]:
             places = self.places[name]
             after = len(places) - (places[left] == 1) + (place not in places)
             shared += math.sqrt(after - 1) - math.sqrt(len(places) - 1)
@@ -190,7 +191,7 @@ def _descend(state: _State) -> None:
     better = True
     while better:
         better = False
-        for number in range(len(state.units)):
+        for number in range(len(state.loads)):
             rise, place = min(
                 (state.rise(number, place), place) for place in range(state.folds) if place != state.fold[number]
             )
