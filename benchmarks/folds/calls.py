@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from benchmarks.alarms import Alarms, alarms, share
+from benchmarks.breakdown import FEWEST
 from benchmarks.folds.figures import threshold_at
-from benchmarks.folds.slices import Slices
-from benchmarks.folds.table import Scored
+from benchmarks.folds.slices import OTHERS, Slices
+from benchmarks.folds.table import UNKNOWN, Scored
 from benchmarks.metrics import Estimate
 from edge_runtime.decision.verdict import Verdict
 
@@ -43,9 +45,11 @@ def calls(of: Scored, cuts: Slices, threshold: float | None = None) -> Calls:
         own = {name: threshold_at(of.scores[(fold == name) & of.human], RATE) for name in _judged(of)}
         verdicts = _below(of, [own.get(name, -np.inf) for name in of.folds])
     hits = np.array([verdict == Verdict.SPOOF for verdict in verdicts], bool)
-    sources, languages = np.array(of.sources, str), np.array(of.languages, str)
+    sources = np.array(of.sources, str)
+    clips = Counter(name for name, human in zip(of.languages, of.human, strict=True) if human)
+    languages = np.array([name if clips[name] >= FEWEST else OTHERS for name in of.languages], str)
     by_language = {}
-    for name in sorted(set(languages[of.human].tolist())):
+    for name in sorted(set(languages[of.human].tolist()), key=lambda name: (name in (UNKNOWN, OTHERS), name)):
         chosen = of.human & (languages == name)
         estimate = share(hits[chosen], sources[chosen].tolist())
         if estimate is not None:

@@ -105,10 +105,8 @@ class Sheet:
                 enough = min(len(own), len(theirs)) >= FEWEST
                 yield (group, name, "eer"), _eer(own, theirs) if enough else np.nan
                 for figure, threshold in zip(FOUND, thresholds, strict=True):
-                    yield (
-                        (group, name, figure),
-                        np.count_nonzero(theirs < threshold) / len(theirs) if enough else np.nan,
-                    )
+                    found = np.count_nonzero(theirs < threshold) / len(theirs) if enough else np.nan
+                    yield (group, name, figure), found
 
     def _macro(self, human: Ints, spoof: Ints) -> float:
         """A source counts as often as it was drawn; where clips were drawn, by the share of its clips that were."""

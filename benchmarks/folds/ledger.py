@@ -15,14 +15,12 @@ from edge_runtime.errors import InputError, ModelError, OutputError, UsageError
 
 LEDGER = Path(__file__).parents[1] / "results" / "dev2.md"
 _HEADS = ["date", "model", "SHA-256", "command", "clips", "figures"]
-_BEGINNING = [
-    "# Scorings of dev2",
-    "",
-    "`dev2` is scored once for each model that ships, and nothing is chosen on it (docs/protocol.md). Each scoring is a",
-    "row, written by `python -m benchmarks folds score --dev2`; a row is never taken out.",
-    "",
-    *table(_HEADS, []),
-]
+_ABOUT = (
+    "`dev2` is scored once for each model that ships, and nothing is chosen on it (docs/protocol.md). Each scoring is",
+    "a row, written by `python -m benchmarks folds score --dev2`; a row is never taken out.",
+)
+BEGINNING = "\n".join(["# Scorings of dev2", "", *_ABOUT, "", *table(_HEADS, [])]) + "\n"
+"""What a ledger without a row holds."""
 
 
 def sha256(model: Path) -> str:
@@ -60,7 +58,7 @@ def append(
     today = datetime.now(UTC).date().isoformat() + (" (again)" if again else "")
     row = table([today, model.name, digest, f"`{command}`", str(clips), "; ".join(said)], [])[0]
     old = _text(ledger)
-    before = "" if old.endswith("\n") else "\n" if old else "\n".join(_BEGINNING) + "\n"
+    before = "" if old.endswith("\n") else "\n" if old else BEGINNING
     try:
         with ledger.open("a", encoding="utf-8") as file:
             file.write(before + row + "\n")

@@ -82,17 +82,13 @@ def markdown(page: Page) -> str:
     lines = [
         f"# {'dev2' if page.dev2 else 'Folds'}: {page.name}",
         "",
-        f"{human} human and {len(of.clips) - human} spoofed clips of {sources} sources"
-        + (
-            f", scored by {page.dev2}."
-            if page.dev2
-            else f" in {len(folds)} folds, scored by heads that met no source of"
-        ),
+        f"{human} human and {len(of.clips) - human} spoofed clips of {sources} sources, "
+        + (f"scored by {page.dev2}." if page.dev2 else f"in {len(folds)} folds."),
     ]
     if not page.dev2:
         lines += [
-            "their fold. Each figure is the mean over folds, all counting alike: the scores of two folds come from two "
-            "heads.",
+            "The clips of a fold are scored by a head that learnt from the other folds. Each figure is taken within each "
+            "fold, and their mean, all counting alike, is the figure: the scores of two folds come from two heads. "
             "*As one*: the scores of all folds as one set.",
         ]
     over = next(iter(page.judged.figures.values())).over
@@ -104,8 +100,8 @@ def markdown(page: Page) -> str:
         "",
         *_all(page.judged.figures, of=page, folds=folds),
         "",
-        "Sources with one label count in the pooled figures, not within sources nor in their mean. Cllr means something "
-        "for scores that are LLRs.",
+        "Sources with one label count in the pooled figures, not within sources nor in their mean. Cllr means "
+        "something for scores that are LLRs.",
         "",
         *_slices(page),
         *_calls(page.calls),
@@ -190,16 +186,12 @@ def _against(page: Page) -> list[str]:
     if other is None or difference is None:
         return []
     rows = []
-    for key, figure in page.judged.figures.items():
-        group, name, what = key
-        if not group or key in _SHOWN_AGAINST:
-            cells = [
-                _interval(figure, what),
-                _interval(other[key], what),
-                _interval(difference[key], what, signed=True),
-            ]
-            apart = _apart(difference[key])
-            rows.append([f"{NAMES[what]}, {name}" if group else NAMES[what], *cells, apart])
+    for key in (*(("", "", name) for name in NAMES), *_SHOWN_AGAINST):
+        if key in difference:
+            _, name, what = key
+            cells = [_interval(held[key], what) for held in (page.judged.figures, other)]
+            cells += [_interval(difference[key], what, signed=True), _apart(difference[key])]
+            rows.append([f"{NAMES[what]}, {name}" if name else NAMES[what], *cells])
     lines = [
         f"## Against {page.against}",
         "",
@@ -208,15 +200,15 @@ def _against(page: Page) -> list[str]:
         *table(["figure", "this", "the other", "difference", "differs from 0"], rows),
         "",
     ]
-    return (
-        [*lines, f"{page.further} further clips have a score in {page.against} alone.", ""] if page.further else lines
-    )
+    if page.further:
+        lines += [f"{page.further} further clips have a score in {page.against} alone.", ""]
+    return lines
 
 
-_SHOWN_AGAINST = {
+_SHOWN_AGAINST: tuple[Key, ...] = (
     *(("year", period, name) for period in ("up to 2022", "2023", "2024 on") for name in OF_SLICES),
     ("system", "never met in training", "eer"),
-}
+)
 
 
 def _apart(figure: Figure) -> str:

@@ -30,7 +30,9 @@ def slices(of: Scored, knows_system: Callable[[str], bool] | None = None) -> Sli
     found = {
         "year": _grouped(spoof, [_period(year) for year in of.years], ["up to 2022", "2023", "2024 on", UNKNOWN]),
         "kind": _grouped(spoof, of.kinds, ["tts", "vc", "codec", "vocoder"]),
-        "language": _grouped(spoof, [name if name in kept else "others" for name in of.languages], sorted(kept)),
+        "language": _grouped(
+            spoof, [name if name in kept else OTHERS for name in of.languages], sorted(kept - {UNKNOWN})
+        ),
         "length": _grouped(
             spoof, [_length(seconds) for seconds in of.seconds], ["under 2 s", "2 to 4 s", "4 s and longer"]
         ),
@@ -41,6 +43,8 @@ def slices(of: Scored, knows_system: Callable[[str], bool] | None = None) -> Sli
     return {group: members for group, members in found.items() if members}
 
 
+OTHERS = "others"
+"""Languages of too few clips, as one."""
 NEVER_MET, MET = "never met in training", "met in training"
 
 

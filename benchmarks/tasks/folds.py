@@ -6,6 +6,7 @@ import argparse
 import csv
 import io
 import json
+import math
 import shlex
 from dataclasses import asdict
 from pathlib import Path
@@ -94,9 +95,7 @@ def _declare_score(actions: Any) -> None:
         type=Path,
         help="columns file, label, source, score, fold; system, kind, year, language, duration, verdict if known",
     )
-    action.add_argument(
-        "--against", metavar="OTHER.csv", type=Path, help="other scores of the same clips: the difference"
-    )
+    action.add_argument("--against", metavar="OTHER.csv", type=Path, help="other scores of the same clips, compared")
     action.add_argument("--threshold", type=float, metavar="LLR", help="verdicts by this: spoof below it")
     action.add_argument("--order-only", action="store_true", help="the scores are no LLRs: leave Cllr out")
     action.add_argument("--rounds", type=int, default=1000, help="draws of the bootstrap (default: %(default)s)")
@@ -106,9 +105,7 @@ def _declare_score(actions: Any) -> None:
     dev2.add_argument("--model", type=Path, metavar="FILE", help="the model file that made the scores")
     dev2.add_argument("--folds-page", type=Path, metavar="JSON", help="page of folds: do the figures agree?")
     dev2.add_argument("--trained-on", type=Path, nargs="+", metavar="CSV", help="its training clips: systems never met")
-    dev2.add_argument(
-        "--ledger", type=Path, default=LEDGER, metavar="FILE", help="(default: benchmarks/results/dev2.md)"
-    )
+    dev2.add_argument("--ledger", type=Path, default=LEDGER, metavar="FILE", help="default: benchmarks/results/dev2.md")
     dev2.add_argument("--again", action="store_true", help="although the ledger has a row of this model file")
     add_report(action)
     action.set_defaults(run=run_score)
@@ -160,6 +157,8 @@ def run_score(arguments: argparse.Namespace) -> str:
 def _check(arguments: argparse.Namespace) -> None:
     if arguments.rounds < 1:
         raise UsageError(f"--rounds {arguments.rounds}: at least 1 is needed")
+    if arguments.threshold is not None and not math.isfinite(arguments.threshold):
+        raise UsageError(f"--threshold {arguments.threshold}: a finite number is needed")
     if arguments.dev2 and arguments.model is None:
         raise UsageError("--dev2 needs --model, the file that made the scores: the ledger has one row for each")
     if not arguments.dev2:
