@@ -87,8 +87,8 @@ def markdown(page: Page) -> str:
     ]
     if not page.dev2:
         lines += [
-            "The clips of a fold are scored by a head that learnt from the other folds. Each figure is taken within each "
-            "fold, and their mean, all counting alike, is the figure: the scores of two folds come from two heads. "
+            "The clips of a fold are scored by a head that learnt from the other folds. Each figure is the mean of "
+            "those taken within each fold, all folds counting alike, as the scores of two folds come from two heads. "
             "*As one*: the scores of all folds as one set.",
         ]
     over = next(iter(page.judged.figures.values())).over
