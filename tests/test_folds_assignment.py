@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -83,6 +86,26 @@ def test_where_systems_can_be_kept_in_one_fold_they_are(clips: int, seed: int) -
 def test_spellings_of_a_system_are_one_and_names_that_name_none_are_not_kept_together() -> None:
     assert system_name("XTTS-v2") == system_name("xtts v2") != system_name("XTTS")
     assert system_name("unknown") == system_name("-") == system_name("") == ""
+
+
+def test_every_process_finds_the_same_folds() -> None:
+    """The order of a set of strings differs from process to process."""
+    program = (
+        "from benchmarks.folds.assignment import Record, assign\n"
+        "names = [f'system {i}' for i in range(40)]\n"
+        "print(assign([Record(f'page {i % 30}', 'spoof', names[i * i % 40], 2020 + i % 6) for i in range(300)]))"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env=os.environ | {"PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            check=True,
+            timeout=60,
+        ).stdout
+        for seed in (1, 2, 3)
+    }
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("folds", [1, 4])

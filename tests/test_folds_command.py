@@ -120,6 +120,14 @@ def test_options_that_do_not_go_together_are_refused(
     assert says in capsys.readouterr().err
 
 
+def test_names_with_commas_quotes_line_breaks_and_other_alphabets_are_read(tmp_path: Path, capsys: Capture) -> None:
+    scores = written(tmp_path / "s.csv", 1)
+    odd = '"pagé\u2028 ""0"", | 网\nnext"'
+    scores.write_text(scores.read_text(encoding="utf-8").replace("page 0-0", odd), encoding="utf-8-sig")
+    assert _score(scores) == 0
+    assert '"0", \\| 网 next | 7 |' in capsys.readouterr().out
+
+
 def test_scores_of_other_folds_or_fewer_clips_are_not_compared(tmp_path: Path, capsys: Capture) -> None:
     scores, other = written(tmp_path / "s.csv", 1), written(tmp_path / "o.csv", 1)
     text = other.read_text(encoding="utf-8")

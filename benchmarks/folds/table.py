@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,8 @@ def read_rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, Row]]:
     for a row with more cells than the header, and for a file without rows.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        reader = csv.DictReader(text.splitlines(), strict=True)
+        text = path.read_bytes().decode("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         names = reader.fieldnames or []
         if missing := [name for name in needed if name not in names]:
             raise InputError(f"{path} lacks the column {missing[0]}: its first line must name {', '.join(needed)}")
