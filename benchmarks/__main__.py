@@ -14,6 +14,7 @@ from benchmarks.tasks import (  # noqa: E402
     accuracy,
     compare,
     files,
+    folds,
     gru,
     hours,
     instructions,
@@ -45,6 +46,7 @@ TASKS = (
     soak,
     hours,
     files,
+    folds,
     options,
     gru,
 )
