@@ -7,57 +7,38 @@ What comes out is a folder of clips with a `clips.csv`, to learn from or to judg
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import sys
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
-from tqdm import tqdm
 
-from edge_runtime.atomic import whole_file
 from edge_runtime.errors import EdgeDetectError, InputError, OutputError, UsageError
-from training.pages import listed
-from training.pages.alike import Print, groups, print_of
-from training.pages.cut import RATE, NotCut, content, cut, git_folder
+from edge_runtime.report.output import printable
+from training.pages import listed, tables
+from training.pages.alike import groups
 from training.pages.listed import Row
+from training.pages.report import Outcome, fault_lines, report, text
+from training.pages.tables import Made
+from training.pages.work import cut_all
 
-COLUMNS = ("file", "label", "system", "speaker", "source", "licence", "kind", "year", "language", "use")
-ORIGIN = ("file", "path", "ref", "sha256", "offset_samples", "samples", "whole_samples", "print")
-
-
-@dataclass(frozen=True)
-class Made:
-    """What became of a row: a clip, or a `fault` in one line."""
-
-    fault: str = ""
-    sha256: str = ""
-    offset_samples: int = 0
-    samples: int = 0
-    whole_samples: int = 0
-    course: bytes = b""  # `alike.print_of` the recording
+Pair = tuple[Row, Made]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 usage, 3 clones or list, 5 output, 130 stopped."""
     options = parser().parse_args(argv)
     try:
-        report = run(options)
+        counts = run(options)
     except EdgeDetectError as reason:
-        print(f"error: {reason}", file=sys.stderr)
+        print(f"error: {printable(str(reason))}", file=sys.stderr)
         return reason.exit_code
     except KeyboardInterrupt:
         print("stopped: the same command goes on where it was", file=sys.stderr)
         return 130
-    print(json.dumps(report) if options.json else text(report))
+    print(json.dumps(counts) if options.json else text(counts))
     return 0
 
 
@@ -73,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     add("--source", action="append", default=[], metavar="OWNER/NAME", help="of this repository alone; repeatable")
     add("--stated-licence-only", action="store_true", help="leave out what states no licence")
     add("--without-partial", action="store_true", help="leave out clips of which a part alone is synthetic")
+    add("--apart-from", type=Path, metavar="DIR", help="leave out what sounds the same as a clip of DIR, cut before")
     add("--repositories", action="store_true", help="print which repositories are needed, and stop")
     add("--jobs", type=int, default=2, help="processes (default: 2)")
     add("--json", action="store_true", help="print the counts as JSON")
@@ -86,154 +68,75 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """
     if options.jobs < 1:
         raise UsageError("--jobs must be 1 or more")
-    rows = listed.read(options.list)
-    if unknown := set(options.source) - {row.source for row in rows}:
+    everything = listed.read(options.list)
+    if unknown := set(options.source) - {row.source for row in everything}:
         raise UsageError(f"the list has no source {sorted(unknown)[0]}")
-    rows = listed.chosen(rows, options.use, options.source, options.stated_licence_only, options.without_partial)
+    rows = listed.chosen(everything, options.use, options.source, options.stated_licence_only, options.without_partial)
     if not rows:
         raise UsageError("no clip of the list is left: ask for less to be left out")
     if options.repositories:
         return {"repositories": sorted({row.source for row in rows})}
     if not options.clones.is_dir():
         raise InputError(f"there is no folder {options.clones}: clone what --repositories names into one")
+    apart = _of_folder(options.apart_from, everything) if options.apart_from else []
     try:
         for label in ("bonafide", "spoof"):
             (options.output / label).mkdir(parents=True, exist_ok=True)
     except OSError as reason:
         raise OutputError(f"cannot write {options.output}: {reason.strerror}") from None
-    known = _known(options.output)
-    made = list(_made(rows, known, options))
-    kept = [(row, item) for row, item in zip(rows, made, strict=True) if not item.fault]
-    faults = [(row, item.fault) for row, item in zip(rows, made, strict=True) if item.fault]
-    for row, fault in faults[:20]:
-        print(f"left out: {row.path}: {fault}", file=sys.stderr)
-    if not kept:
-        raise InputError(f"none of {len(rows)} clips could be cut; {faults[0][0].path}: {faults[0][1]}")
-    prints = [np.frombuffer(item.course, np.int8) for _, item in kept]
-    first = _first(kept, prints)
-    twice = [index for index, place in enumerate(first) if place != index]
-    chosen = [pair for index, pair in enumerate(kept) if first[index] == index]
-    _write(options.output, kept, chosen)
-    return _report(rows, chosen, faults, [(kept[index][0], kept[first[index]][0]) for index in twice])
+    origin = tables.earlier(options.output)
+    if any(Path(file).name.partition("_")[0] != options.use for file in origin):
+        raise UsageError(f"{options.output} holds clips of another use: give each use a folder of its own")
+    made = cut_all(rows, origin, options.clones, options.output, options.jobs)
+    found = _sorted_out(list(zip(rows, made, strict=True)), apart)
+    for line in fault_lines(found.faults):
+        print(line, file=sys.stderr)
+    if not found.clips:
+        why = f"{found.faults[0][0].path}: {found.faults[0][1]}" if found.faults else "all are kept apart"
+        raise InputError(f"none of {len(rows)} clips could be cut; {why}")
+    tables.write(options.output, origin, [row for row, _ in found.clips])
+    return report(found)
 
 
-def _made(rows: Sequence[Row], known: dict[str, Made], options: argparse.Namespace) -> Iterator[Made]:
-    """What becomes of each row, in order; what is there already is not cut a second time."""
-    left = [row for row in rows if row.file not in known]
-    work = partial(make, clones=options.clones, output=options.output)
-    if options.jobs == 1:
-        fresh = iter(map(work, left))
-        yield from _merged(rows, known, fresh, len(left))
-        return
-    with ProcessPoolExecutor(options.jobs) as pool:
-        yield from _merged(rows, known, pool.map(work, left, chunksize=8), len(left))
+def _of_folder(folder: Path, rows: Sequence[Row]) -> list[Pair]:
+    """What an earlier run put into another folder. Raises InputError when that holds nothing of the list."""
+    lines = tables.earlier(folder)
+    pairs = [(row, made) for row in rows if (line := lines.get(row.file)) and (made := tables.read(line))]
+    if not pairs:
+        raise InputError(f"{folder} holds no clip of the list: cut it first, or leave --apart-from out")
+    return pairs
 
 
-def _merged(rows: Sequence[Row], known: dict[str, Made], fresh: Iterator[Made], count: int) -> Iterator[Made]:
-    with tqdm(total=count, desc="cutting", unit="clip", disable=None) as bar:
-        for row in rows:
-            if row.file in known:
-                yield known[row.file]
-                continue
-            yield next(fresh)
-            bar.update()
+def _sorted_out(pairs: Sequence[Pair], apart: Sequence[Pair]) -> Outcome:
+    """Which clips are kept: each sound once, none that lies in `apart`, none that is labelled both ways."""
+    labels: dict[str, set[str]] = {}
+    for row, made in pairs:
+        labels.setdefault(made.sha256, set()).add(row.label)
+    faults = [(row, made.fault) for row, made in pairs if made.fault]
+    both = [(row, made) for row, made in pairs if not made.fault and len(labels[made.sha256]) > 1]
+    faults += [(row, "the same bytes are listed as bonafide and as spoof") for row, _ in both]
+    cut = [(row, made) for row, made in pairs if not made.fault and len(labels[made.sha256]) == 1]
+    every = [*apart, *cut]
+    first = list(enumerate(_first(every)))[len(apart) :]
+    return Outcome(
+        asked=[row for row, _ in pairs],
+        clips=[every[index] for index, place in first if place == index],
+        twice=[(every[index][0], every[place][0]) for index, place in first if len(apart) <= place != index],
+        apart=[(every[index][0], every[place][0]) for index, place in first if place < len(apart)],
+        faults=faults,
+    )
 
 
-def make(row: Row, clones: Path, output: Path) -> Made:
-    """Cuts the clip of one row and writes it. Raises OutputError when it cannot be written."""
-    git = git_folder(clones, row)
-    if git is None:
-        return Made(f"there is no clone of {row.source}")
-    try:
-        found = cut(content(git, row))
-    except NotCut as reason:
-        return Made(str(reason))
-    sound = io.BytesIO()
-    soundfile.write(sound, found.samples, RATE, subtype="PCM_16", format="FLAC")
-    with whole_file(output / row.file) as temporary:
-        temporary.write_bytes(sound.getvalue())
-    course = print_of(found.whole, RATE).tobytes()
-    return Made("", found.sha256, found.offset, len(found.samples), len(found.whole), course)
-
-
-def _known(output: Path) -> dict[str, Made]:
-    """What an earlier run wrote into its table of origins, by file."""
-    table = output / "origin.csv"
-    found = {}
-    try:
-        with table.open(encoding="utf-8", newline="") as file:
-            for line in csv.DictReader(file):
-                if (output / line["file"]).is_file():
-                    offset, samples, whole = (int(line[n]) for n in ("offset_samples", "samples", "whole_samples"))
-                    course = bytes.fromhex(line["print"])
-                    found[line["file"]] = Made("", line["sha256"], offset, samples, whole, course)
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{table} cannot be read: remove it, and all clips are cut again") from None
-    return found
-
-
-def _first(kept: Sequence[tuple[Row, Made]], prints: Sequence[Print]) -> list[int]:
+def _first(pairs: Sequence[Pair]) -> list[int]:
     """For each clip the first of the same sound: of the same bytes and label, or alike within its label and system."""
-    kinds = [f"{row.label} {row.system if row.label == 'spoof' else ''}" for row, _ in kept]
-    found = groups(prints, [item.whole_samples for _, item in kept], kinds)
+    kinds = [f"{row.label} {row.system if row.label == 'spoof' else ''}" for row, _ in pairs]
+    prints = [np.frombuffer(made.course, np.int8) for _, made in pairs]
+    found = groups(prints, [made.whole_samples for _, made in pairs], kinds)
     by_bytes: dict[tuple[str, str], int] = {}
-    for index, (row, item) in enumerate(kept):
-        place = by_bytes.setdefault((row.label, item.sha256), found[index])
+    for index, (row, made) in enumerate(pairs):
+        place = by_bytes.setdefault((row.label, made.sha256), found[index])
         found[index] = min(place, found[index])
     return found
-
-
-def _write(output: Path, kept: Sequence[tuple[Row, Made]], chosen: Sequence[tuple[Row, Made]]) -> None:
-    origin = []
-    for row, made in kept:
-        sizes = (made.offset_samples, made.samples, made.whole_samples)
-        origin.append((row.file, row.path, row.ref, made.sha256, *sizes, made.course.hex()))
-    clips = [[getattr(row, name) for name in COLUMNS] for row, _ in chosen]
-    for name, columns, lines in (("origin.csv", ORIGIN, origin), ("clips.csv", COLUMNS, clips)):
-        with whole_file(output / name) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(columns)
-            writer.writerows(lines)
-
-
-def _report(
-    rows: Sequence[Row],
-    chosen: Sequence[tuple[Row, Made]],
-    faults: Sequence[tuple[Row, str]],
-    twice: Sequence[tuple[Row, Row]],
-) -> dict[str, Any]:
-    def count(what: str) -> dict[str, int]:
-        return dict(sorted(Counter(str(getattr(row, what)) or "unknown" for row, _ in spoofed).items()))
-
-    spoofed = [(row, made) for row, made in chosen if row.label == "spoof"]
-    return {
-        "asked": len(rows),
-        "clips": len(chosen),
-        "bonafide": len(chosen) - len(spoofed),
-        "spoof": len(spoofed),
-        "minutes": round(sum(made.samples for _, made in chosen) / RATE / 60, 1),
-        "sources": len({row.source for row, _ in chosen}),
-        "systems": len({row.system for row, _ in spoofed}),
-        "spoof by year of the system": count("year"),
-        "spoof by kind": count("kind"),
-        "clips by language": dict(Counter(row.language or "unknown" for row, _ in chosen).most_common()),
-        "same sound as another": len(twice),
-        "on two pages": sum(one.source != other.source for one, other in twice),
-        "left out": dict(Counter(fault for _, fault in faults).most_common()),
-    }
-
-
-def text(report: dict[str, Any]) -> str:
-    """The counts, a line each."""
-    if "repositories" in report:
-        return "\n".join(report["repositories"])
-    lines = []
-    for name, value in report.items():
-        said = ", ".join(f"{key}: {number}" for key, number in value.items()) if isinstance(value, dict) else value
-        lines.append(f"{name}: {said or 'none'}" if isinstance(value, dict) else f"{name}: {said}")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ LONGEST, SHORTEST = 5 * RATE, RATE
 PASS_HZ, TAPS = 7_500, 255
 LEVEL_RMS, PEAK = 0.05, 0.99
 SILENT_RMS = 1e-4
+LONGEST_SECONDS = 600
+"""Of a recording, so that none takes all the memory."""
+LOWEST_RATE = 4_000
 GIT_SECONDS, FFMPEG_SECONDS = 60, 60
 
 Samples = NDArray[np.float32]
@@ -51,8 +55,11 @@ def git_folder(clones: Path, row: Row) -> Path | None:
     """The git directory of a row's repository below `clones`: named OWNER+NAME, OWNER/NAME or NAME, bare or not."""
     owner, _, name = row.source.partition("/")
     for folder in (clones / row.clone, clones / owner / name, clones / name):
-        for place in (folder / "repo" / ".git", folder / "repo", folder / ".git", folder, folder.with_suffix(".git")):
-            if (place / "objects").is_dir() and (place / "HEAD").is_file():
+        bare = folder.with_name(f"{folder.name}.git")  # `.git` of a worktree is a file that names another place
+        for place in (folder / "repo" / ".git", folder / "repo", folder / ".git", folder, bare):
+            if (place.name == ".git" and place.is_file()) or (
+                (place / "objects").is_dir() and (place / "HEAD").is_file()
+            ):
                 return place
     return None
 
@@ -81,7 +88,12 @@ def _refs(git: Path) -> list[str]:
 def _git(folder: Path, *command: str) -> bytes:
     try:
         return subprocess.run(
-            ["git", "--git-dir", str(folder), *command], capture_output=True, timeout=GIT_SECONDS, check=False
+            ["git", "--git-dir", str(folder), *command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=GIT_SECONDS,
+            check=False,
+            env=os.environ | {"GIT_NO_LAZY_FETCH": "1"},  # what is not here is not fetched
         ).stdout
     except FileNotFoundError:
         raise NotCut("git is not installed (Debian: apt-get install git)") from None
@@ -92,10 +104,13 @@ def _git(folder: Path, *command: str) -> bytes:
 def decoded(data: bytes) -> Samples:
     """The sound of a file, float32 [n], mono at 16 kHz. Raises NotCut for what cannot be decoded."""
     try:
-        samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
-        mono = samples.mean(axis=1)
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            rate = file.samplerate
+            mono = file.read(LONGEST_SECONDS * rate, dtype="float32", always_2d=True).mean(axis=1)
     except (soundfile.SoundFileError, OSError, ValueError, RuntimeError, TypeError):
         mono, rate = _by_ffmpeg(data), RATE
+    if rate < LOWEST_RATE:
+        raise NotCut(f"its rate is {rate} Hz")
     mono = np.nan_to_num(mono, posinf=0.0, neginf=0.0)
     return np.asarray(soxr.resample(mono, rate, RATE, quality="HQ") if rate != RATE else mono, np.float32)
 
@@ -106,7 +121,7 @@ def _by_ffmpeg(data: bytes) -> Samples:
         file.write(data)
         file.flush()
         command = ["ffmpeg", "-nostdin", "-v", "error", "-protocol_whitelist", "file", "-i", file.name]
-        command += ["-t", "600", "-f", "f32le", "-ac", "1", "-ar", str(RATE), "-"]
+        command += ["-t", str(LONGEST_SECONDS), "-f", "f32le", "-ac", "1", "-ar", str(RATE), "-"]
         try:
             done = subprocess.run(command, capture_output=True, timeout=FFMPEG_SECONDS, check=False)
         except FileNotFoundError:

@@ -76,8 +76,11 @@ def read(path: Path) -> list[Row]:
         raise InputError(f"cannot read {path}: {reason.strerror or reason}") from None
     except (UnicodeDecodeError, csv.Error) as reason:
         raise InputError(f"cannot read {path}: {reason}") from None
+    uses: dict[str, str] = {}
     for number, row in enumerate(rows, start=2):
         fault = _fault(row)
+        if row.sha256 and uses.setdefault(row.sha256, row.use) != row.use:
+            fault = fault or "the same file is for training and for dev2"
         if fault:
             raise InputError(f"{path}, line {number}: {fault}")
     return rows
@@ -90,6 +93,10 @@ def _fault(row: Row) -> str:
         return f"the label is {row.label[:40]!r}, neither bonafide nor spoof"
     if row.use not in USES:
         return f"the use is {row.use[:40]!r}, neither {' nor '.join(USES)}"
+    if "\0" in row.path + row.ref or not "".join((row.system, row.speaker, row.licence)).isprintable():
+        return "it holds characters that no table can"
+    if row.sha256 and not (16 <= len(row.sha256) <= 64 and set(row.sha256) <= set("0123456789abcdef")):
+        return "the SHA-256 is not 16 to 64 hexadecimal digits"
     if row.ref.startswith("-"):
         return "the ref begins with a dash"
     if row.year and not (row.year.isascii() and row.year.isdigit()):

@@ -1,0 +1,74 @@
+"""What a run of `python -m training.pages` prints: counts, and a line for each fault."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edge_runtime.report.output import printable
+from training.pages.cut import RATE
+from training.pages.listed import Row
+from training.pages.tables import Made
+from training.pages.work import NO_CLONE
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`clips` are in the table; `twice` are left out for the clip beside them; `apart` lie in the other folder."""
+
+    asked: Sequence[Row]
+    clips: Sequence[tuple[Row, Made]]
+    twice: Sequence[tuple[Row, Row]]
+    apart: Sequence[tuple[Row, Row]]
+    faults: Sequence[tuple[Row, str]]
+
+
+def fault_lines(faults: Sequence[tuple[Row, str]]) -> list[str]:
+    """A line for each repository without a clone, and for each other clip that was left out."""
+    absent = Counter(row.source for row, fault in faults if fault == NO_CLONE)
+    lines = [f"there is no clone of {source}: {count} clips left out" for source, count in sorted(absent.items())]
+    lines += [f"left out: {row.path}: {fault}" for row, fault in faults if fault != NO_CLONE]
+    return [printable(line) for line in lines]
+
+
+def report(found: Outcome) -> dict[str, Any]:
+    """The counts, ready for JSON."""
+    spoofed = [row for row, _ in found.clips if row.label == "spoof"]
+    human = [row for row, _ in found.clips if row.label == "bonafide"]
+    return {
+        "asked": len(found.asked),
+        "clips": len(found.clips),
+        "bonafide": len(human),
+        "spoof": len(spoofed),
+        "minutes": round(sum(made.samples for _, made in found.clips) / RATE / 60, 1),
+        "sources": len({row.source for row, _ in found.clips}),
+        "sources of both labels": len({row.source for row in human} & {row.source for row in spoofed}),
+        "systems": len({row.system for row in spoofed}),
+        "spoof by year of the system": dict(sorted(Counter(row.year or "unknown" for row in spoofed).items())),
+        "spoof by kind": _counts([row.kind for row in spoofed]),
+        "bonafide by language": _counts([row.language for row in human]),
+        "spoof by language": _counts([row.language for row in spoofed]),
+        "without a stated licence": sum(not row.states_licence for row, _ in found.clips),
+        "partial spoofs": sum(row.is_partial for row in spoofed),
+        "same sound as another": len(found.twice),
+        "of these on two pages": sum(one.source != other.source for one, other in found.twice),
+        "same sound as one kept apart": len(found.apart),
+        "left out": _counts([fault for _, fault in found.faults]),
+    }
+
+
+def _counts(words: Sequence[str]) -> dict[str, int]:
+    return dict(Counter(word or "unknown" for word in words).most_common())
+
+
+def text(counts: dict[str, Any]) -> str:
+    """The counts, a line each."""
+    if "repositories" in counts:
+        return "\n".join(counts["repositories"])
+    lines = []
+    for name, value in counts.items():
+        said = ", ".join(f"{key}: {number}" for key, number in value.items()) if isinstance(value, dict) else value
+        lines.append(f"{name}: {'none' if said == '' else said}")
+    return "\n".join(map(printable, lines))
