@@ -1,9 +1,7 @@
-"""Clips of demo pages: real repositories, made here by git, with sound of every kind that pages hold and what goes wrong."""
+"""Clips of demo pages: sound of every kind that pages hold, in real repositories, and what goes wrong with it."""
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import json
 import os
 import signal
@@ -14,89 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from numpy.typing import NDArray
 from scipy import signal as dsp
 
 from benchmarks.protocols import read_clips
+from tests.paged import OTHER, PAGE, one_page, pages, repository, row, sound, spoken, table, write_list
 from tests.waiting import until
-from training.pages import listed
 from training.pages.__main__ import main
-from training.pages.alike import groups, print_of
 from training.pages.cut import RATE
-
-FIELDS = ("path", "ref", "label", "system", "kind", "year", "language", "speaker", "licence", "sha256", "use")
-PAGE, OTHER = "some+page.github.io", "other+demo"
-
-
-def spoken(seed: int, seconds: float = 2.0, rate: int = 24_000) -> NDArray[np.float32]:
-    """Noise whose level and colour move as those of speech do, and with each seed in another way."""
-    generator = np.random.default_rng(seed)
-    samples = np.zeros(round(seconds * rate))
-    for low in (150, 400, 1_000, 2_400, 5_000):
-        band = dsp.butter(2, (low, low * 2), "bandpass", fs=rate, output="sos")
-        course = np.exp(generator.normal(0, 1.5, max(4, round(seconds * 6))))
-        envelope = np.interp(np.linspace(0, len(course) - 1, len(samples)), np.arange(len(course)), course)
-        samples += dsp.sosfilt(band, generator.standard_normal(len(samples))) * envelope
-    return (0.3 * samples / np.abs(samples).max()).astype(np.float32)
-
-
-def sound(folder: Path, name: str, samples: NDArray[np.float32], rate: int = 24_000) -> bytes:
-    """The bytes of a file of the kind that its name says."""
-    path = folder / f"making{Path(name).suffix}"
-    if path.suffix == ".m4a":
-        soundfile.write(folder / "making.wav", samples, rate)
-        command = ["ffmpeg", "-y", "-v", "error", "-i", folder / "making.wav", "-c:a", "aac", "-b:a", "96k", path]
-        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
-    else:
-        soundfile.write(path, samples, rate)
-    return path.read_bytes()
-
-
-def repository(folder: Path, files: dict[str, bytes], *, bare: bool = False) -> None:
-    """A repository with `files` in one commit; a bare one has no work tree."""
-    work = folder.with_name(f"{folder.name}-work") if bare else folder
-    for name, content in files.items():
-        (work / name).parent.mkdir(parents=True, exist_ok=True)
-        (work / name).write_bytes(content)
-    author = ("-c", "user.name=nobody", "-c", "user.email=nobody@example.org", "-c", "init.defaultBranch=main")
-    for command in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "clips")):
-        subprocess.run(["git", *author, *command], cwd=work, check=True, capture_output=True)
-    if bare:
-        subprocess.run(["git", "clone", "-q", "--bare", work, folder], check=True, capture_output=True)
-
-
-def row(page: str, name: str, label: str, content: bytes | None = None, **more: str) -> dict[str, str]:
-    human = label == "bonafide"
-    facts = {"system": "-" if human else "VoiceMaker", "kind": "human" if human else "tts", "year": "2024"}
-    facts |= {"path": f"{page}/{name}", "ref": "HEAD", "label": label, "language": "en", "speaker": "unknown"}
-    digest = hashlib.sha256(content).hexdigest() if content is not None else ""
-    return facts | {"licence": "none stated", "sha256": digest, "use": "train"} | more
-
-
-def write_list(path: Path, rows: list[dict[str, str]]) -> Path:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
-def table(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def pages(tmp_path: Path, *more: str, out: str = "out") -> list[str]:
-    clones, into, listing = tmp_path / "clones", tmp_path / out, tmp_path / "list.csv"
-    return [str(clones), "-o", str(into), "--list", str(listing), "--json", "--jobs", "1", *more]
-
-
-def one_page(tmp_path: Path, contents: dict[str, tuple[str, bytes]], **more: str) -> None:
-    """A clone of PAGE with files of a label each, and the list of them."""
-    files = {name: content for name, (_, content) in contents.items()}
-    repository(tmp_path / "clones" / PAGE, files)
-    rows = [row(PAGE, name, label, content, **more) for name, (label, content) in contents.items()]
-    write_list(tmp_path / "list.csv", rows)
 
 
 def test_every_kind_of_sound_becomes_a_clip_of_one_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,7 +111,7 @@ def test_each_fault_has_a_line_and_the_rest_is_cut(tmp_path: Path, capsys: pytes
         "its rate is 100 Hz": 1,
         "the same bytes are listed as bonafide and as spoof": 2,
     }
-    assert "there is no clone of other/demo: 3 clips left out" in said.err.splitlines()
+    assert "there is no clone of other/demo; clips left out: 3" in said.err.splitlines()
     assert len(said.err.splitlines()) == 11 and said.err.isascii() and "\x1b" not in said.err
     origin = next(line for line in table(tmp_path / "out" / "origin.csv") if line["path"].endswith("late.wav"))
     assert 55 * RATE <= int(origin["offset_samples"]) <= 62 * RATE, "a silent stretch gives way to the loudest"
@@ -201,7 +123,7 @@ def test_nothing_cut_is_an_error_of_input(tmp_path: Path, capsys: pytest.Capture
     assert main(pages(tmp_path)) == 3
     said = capsys.readouterr()
     assert said.out == "" and said.err.splitlines() == [
-        "there is no clone of some/page.github.io: 1 clips left out",
+        "there is no clone of some/page.github.io; clips left out: 1",
         f"error: none of 1 clips could be cut; {PAGE}/x.wav: there is no clone of its repository",
     ]
     assert not (tmp_path / "out" / "clips.csv").exists()
@@ -334,42 +256,3 @@ def test_where_nothing_can_be_written_it_says_so(tmp_path: Path, capsys: pytest.
     assert main(pages(tmp_path)) == 3
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2 and "cannot write" in said[0] and "remove it" in said[1]
-
-
-@pytest.mark.parametrize(
-    ("change", "word"),
-    [
-        ({"label": "fake"}, "neither bonafide nor spoof"),
-        ({"use": "dev"}, "neither train nor dev2"),
-        ({"path": "page/x.wav"}, "OWNER+NAME/PATH"),
-        ({"path": f"{PAGE}/../x.wav"}, "OWNER+NAME/PATH"),
-        ({"ref": "--output=x"}, "a dash"),
-        ({"year": "20x4"}, "the year"),
-        ({"sha256": "12"}, "SHA-256"),
-        ({"system": "a\nb"}, "characters"),
-        ({"use": "dev2"}, "for training and for dev2"),
-    ],
-)
-def test_a_list_with_a_fault_names_its_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, str], word: str
-) -> None:
-    (tmp_path / "clones").mkdir()
-    write_list(tmp_path / "list.csv", [row(PAGE, "x.wav", "spoof", b"x"), row(PAGE, "x.wav", "spoof", b"x") | change])
-    assert main(pages(tmp_path)) == 3
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "line 3" in said and word in said
-
-
-def test_the_list_in_the_tree_is_of_this_kind() -> None:
-    rows = listed.read(listed.LIST)
-    uses = {use: {row.source for row in rows if row.use == use} for use in listed.USES}
-    assert len(rows) > 13_000 and len(uses["dev2"]) == 12 and not uses["dev2"] & uses["train"]
-    assert len({row.file for row in rows}) == len(rows)
-    assert {row.kind for row in rows if row.label == "bonafide"} == {"human"}
-    assert all((row.system == "-") == (row.label == "bonafide") for row in rows)
-
-
-def test_another_sentence_of_the_same_length_is_another_sound() -> None:
-    waves = [spoken(number, 3) for number in range(12)]
-    prints = [print_of(wave, 24_000) for wave in waves]
-    assert groups(prints, [len(wave) for wave in waves], ["bonafide"] * 12) == list(range(12))

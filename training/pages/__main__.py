@@ -129,7 +129,7 @@ def _sorted_out(pairs: Sequence[Pair], apart: Sequence[Pair]) -> Outcome:
 
 def _first(pairs: Sequence[Pair]) -> list[int]:
     """For each clip the first of the same sound: of the same bytes and label, or alike within its label and system."""
-    kinds = [f"{row.label} {row.system if row.label == 'spoof' else ''}" for row, _ in pairs]
+    kinds = [(row.label, row.system if row.label == "spoof" else "") for row, _ in pairs]
     prints = [np.frombuffer(made.course, np.int8) for _, made in pairs]
     found = groups(prints, [made.whole_samples for _, made in pairs], kinds)
     by_bytes: dict[tuple[str, str], int] = {}

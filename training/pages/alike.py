@@ -17,8 +17,12 @@ from scipy import signal
 
 BANDS, SLICES = 12, 32
 EDGES_HZ = np.geomspace(100, 3_600, BANDS + 1)
-ALIKE = 0.995
-"""Correlation of two prints from which they are of one recording."""
+ALIKE = {"bonafide": 0.995, "spoof": 0.999}
+"""Correlation of two prints from which they are of one recording, by label.
+
+Variants of one system speak a sentence with much the same course: from 0.995 on, half of the spoofed pairs of the list
+were of two waves, from 0.999 on 3 of 61 were. Of human pairs from 0.995 on, 51 of 55 were of one wave.
+"""
 LENGTHS = 0.02
 """By which their lengths may differ."""
 
@@ -39,16 +43,16 @@ def print_of(samples: NDArray[np.float32], rate: int) -> Print:
     return np.clip(np.round(found * 2), -127, 127).astype(np.int8).ravel()
 
 
-def groups(prints: Sequence[Print], samples: Sequence[int], kinds: Sequence[str]) -> list[int]:
+def groups(prints: Sequence[Print], samples: Sequence[int], kinds: Sequence[tuple[str, str]]) -> list[int]:
     """For each recording the index of the first that it is alike to, itself where there is none before it.
 
-    `samples` are their lengths; only recordings of one of `kinds` are compared.
+    `samples` are their lengths; only recordings of one of `kinds`, label and system, are compared.
     """
     first = list(range(len(prints)))
-    members: dict[str, list[int]] = defaultdict(list)
+    members: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, kind in enumerate(kinds):
         members[kind].append(index)
-    for indices in members.values():
+    for (label, _), indices in members.items():
         order = sorted(indices, key=lambda index: samples[index])
         vectors = np.array([prints[index] for index in order], np.float32)
         vectors -= vectors.mean(axis=1, keepdims=True)
@@ -56,7 +60,7 @@ def groups(prints: Sequence[Print], samples: Sequence[int], kinds: Sequence[str]
         lengths = np.array([samples[index] for index in order])
         for place, index in enumerate(order):
             end = int(np.searchsorted(lengths, lengths[place] * (1 + LENGTHS), side="right"))
-            near = np.flatnonzero(vectors[place + 1 : end] @ vectors[place] >= ALIKE) + place + 1
+            near = np.flatnonzero(vectors[place + 1 : end] @ vectors[place] >= ALIKE[label]) + place + 1
             for other in near.tolist():
                 _join(first, index, order[other])
     return [_root(first, index) for index in range(len(first))]

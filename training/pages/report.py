@@ -28,7 +28,7 @@ class Outcome:
 def fault_lines(faults: Sequence[tuple[Row, str]]) -> list[str]:
     """A line for each repository without a clone, and for each other clip that was left out."""
     absent = Counter(row.source for row, fault in faults if fault == NO_CLONE)
-    lines = [f"there is no clone of {source}: {count} clips left out" for source, count in sorted(absent.items())]
+    lines = [f"there is no clone of {source}; clips left out: {count}" for source, count in sorted(absent.items())]
     lines += [f"left out: {row.path}: {fault}" for row, fault in faults if fault != NO_CLONE]
     return [printable(line) for line in lines]
 
