@@ -247,6 +247,20 @@ def test_several_processes_make_what_one_makes(tmp_path: Path) -> None:
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
+def test_counts_that_nobody_reads_or_no_disk_takes_leave_the_clips(tmp_path: Path) -> None:
+    one_page(tmp_path, {"x.wav": ("spoof", sound(tmp_path, "x.wav", spoken(1)))})
+    command = [sys.executable, "-m", "training.pages", *pages(tmp_path)]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as pipe:
+        done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, b"")
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 5 and done.stderr.count(b"\n") == 1 and b"No space left" in done.stderr
+    assert len(read_clips(tmp_path / "out")) == 1
+
+
 def test_where_nothing_can_be_written_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one_page(tmp_path, {"x.wav": ("spoof", sound(tmp_path, "x.wav", spoken(1)))})
     (tmp_path / "file").write_text("")
