@@ -1,11 +1,11 @@
 """Blocks: how a network with an encoder looks at each frame of a stream once, so that a device pays for new sound only.
 
-The encoder sees a block of new frames and some context before it, as a short window that stands alone; positions are
-counted from the context's first frame. Of the block's frames the mean and the variance are kept, and a window is
-summed up from the moments of its blocks, which is exact: the law of total variance, for blocks of equal length. The
-level that frames are related to is the mean envelope of the newest blocks, which a device can keep as well. (Block
-processing with left context: Dong et al., "Self-attention aligner", ICASSP 2019; Shi et al., "Emformer", ICASSP 2021,
-who keep the context's keys instead of computing them a second time.)
+A block of new frames goes through the encoder and attends to itself and to the keys and values that the layers made of
+the frames before it, as far as the context reaches. Positions are counted within the block, so that what a block gives
+does not depend on when the stream began. Of its frames the mean and the variance are kept, and a window is summed up
+from the moments of its blocks, which is exact: the law of total variance, for blocks of equal length. The level that
+frames are related to is the mean envelope of the newest blocks, which a device can keep as well. (Attention to chunks
+with what was kept of the past: Dai et al., "Transformer-XL", ACL 2019; for speech Shi et al., "Emformer", ICASSP 2021.)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from export.encoder import VARIANCE_FLOOR
+from export.encoder import REACH, VARIANCE_FLOOR
 
 LEVEL_FLOOR = 1e-5
 """Mean envelope below which a window counts as empty; keeps the logarithm finite on digital silence."""
@@ -41,39 +41,32 @@ def running_levels(envelopes: Tensor, block_frames: int, level_blocks: int) -> T
 
 def block_moments(
     envelopes: Tensor,
-    read_frames: Callable[[Tensor], Tensor],
+    encode: Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]],
     block_frames: int,
     context_frames: int,
     level_blocks: int,
 ) -> Tensor:
-    """Mean and variance of each block's frames, [batch, blocks, 2, channels], of a stream from its start.
+    """Mean and variance of each block's frames, [batch, blocks, 2, channels], of streams from their start.
 
-    `envelopes` are [batch, filters, frames]; an unfinished block at the end is left out. `read_frames` makes of related
-    envelopes [B, filters, n] the encoder's [B, n / 2, channels]. Blocks that have equally many frames before them go
-    through it together.
+    `envelopes`, [batch, filters, REACH + frames], begin with the silence before the streams; an unfinished block at
+    the end is left out. `encode` makes of a block's related envelopes and of the past what `Encoder.block` does.
     """
-    blocks = envelopes.shape[2] // block_frames
-    envelopes = envelopes[:, :, : blocks * block_frames]
-    levels = running_levels(envelopes, block_frames, level_blocks)
-    found: list[Tensor] = [envelopes.new_empty(0)] * blocks
-    by_context: dict[int, list[int]] = {}
+    blocks = (envelopes.shape[2] - REACH) // block_frames
+    levels = running_levels(envelopes[:, :, REACH : REACH + blocks * block_frames], block_frames, level_blocks)
+    found, past = [], None
     for block in range(blocks):
-        by_context.setdefault(min(block * block_frames, context_frames), []).append(block)
-    for context, members in by_context.items():
-        ends = [(block + 1) * block_frames for block in members]
-        seen = torch.stack([envelopes[:, :, end - block_frames - context : end] for end in ends], 1)
-        level = levels[:, members, None, None]
-        read = read_frames(related(seen, level).flatten(0, 1)).unflatten(0, (len(envelopes), len(members)))
-        for place, block in enumerate(members):
-            found[block] = moments(read[:, place], block_frames // 2)
+        seen = envelopes[:, :, block * block_frames : (block + 1) * block_frames + REACH]
+        read, present = encode(related(seen, levels[:, block, None, None]), past)
+        found.append(moments(read))
+        past = present if past is None else torch.cat((past, present), 2)
+        past = past[:, :, max(0, past.shape[2] - context_frames // 2) :]
     return torch.stack(found, 1)
 
 
-def moments(read: Tensor, frames: int) -> Tensor:
-    """Mean and variance over the last `frames`, [batch, 2, channels], of [batch, all frames, channels]."""
-    new = read[:, -frames:]
-    mean = new.mean(dim=1, keepdim=True)
-    return torch.cat((mean, (new - mean).square().mean(dim=1, keepdim=True)), 1)
+def moments(read: Tensor) -> Tensor:
+    """Mean and variance over the frames, [batch, 2, channels], of [batch, frames, channels]."""
+    mean = read.mean(dim=1, keepdim=True)
+    return torch.cat((mean, (read - mean).square().mean(dim=1, keepdim=True)), 1)
 
 
 def summary(window: Tensor) -> Tensor:

@@ -14,6 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+REACH = 4
+"""Feature frames before a block's own on which its first encoder frame depends: two convolutions of three taps."""
+FIRST_POSITION = 100
+"""Of a block's first frame. Frames at the very start of what Whisper hears look like no others, so not 0."""
 VARIANCE_FLOOR = 1e-4
 """Keeps the slope of the standard deviation finite where a channel does not move."""
 
@@ -44,11 +48,21 @@ class Layer(nn.Module):
         self.dropout = nn.Dropout(0.0)  # training sets it
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.attend(x)[0]
+
+    def attend(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The layer's outputs and the keys and values of these frames, [B, 2, T, width].
+
+        `past`, [B, 2, P, width], are keys and values of frames before them, which are attended to as well.
+        """
         parts = self.attention_in(self.attention_norm(x)).chunk(3, dim=2)
+        present = torch.stack(parts[1:], 1)
+        seen = present if past is None else torch.cat((past, present), 2)
+        parts = (parts[0], *seen.unbind(1))
         queries, keys, values = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts)
         mixed = functional.scaled_dot_product_attention(queries, keys, values)
         x = x + self.dropout(self.attention_out(mixed.transpose(1, 2).flatten(2)))
-        return x + self.dropout(self.dense_out(functional.gelu(self.dense_in(self.dense_norm(x)))))
+        return x + self.dropout(self.dense_out(functional.gelu(self.dense_in(self.dense_norm(x))))), present
 
 
 class Encoder(nn.Module):
@@ -79,13 +93,28 @@ class Encoder(nn.Module):
             outputs.append(layer(outputs[-1]))
         return torch.cat(outputs, 2)
 
-    def read_frames(self, x: Tensor) -> Tensor:
-        """What is summed up of each frame, [B, frames, channels]."""
-        outputs = self.outputs(x)
+    def block(self, x: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What is summed up of a block's frames, [B, frames, channels], and what later blocks attend to of them.
+
+        `x`, [B, bands, 2 * frames + REACH], begins with the REACH frames before the block's own; no zeros are put
+        around it. `past`, [B, 2 * layers, P, width], are keys and values of earlier blocks, and so is what is given.
+        """
+        x = functional.gelu(functional.conv1d(x, self.stem1.weight, self.stem1.bias))
+        x = functional.gelu(functional.conv1d(x, self.stem2.weight, self.stem2.bias, 2)).transpose(1, 2)
+        x = x + self.position[FIRST_POSITION : FIRST_POSITION + x.shape[1]]
+        outputs, present = [x], []
+        for number, layer in enumerate(self.layers):
+            before = None if past is None else past[:, 2 * number : 2 * number + 2]
+            x, kept = layer.attend(x, before)  # type: ignore[operator]
+            outputs.append(x)
+            present.append(kept)
+        return self._read(torch.cat(outputs, 2)), torch.cat(present, 1)
+
+    def _read(self, outputs: Tensor) -> Tensor:
         return outputs if self.read is None else functional.gelu(self.read(self.dropout(outputs)))
 
     def forward(self, x: Tensor) -> Tensor:
-        read = self.read_frames(x)
+        read = self._read(self.outputs(x))
         mean = read.mean(dim=1)
         variance = (read - mean.unsqueeze(1)).square().mean(dim=1)
         return torch.cat((mean, torch.sqrt(variance + VARIANCE_FLOOR)), 1)

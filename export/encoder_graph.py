@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export.encoder import VARIANCE_FLOOR, Encoder, Layer, rates
+from export.encoder import FIRST_POSITION, VARIANCE_FLOOR, Encoder, Layer, rates
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -53,8 +53,8 @@ class _Stem(nn.Module):
         self.stride = source.stride[0]
         self.dense = Dense(source.weight.permute(0, 2, 1).flatten(1), source.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.pad(x, (0, 0, 1, 1))
+    def forward(self, x: Tensor, padded: bool = True) -> Tensor:
+        x = functional.pad(x, (0, 0, 1, 1)) if padded else x
         taps = (x[:, : -2 : self.stride], x[:, 1 : -1 : self.stride], x[:, 2 :: self.stride])
         return self.dense(torch.cat(taps, 2))
 
@@ -75,12 +75,20 @@ class _FoldedLayer(nn.Module):
         self.dense_in, self.dense_out = Dense.of(layer.dense_in), Dense.of(layer.dense_out)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.attend(x, None)[0]
+
+    def attend(self, x: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
+        """As `Layer.attend`."""
         parts = self.attention_in(self.attention_norm(x)).chunk(3, dim=2)
+        present = torch.stack(parts[1:], 1)
+        if past is not None:
+            seen = torch.cat((past, present), 2)
+            parts = (parts[0], seen[:, 0], seen[:, 1])
         queries, keys, values = (part.unflatten(2, (self.heads, -1)) for part in parts)
         weights = torch.softmax(queries.transpose(1, 2) @ keys.permute(0, 2, 3, 1), dim=3)
         mixed = weights @ values.transpose(1, 2)
         x = x + self.attention_out(mixed.transpose(1, 2).flatten(2))
-        return x + self.dense_out(gelu(self.dense_in(self.dense_norm(x))))
+        return x + self.dense_out(gelu(self.dense_in(self.dense_norm(x)))), present
 
 
 class FoldedEncoder(nn.Module):
@@ -95,19 +103,29 @@ class FoldedEncoder(nn.Module):
         self.layers = nn.ModuleList(_FoldedLayer(layer) for layer in encoder.layers)  # type: ignore[arg-type]
         self.read = None if encoder.read is None else Dense.of(encoder.read)
 
-    def read_frames(self, x: Tensor) -> Tensor:
-        """What is summed up of each frame, [B, ceil(frames / 2), channels]."""
+    def block(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """As `Encoder.block`, of [B, 2 * frames + REACH, bands]."""
+        x = gelu(self.stem2(gelu(self.stem1(x, padded=False)), padded=False))
+        angles = (torch.arange(x.shape[1]) + FIRST_POSITION)[:, None] * self.rates
+        x = x + torch.cat((angles.sin(), angles.cos()), 1)
+        outputs, present = [x], []
+        for number, layer in enumerate(self.layers):
+            x, kept = layer.attend(x, past[:, 2 * number : 2 * number + 2])  # type: ignore[operator]
+            outputs.append(x)
+            present.append(kept)
+        return self._read(torch.cat(outputs, 2)), torch.cat(present, 1)
+
+    def _read(self, outputs: Tensor) -> Tensor:
+        return outputs if self.read is None else gelu(self.read(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
         x = gelu(self.stem2(gelu(self.stem1(x))))
         angles = torch.arange(x.shape[1])[:, None] * self.rates
         x = x + torch.cat((angles.sin(), angles.cos()), 1)
         outputs = [x]
         for layer in self.layers:
             outputs.append(layer(outputs[-1]))
-        read = torch.cat(outputs, 2)
-        return read if self.read is None else gelu(self.read(read))
-
-    def forward(self, x: Tensor) -> Tensor:
-        read = self.read_frames(x)
+        read = self._read(torch.cat(outputs, 2))
         mean = read.mean(dim=1, keepdim=True)
         variance = (read - mean).square().mean(dim=1)
         return torch.cat((mean.squeeze(1), torch.sqrt(variance + VARIANCE_FLOOR)), 1)

@@ -30,11 +30,12 @@ from torch.nn import functional
 from edge_runtime.errors import ModelError
 from edge_runtime.model.contract import FORMS, Contract
 from edge_runtime.model.network import INPUTS
-from edge_runtime.model.shape import BLOCK_INPUTS
+from edge_runtime.model.shape import BLOCK_INPUTS, BLOCK_OUTPUTS
 from export import blocks
 from export.blocks import LEVEL_FLOOR, RELATIVE_FLOOR
+from export.encoder import REACH
 from export.encoder_graph import Dense, FoldedEncoder, gelu
-from export.rawnet2 import Block, Config, RawNet2
+from export.rawnet2 import LONGEST_FRAMES, Block, Config, RawNet2
 from export.sharing import split
 
 OPSET = 18
@@ -197,10 +198,12 @@ class FoldedBlocks(Folded):
     def __init__(self, model: RawNet2) -> None:
         super().__init__(model, "blocks")
 
-    def forward(self, x: Tensor, level: Tensor, window: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self, x: Tensor, level: Tensor, past: Tensor, window: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         related = blocks.related(x.transpose(1, 2), level)
-        read = self.encoder.read_frames(self.first_bn(related))
-        return blocks.moments(read, self.config.block_frames // 2), self.judge(blocks.summary(window))
+        read, present = self.encoder.block(self.first_bn(related), past)
+        return blocks.moments(read), present, self.judge(blocks.summary(window))
 
 
 def shortest_input(config: Config, form: str) -> int:
@@ -248,21 +251,20 @@ def _windows(model: RawNet2, form: str) -> onnx.ModelProto:
 
 def _blocks(model: RawNet2) -> onnx.ModelProto:
     config = model.config
-    longest = config.block_frames + config.context_frames
     batch, windows = torch.export.Dim("batch", min=1), torch.export.Dim("windows", min=1)
-    channels = 2 * model.encoder.channels
     examples = (
-        torch.ones(2, config.filters, longest),
+        torch.ones(2, config.filters, config.block_frames + REACH),
         torch.ones(2, 1, 1),
-        torch.ones(3, config.window_blocks, 2, channels // 2),
+        torch.ones(2, 2 * config.encoder_layers, 7, config.encoder_width),
+        torch.ones(3, config.window_blocks, 2, model.encoder.channels),
     )
     shapes = (
-        # Twice a dimension that is half of the frames: the stem's stride then leaves no rounding to be checked.
-        {0: batch, 2: 2 * torch.export.Dim("half_frames", min=config.block_frames // 2, max=4096)},
         {0: batch},
-        {0: windows, 1: torch.export.Dim("blocks", min=2, max=4096)},
+        {0: batch},
+        {0: batch, 2: torch.export.Dim("past", min=0, max=LONGEST_FRAMES)},
+        {0: windows, 1: torch.export.Dim("blocks", min=2, max=LONGEST_FRAMES)},
     )
-    return _trace(FoldedBlocks(model), examples, shapes, list(BLOCK_INPUTS), ["moments", OUTPUT])
+    return _trace(FoldedBlocks(model), examples, shapes, list(BLOCK_INPUTS), list(BLOCK_OUTPUTS))
 
 
 def _trace(
@@ -307,7 +309,8 @@ def _clean(proto: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
     for key, text in contract.to_metadata().items():
         proto.metadata_props.add(key=key, value=text)
     axes = graph.input[0].type.tensor_type.shape.dim
-    if proto.functions or not (axes[0].dim_param and axes[-1].dim_param):
+    free = [axes[0], axes[-1]] if contract.form != "blocks" else [axes[0]]
+    if proto.functions or not all(axis.dim_param for axis in free):
         raise ModelError("this torch exports another graph than expected: use the versions that pyproject.toml names")
     try:
         onnx.checker.check_model(proto, full_check=True)

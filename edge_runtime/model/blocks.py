@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.model.contract import Contract
+from edge_runtime.model.contract import BLOCK_REACH, Contract
 
 Floats = NDArray[np.float32]
 
@@ -18,29 +18,33 @@ class BlockNetwork(Protocol):
 
     contract: Contract
     moment_channels: int
+    past_shape: tuple[int, int]
 
-    def moments(self, features: Floats, level: Floats) -> Floats:
-        """Float32 [1, 2, channels] of features [1, filters, frames] and their level [1, 1, 1]."""
+    def moments(self, features: Floats, level: Floats, past: Floats) -> tuple[Floats, Floats]:
+        """Moments, float32 [1, 2, channels], and what is kept of the block's frames: see `Network.moments`."""
 
 
 class BlockStream:
     """Frames in, in any pieces, and the moments of every block that they complete out.
 
-    Kept are the frames of the context and of the unfinished block, and the mean envelope of the newest blocks.
+    Kept are the frames of the unfinished block, what the network keeps of the newest blocks (as many frames as the
+    context has), and the mean envelope of the newest blocks.
     """
 
     def __init__(self, network: BlockNetwork) -> None:
         contract = network.contract
         self._network = network
-        self._block, self._context = contract.block_frames, contract.context_frames
-        self._frames = np.empty((len(contract.filters), 0), np.float32)
+        self._block = contract.block_frames
+        self._kept = contract.context_frames // 2  # the encoder halves the frames
         self._means: deque[float] = deque(maxlen=contract.level_blocks)
+        self._frames = np.empty((len(contract.filters), 0), np.float32)
         self.reset()
 
     def reset(self) -> None:
-        """Begins a new stream."""
+        """Begins a new stream, whose first BLOCK_REACH frames are of the silence before it."""
+        rows, width = self._network.past_shape
         self._frames = self._frames[:, :0]
-        self._before = 0  # of the frames that are kept, those of the context
+        self._past = np.empty((1, rows, 0, width), np.float32)
         self._means.clear()
 
     def push(self, frames: Floats) -> Floats:
@@ -49,15 +53,14 @@ class BlockStream:
         Raises ModelError when the model fails on them.
         """
         self._frames = np.concatenate((self._frames, frames), axis=1)
-        channels = self._network.moment_channels
-        found = [np.empty((0, 2, channels), np.float32)]
-        while self._frames.shape[1] >= self._before + self._block:
-            end = self._before + self._block
-            self._means.append(float(self._frames[:, self._before : end].mean(dtype=np.float64)))
+        found = [np.empty((0, 2, self._network.moment_channels), np.float32)]
+        while self._frames.shape[1] >= BLOCK_REACH + self._block:
+            seen = np.ascontiguousarray(self._frames[:, : BLOCK_REACH + self._block])
+            self._means.append(float(seen[:, BLOCK_REACH:].mean(dtype=np.float64)))
             level = np.full((1, 1, 1), sum(self._means) / len(self._means), np.float32)
-            seen = np.ascontiguousarray(self._frames[:, :end])
-            found.append(self._network.moments(seen[None], level))
-            kept = min(end, self._context)
-            self._frames = self._frames[:, end - kept :]
-            self._before = kept
+            moments, present = self._network.moments(seen[None], level, self._past)
+            found.append(moments)
+            past = np.concatenate((self._past, present), axis=2)
+            self._past = past[:, :, max(0, past.shape[2] - self._kept) :]
+            self._frames = self._frames[:, self._block :]
         return np.concatenate(found)

@@ -40,6 +40,8 @@ _LONGEST_NUMBER = 40  # characters
 HIGH_PASS_HZ = 10.0
 """The high-pass where a file does not say: below every voice, so that it takes away an offset and little else."""
 HIGHEST_HIGH_PASS_HZ = 1000.0
+BLOCK_REACH = 4
+"""Frames before a block's own that its first encoder frame depends on."""
 COLUMN_FRAMES = 3
 """Frames that RawNet2's first block pools into a column."""
 
@@ -56,12 +58,13 @@ class Contract:
     log-likelihood ratio is `scale * raw + offset` (natural logarithm). At or above `threshold_bonafide` a window is
     bona fide, below `threshold` it is spoof, between the two it is unsure.
 
-    A file of the form `blocks` has two halves in one graph. The first makes of `features`, float32 [batch, filters,
-    context and block], and `level`, float32 [batch, 1, 1], the block's `moments`, float32 [batch, 2, channels]: mean
-    and variance over its frames. The second makes of `window`, float32 [windows, blocks, 2, channels], the moments of a
-    window's blocks in order, the `logits`. A block has `block_frames` frames, and `context_frames` of the frames before
-    it go along, fewer where the stream begins. The level is the mean envelope of the newest `level_blocks` blocks.
-    `leading_zeros` samples of silence stand before the stream, so that a block is complete with its last sample.
+    A file of the form `blocks` has two halves in one graph. The first makes of a block's `features`, float32 [batch,
+    filters, BLOCK_REACH + `block_frames`], of their `level`, float32 [batch, 1, 1], and of the `past`, float32 [batch,
+    2 * layers, frames, width], the block's `moments`, float32 [batch, 2, channels], mean and variance over its frames,
+    and `present`, which is of the past for the blocks to come: of as many frames as `context_frames` of the filter bank
+    give, fewer where the stream begins. The second half makes of `window`, float32 [windows, blocks, 2, channels], the
+    moments of a window's blocks in order, the `logits`. The level is the mean envelope of the newest `level_blocks`
+    blocks. `leading_zeros` samples of silence stand before the stream: a block is complete with its last sample.
 
     `int8_bits` is the range that int8 weights use where they are multiplied by uint8 activations: 8 for -127..127,
     7 for -64..64, 0 where there are none (other weights, or int8 on both sides, saturate nowhere); it decides where the
@@ -106,7 +109,7 @@ class Contract:
     @property
     def leading_zeros(self) -> int:
         """Samples of silence that the filter bank has heard before the first."""
-        return self.filters.shape[1] - 1 if self.form == "blocks" else 0
+        return self.filters.shape[1] - 1 + BLOCK_REACH * self.pool if self.form == "blocks" else 0
 
     @property
     def frames(self) -> int:
