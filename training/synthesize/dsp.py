@@ -10,6 +10,7 @@ from functools import cache
 import numpy as np
 import soxr
 from numpy.typing import NDArray
+from scipy import signal
 from scipy.signal import get_window
 
 Wave = NDArray[np.float64]
@@ -17,6 +18,8 @@ Spectrum = NDArray[np.float64]
 
 PEAK = 0.98
 """Highest absolute sample a finished clip may have."""
+BAND_FLOOR = 1e-7
+"""Power density, as a share of the largest, below which a recording has nothing: 16-bit rounding lies there."""
 
 
 def resample(wave: Wave, rate: int, new_rate: int) -> Wave:
@@ -27,6 +30,19 @@ def resample(wave: Wave, rate: int, new_rate: int) -> Wave:
 def fit_length(wave: Wave, samples: int) -> Wave:
     """The first `samples` of `wave`, with zeros behind where it is shorter."""
     return np.pad(wave[:samples], (0, max(0, samples - len(wave))))
+
+
+def as_narrow(wave: Wave, original: Wave, rate: int) -> Wave:
+    """`wave` without what lies above the band of `original`, where that ends below half of `rate`.
+
+    A vocoder fills bands that its original has not, which tells copies by their band and not by how they were made.
+    """
+    hz, power = signal.welch(original, rate, nperseg=min(1024, len(original)))
+    heard = np.flatnonzero(power > BAND_FLOOR * power.max(initial=0.0))
+    edge = float(hz[heard[-1]]) if len(heard) else 0.0
+    if not 500 <= edge < 0.485 * rate:
+        return wave
+    return np.asarray(signal.oaconvolve(wave, signal.firwin(255, edge, fs=rate), mode="same"), np.float64)
 
 
 def rms(wave: Wave) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from edge_runtime.errors import InputError, OutputError
 from training.synthesize.catalogue import COPY, SPEECH
 from training.synthesize.clips import RATE, Row, read_wave, write_clip
-from training.synthesize.dsp import Wave, resample, rms, set_level
+from training.synthesize.dsp import Wave, as_narrow, resample, rms, set_level
 from training.synthesize.engine import EngineFailed, Generator
 from training.synthesize.plan import CopyTask, SpeechTask, Task
 
@@ -72,7 +72,7 @@ def copied(task: CopyTask) -> tuple[Wave, Row]:
     engine = COPY[task.engine]
     original = read_wave(task.human.path)[:LONGEST]
     found = engine.render(original, RATE, np.random.default_rng(task.seed))
-    wave = set_level(found[: len(original)], rms(original))
+    wave = set_level(as_narrow(found[: len(original)], original, RATE), rms(original))
     old = task.human.row
     licence = f"{old.licence}; vocoder: {engine.licence}"
     row = Row(
