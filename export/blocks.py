@@ -34,8 +34,7 @@ def running_levels(envelopes: Tensor, block_frames: int, level_blocks: int) -> T
     It is the mean over the block and those before it, `level_blocks` in all, fewer where the stream begins.
     """
     means = envelopes.unflatten(2, (-1, block_frames)).mean(dim=(1, 3))
-    first = torch.arange(means.shape[1]).sub(level_blocks - 1).clamp(min=0)
-    levels = [means[:, start : end + 1].mean(dim=1) for end, start in enumerate(first.tolist())]
+    levels = [means[:, max(0, end - level_blocks) : end].mean(dim=1) for end in range(1, means.shape[1] + 1)]
     return torch.stack(levels, 1)
 
 
@@ -65,6 +64,7 @@ def block_moments(
 
 def moments(read: Tensor) -> Tensor:
     """Mean and variance over the frames, [batch, 2, channels], of [batch, frames, channels]."""
+    read = read.float()  # the encoder may be computed in bfloat16, in which no mean is to be taken
     mean = read.mean(dim=1, keepdim=True)
     return torch.cat((mean, (read - mean).square().mean(dim=1, keepdim=True)), 1)
 

@@ -156,7 +156,7 @@ def check_window(config: Config) -> None:
     if window < shortest:
         raise UsageError(f"a window of {window} samples is too short: the network needs {shortest}")
     longest = (LONGEST_FRAMES + 1) * config.pool + config.kernel - 2
-    if config.has_encoder and window > longest:
+    if config.has_encoder and not config.has_blocks and window > longest:  # of blocks it sees one at a time
         raise UsageError(f"a window of {window} samples is too long: the network takes at most {longest}")
 
 

@@ -7,6 +7,7 @@ the network's; `--layers` of its layers are taken, from below.
 Whisper takes a mel spectrogram where RawNet2 has the envelopes of a sinc filter bank. A linear map from the one to the
 other, band by band over all bands, is fitted on clips (ridge regression) and folded into the first convolution, so that
 the layers above see what they were trained on. `--data` are human clips to fit it on; their labels are not looked at.
+With `--block-frames` the encoder sees each frame of a stream once (`training.blocks`).
 The ending is random; `python -m training.ending` fits one of its own kind.
 """
 
@@ -30,11 +31,10 @@ from edge_runtime.errors import EdgeDetectError, InputError, ModelError
 from export.checkpoint import save
 from export.rawnet2 import VARIANTS, Config, RawNet2
 from training.batches import load, repeat_to
+from training.blocks import add_sizes, related_frames, with_blocks
 
 FFT, HOP, MELS = 400, 160, 80
 """Whisper's spectrogram: windows of 25 ms every 10 ms, triangles on Slaney's mel."""
-OFFSET = 2
-"""Frames by which Whisper's centred windows are ahead of the bank, which begins with the first sample."""
 HEAD = 64
 """Channels of one head of attention, in every size of Whisper."""
 LEVEL_RMS = 0.05
@@ -99,6 +99,14 @@ def triangles() -> NDArray[np.float32]:
     return (np.maximum(0, np.minimum(rising, falling)) * area[:, None]).astype(np.float32)
 
 
+def frames_ahead(config: Config) -> int:
+    """Frames by which Whisper's centred windows are ahead of the bank, whose frames are as long as HOP.
+
+    The bank begins with the first sample or, with blocks, with silence before it, and is behind then.
+    """
+    return round(((config.kernel - 1 + config.pool) / 2 - config.leading_zeros) / HOP)
+
+
 @torch.no_grad()
 def fit_bands(model: RawNet2, clips: Sequence[NDArray[np.float32]]) -> tuple[Tensor, Tensor, float]:
     """Sets the network's first norm and gives the map to Whisper's bands: matrix [80, bands], shift [80], and R².
@@ -106,13 +114,15 @@ def fit_bands(model: RawNet2, clips: Sequence[NDArray[np.float32]]) -> tuple[Ten
     `clips` are float32 [samples] at 16 kHz, each brought to one level and length.
     """
     ours, theirs = [], []
+    ahead = frames_ahead(model.config)
     for clip in clips:
         samples = torch.from_numpy(repeat_to(clip, model.config.window_samples))[None]
         samples = samples * LEVEL_RMS / (samples.square().mean().sqrt() + 1e-6)
-        features = model.relate(model.features_fft(samples))[0]
-        count = features.shape[1] - OFFSET
-        ours.append(features[:, :count].T)
-        theirs.append(log_mel(samples)[0, :, OFFSET : OFFSET + count].T)
+        features = related_frames(model, model.features_fft(samples))[0]
+        mel = log_mel(samples)[0]
+        count = min(features.shape[1], mel.shape[1]) - abs(ahead)
+        ours.append(features[:, max(0, -ahead) :][:, :count].T)
+        theirs.append(mel[:, max(0, ahead) :][:, :count].T)
     known, wanted = torch.cat(ours).double(), torch.cat(theirs).double()
     model.first_bn.running_mean.copy_(known.mean(0))  # type: ignore[union-attr]
     model.first_bn.running_var.copy_(known.var(0))  # type: ignore[union-attr]
@@ -176,17 +186,19 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--layers", type=int, default=3, help="how many of its layers, from below (default: 3)")
     command.add_argument("--data", type=Path, required=True, help="folder or CSV of clips to fit the bands on")
     command.add_argument("-o", "--output", type=Path, required=True, help="the checkpoint to start training with")
+    add_sizes(command, (0, 0, 0))
     command.add_argument("--seed", type=int, default=0, help="of the clips and of what begins at random")
     return command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 done, 3 data, 4 weights, 5 output."""
+    """Returns the exit code: 0 done, 2 usage, 3 data, 4 weights, 5 output."""
     arguments = parser().parse_args(argv)
     try:
         torch.manual_seed(arguments.seed)
         weights = read_weights(arguments.weights)
-        model = RawNet2(config_for(weights, arguments.layers)).eval()
+        sizes = (arguments.block_frames, arguments.context_frames, arguments.level_blocks)
+        model = RawNet2(with_blocks(config_for(weights, arguments.layers), *sizes)).eval()
         clips = read_clips(arguments.data)
         order = np.random.default_rng(arguments.seed).permutation(len(clips))[:FITTED_CLIPS]
         sounds = [load(clips[index].path, model.config.sample_rate) for index in order]

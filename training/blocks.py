@@ -1,0 +1,113 @@
+"""`python -m training.blocks START -o OUT`: a checkpoint whose encoder sees each frame of a stream once, in blocks.
+
+The encoder's weights stay as they are: a Whisper's layers, or those of a checkpoint that saw whole windows. What it sums
+up of a window changes with the blocks, so an ending that was fitted to whole windows is of no use any more: fit another
+one with `python -m training.ending`. (`export.blocks` has the mathematics.)
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
+from export import blocks
+from export.checkpoint import check_window, load, save
+from export.rawnet2 import LONGEST_FRAMES, Config, RawNet2
+
+BLOCK_FRAMES, CONTEXT_FRAMES, LEVEL_BLOCKS = 50, 50, 8
+"""Blocks of half a second after half a second of context, and the level of four seconds, unless options say otherwise."""
+
+
+def with_blocks(config: Config, block_frames: int, context_frames: int, level_blocks: int) -> Config:
+    """`config` with blocks of so many frames; with whole windows where all three are 0. Raises UsageError."""
+    sizes = {"block_frames": block_frames, "context_frames": context_frames, "level_blocks": level_blocks}
+    found = replace(config, **sizes)
+    if any(sizes.values()):
+        if not config.has_encoder or config.compression != "log":
+            raise UsageError("only a network with an encoder has blocks")
+        if block_frames < 2 or block_frames % 2 or context_frames < 0 or context_frames % 2 or level_blocks < 1:
+            raise UsageError(
+                "--block-frames must be even and 2 or more, --context-frames even and not negative, "
+                "--level-blocks 1 or more"
+            )
+        if block_frames + context_frames > LONGEST_FRAMES:
+            raise UsageError(f"a block and its context have at most {LONGEST_FRAMES} frames together")
+    check_window(found)
+    return found
+
+
+def crop_samples(config: Config, wanted: float) -> int:
+    """The length of crops, in samples, next to `wanted`: of a network with blocks, one or more whole blocks."""
+    if not config.has_blocks:
+        return round(wanted)
+    block = config.block_frames * config.pool
+    return max(1, round(wanted / block)) * block
+
+
+def related_frames(model: RawNet2, features: Tensor) -> Tensor:
+    """Features [batch, filters, frames] of windows as the encoder sees each frame when it is new, of the same shape.
+
+    With blocks, each frame is related to the level of its own block.
+    """
+    config = model.config
+    if not config.has_blocks:
+        return model.relate(features)
+    levels = blocks.running_levels(features, config.block_frames, config.level_blocks)
+    return blocks.related(features, levels.repeat_interleave(config.block_frames, 1)[:, None])
+
+
+def add_sizes(command: argparse.ArgumentParser, defaults: tuple[int, int, int]) -> None:
+    """The options of `with_blocks`."""
+    what = (
+        "new feature frames of 10 ms in a block; 0: the encoder sees whole windows",
+        "frames before a block that the encoder sees with it",
+        "newest blocks whose mean is the level",
+    )
+    for name, default, said in zip(("--block-frames", "--context-frames", "--level-blocks"), defaults, what, strict=True):
+        command.add_argument(name, type=int, default=default, metavar="N", help=f"{said} (default: %(default)s)")
+
+
+def parser() -> argparse.ArgumentParser:
+    command = argparse.ArgumentParser(
+        prog="python -m training.blocks",
+        description="Give the encoder of a checkpoint blocks, or take them from it. Then fit an ending to it.",
+        epilog="Exit codes: 0 done, 2 usage, 4 checkpoint, 5 output.",
+    )
+    command.add_argument("start", type=Path, help="checkpoint with an encoder")
+    command.add_argument("-o", "--output", type=Path, required=True, help="the checkpoint to fit an ending to")
+    add_sizes(command, (BLOCK_FRAMES, CONTEXT_FRAMES, LEVEL_BLOCKS))
+    return command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 done, 2 usage, 4 checkpoint, 5 output."""
+    options = parser().parse_args(argv)
+    try:
+        if options.output.resolve() == options.start.resolve():
+            raise UsageError(f"{options.output} is START: it would be lost")
+        if not options.output.parent.is_dir():
+            raise OutputError(f"cannot write {options.output}: there is no folder {options.output.parent}")
+        start = load(options.start)
+        config = with_blocks(start.model.config, options.block_frames, options.context_frames, options.level_blocks)
+        if config == start.model.config:
+            raise UsageError(f"{options.start} has these blocks already")
+        model = RawNet2(config)
+        model.load_state_dict(start.model.state_dict())
+        save(options.output, model, figures={"blocks_of": {"sha256": start.sha256, "name": start.name}}, name="start")
+    except EdgeDetectError as reason:
+        print(f"error: {reason}", file=sys.stderr)
+        return reason.exit_code
+    seconds = [frames * config.pool / config.sample_rate for frames in (config.block_frames, config.context_frames)]
+    shape = f"blocks of {seconds[0]:g} s after {seconds[1]:g} s" if config.has_blocks else "whole windows"
+    print(f"the encoder sees {shape}; its ending is of no use until it is fitted again; wrote {options.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
