@@ -20,7 +20,8 @@ from export.rawnet2 import VARIANTS
 from training.augment import CHAIN, augment
 from training.batches import Crops, Library, Strengths
 from training.few_bits import rounded, widths
-from training.fit import Recipe, Trainer
+from training.fit import Trainer
+from training.recipe import Recipe
 
 RATE = 16000
 SMALL = [

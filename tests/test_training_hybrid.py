@@ -19,7 +19,8 @@ from export.rawnet2 import VARIANTS, RawNet2
 from tests.buzzing import RATE, SMALL, buzzing_library
 from training import blend, pretrained
 from training.batches import Crops, Library, Strengths
-from training.fit import Recipe, Trainer, mask
+from training.fit import Trainer, mask
+from training.recipe import Recipe
 from training.splice import insert, own_cut, partial_spoof
 
 
@@ -114,7 +115,7 @@ def test_the_clip_that_comes_out_worst_is_drawn_more_often(library: Library) -> 
     library.hardness[worst] = 3.0
     crops = Crops(library, 2, RATE, 0, 0, Strengths(augmentation=0, matched=0, mining=1.0))
     plain = Crops(library, 2, RATE, 0, 0, Strengths(augmentation=0, matched=0))
-    counts = [sum(int(made.make_indexed(n)[2][1] == worst) for n in range(200)) for made in (crops, plain)]
+    counts = [sum(int(made.make_indexed(n)[2][1, 0] == worst) for n in range(200)) for made in (crops, plain)]
     library.hardness.zero_()
     assert counts[0] > 2 * counts[1] > 0
 
@@ -241,7 +242,7 @@ def test_what_follows_a_copy_follows_its_original_at_the_same_place(library: Lib
     pauses = 0
     for _ in range(30):
         firsts = [np.full(4 * RATE, level, np.float32) for level in (-0.1, 0.1)]
-        spoof, human = crops._joined(firsts, rng)
+        spoof, human = crops._joined(firsts, crops._pair(rng)[:2], rng)
         assert len(spoof) == len(human)
         ends = [int(np.argmax(side != side[0])) for side in (spoof, human)]
         assert ends[0] == ends[1] and 0.8 <= ends[0] / RATE <= 3.2, "the same part of both is kept"

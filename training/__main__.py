@@ -11,8 +11,9 @@ from edge_runtime.errors import EdgeDetectError, OutputError
 from export.checkpoint import check_window, load
 from export.rawnet2 import VARIANTS, Config
 from training.batches import read_library
-from training.fit import Recipe, Trainer
+from training.fit import Trainer
 from training.plot import plot_run
+from training.recipe import Recipe
 
 
 def parser() -> argparse.ArgumentParser:

@@ -31,6 +31,11 @@ MINED = {"bonafide": 8, "spoof": 3}
 clip that stays hard may hold no trace at all."""
 
 
+BALANCES = ("group", "source", "source-evenly")
+"""What clips are drawn by: a group (a source of human speech, or a system) as the square root of its length and then a
+clip; a source as the square root of its length, then a system in it, then a clip; or all sources alike."""
+
+
 def load(path: Path, sample_rate: int) -> NDArray[np.float32]:
     """The samples of a clip, float32 [n], mixed to mono and resampled. Raises InputError."""
     try:
@@ -83,13 +88,30 @@ class Library:
         total = sum(len(s) for c, s in zip(self.clips, self.samples, strict=True) if c.label == label)
         return total / self.sample_rate / 3600
 
-    def weights(self, label: str) -> NDArray[np.float64]:
-        """Probability of each clip of a label: long clips weigh more, groups as the square root of their length."""
+    def home(self, index: int) -> str:
+        """The source that a clip's voice comes from: a copy's is its original's, whatever its list says."""
+        original = int(self.original[index])
+        return self.clips[original if original >= 0 else index].source
+
+    def weights(self, label: str, balance: str = "group") -> NDArray[np.float64]:
+        """Probability of each clip of a label, by one of BALANCES; long clips of a group or a system weigh more."""
         weights = np.zeros(len(self.clips))
         lengths = np.array([len(samples) for samples in self.samples], np.float64)
-        for (group_label, _), members in groups(self.clips):
-            if group_label == label:
-                weights[members] = lengths[members] * lengths[members].sum() ** -0.5
+        if balance == "group":
+            for (group_label, _), members in groups(self.clips):
+                if group_label == label:
+                    weights[members] = lengths[members] * lengths[members].sum() ** -0.5
+            return weights / max(weights.sum(), 1e-12)
+        sources: dict[str, dict[str, list[int]]] = {}
+        for index, clip in enumerate(self.clips):
+            if clip.label == label:
+                system = "" if clip.is_bonafide else clip.system
+                sources.setdefault(self.home(index), {}).setdefault(system, []).append(index)
+        for systems in sources.values():
+            whole = sum(lengths[members].sum() for members in systems.values())
+            share = (1.0 if balance == "source-evenly" else whole**0.5) / len(systems)
+            for members in systems.values():
+                weights[members] = share * lengths[members] / lengths[members].sum()
         return weights / max(weights.sum(), 1e-12)
 
 
@@ -104,11 +126,12 @@ class Strengths:
     mining: float = 0.0  # probability that a clip is the hardest of several draws
     joined: float = 0.0  # probability that another clip of the same label follows, as in speech that goes on
     shares: Mapping[str, float] = field(default_factory=dict)  # probabilities by name, in place of the scaled ones
+    balance: str = BALANCES[0]  # what clips are drawn by
 
 
 class Crops(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
     """Yields batches forever: waveforms float32 [batch, crop_samples], labels int64 [batch] (1 = bona fide), and the
-    clips that they are from, int64 [batch].
+    clips that they are from, int64 [batch, 2]: each crop's own and the one that follows it, -1 where none does.
 
     A batch is made of pairs of a spoofed and a human crop. Where the spoofed clip is a copy of a human one, the
     pair may be the two of them, cut and augmented alike: then nothing but the trace of synthesis tells them apart.
@@ -131,22 +154,22 @@ class Crops(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
         self.high_pass_hz = high_pass_hz
         self.library, self.batch, self.crop_samples = library, batch, crop_samples
         self.seed, self.first, self.strengths = seed, first, strengths
-        bonafide = library.weights("bonafide")
+        bonafide = library.weights("bonafide", strengths.balance)
         self.bonafide = np.cumsum(bonafide)
         sources = np.array([clip.source for clip in library.clips])
         self.by_source = {name: np.cumsum(bonafide * (sources == name)) for name in np.unique(sources)}
-        self.spoof = np.cumsum(library.weights("spoof"))
+        self.spoof = np.cumsum(library.weights("spoof", strengths.balance))
 
     def make(self, number: int) -> tuple[Tensor, Tensor]:
         """Batch `number`."""
         return self.make_indexed(number)[:2]
 
     def make_indexed(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Batch `number` and the clips, int64 [batch], that its crops were cut from."""
+        """Batch `number` and the clips, int64 [batch, 2], that its crops were cut from, as the class says."""
         rng = np.random.default_rng((self.seed, number))
         waveforms = np.empty((self.batch, self.crop_samples), np.float32)
         labels = np.arange(self.batch) % 2
-        clips = np.zeros(self.batch, np.int64)
+        clips = np.full((self.batch, 2), -1, np.int64)
         strength = self.strengths.augmentation * min(1.0, 0.3 + 0.7 * number / max(1, self.strengths.ramp))
         for row in range(0, self.batch, 2):
             spoof, bonafide, matched = self._pair(rng)
@@ -159,9 +182,11 @@ class Crops(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
                 samples[0] = partial_spoof(self._samples(original), samples[0], rng, self.library.sample_rate)
                 samples[1] = own_cut(samples[1], rng, self.library.sample_rate)
             elif self.strengths.joined and rng.random() < self.strengths.joined:
-                samples = self._joined([clip[: shared or None] for clip in samples], rng)
+                others = self._pair(rng)[:2]
+                clips[row : row + 2, 1] = others
+                samples = self._joined([clip[: shared or None] for clip in samples], others, rng)
                 shared = min(map(len, samples)) if matched else 0
-            clips[row : row + 2] = spoof, bonafide
+            clips[row : row + 2, 0] = spoof, bonafide
             waveforms[row] = self._crop(samples[0], np.random.default_rng(seeds[0]), strength, shared)
             if row + 1 < self.batch:
                 rng_bonafide = np.random.default_rng(seeds[0 if matched else 1])
@@ -173,21 +198,23 @@ class Crops(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
         spoof = self._mined(self.spoof, "spoof", rng)
         original = int(self.library.original[spoof])
         matched = original >= 0 and rng.random() < self.strengths.matched
-        human = self.by_source[self.library.clips[spoof].source]
+        human = self.by_source[self.library.home(spoof)]
         near = human[-1] > 0 and rng.random() < self.strengths.matched
         bonafide = original if matched else self._mined(human if near else self.bonafide, "bonafide", rng)
         return spoof, bonafide, matched
 
-    def _joined(self, firsts: list[NDArray[np.float32]], rng: np.random.Generator) -> list[NDArray[np.float32]]:
-        """The ends of a spoofed and a human clip, each with another clip of its label behind and often a pause between.
+    def _joined(
+        self, firsts: list[NDArray[np.float32]], others: tuple[int, int], rng: np.random.Generator
+    ) -> list[NDArray[np.float32]]:
+        """The ends of a spoofed and a human clip, each followed by one of `others`, often after a pause.
 
         The summary of a window over such a cut is one that no clip has, and what a box hears has many.
         """
-        others = [self._samples(index) for index in self._pair(rng)[:2]]
         rate = self.library.sample_rate
         end = int(rng.uniform(*END_SECONDS) * rate)
         pause = np.zeros(int(rng.integers(2) * rng.uniform(0, LONGEST_PAUSE_SECONDS) * rate), np.float32)
-        return [np.concatenate((first[-end:], pause, other)) for first, other in zip(firsts, others, strict=True)]
+        pairs = zip(firsts, others, strict=True)
+        return [np.concatenate((first[-end:], pause, self._samples(other))) for first, other in pairs]
 
     def _mined(self, cumulative: NDArray[np.float64], label: str, rng: np.random.Generator) -> int:
         """A clip; with the probability `mining` the one of several draws that the network does worst on."""

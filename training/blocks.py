@@ -1,8 +1,8 @@
 """`python -m training.blocks START -o OUT`: a checkpoint whose encoder sees each frame of a stream once, in blocks.
 
-The encoder's weights stay as they are: a Whisper's layers, or those of a checkpoint that saw whole windows. What it sums
-up of a window changes with the blocks, so an ending that was fitted to whole windows is of no use any more: fit another
-one with `python -m training.ending`. (`export.blocks` has the mathematics.)
+The encoder's weights stay as they are: a Whisper's layers, or those of a checkpoint that saw whole windows. What it
+sums up of a window changes with the blocks, so an ending that was fitted to whole windows is of no use any more: fit
+another one with `python -m training.ending`. (`export.blocks` has the mathematics.)
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ from export.checkpoint import check_window, load, save
 from export.rawnet2 import LONGEST_FRAMES, Config, RawNet2
 
 BLOCK_FRAMES, CONTEXT_FRAMES, LEVEL_BLOCKS = 50, 50, 8
-"""Blocks of half a second after half a second of context, and the level of four seconds, unless options say otherwise."""
+"""Blocks of half a second after half a second of context, and the level of four seconds, unless another is asked for."""
 
 
 def with_blocks(config: Config, block_frames: int, context_frames: int, level_blocks: int) -> Config:
     """`config` with blocks of so many frames; with whole windows where all three are 0. Raises UsageError."""
-    sizes = {"block_frames": block_frames, "context_frames": context_frames, "level_blocks": level_blocks}
-    found = replace(config, **sizes)
-    if any(sizes.values()):
+    found = replace(config, block_frames=block_frames, context_frames=context_frames, level_blocks=level_blocks)
+    if block_frames or context_frames or level_blocks:
         if not config.has_encoder or config.compression != "log":
             raise UsageError("only a network with an encoder has blocks")
         if block_frames < 2 or block_frames % 2 or context_frames < 0 or context_frames % 2 or level_blocks < 1:
@@ -69,7 +68,9 @@ def add_sizes(command: argparse.ArgumentParser, defaults: tuple[int, int, int]) 
         "frames before a block that the encoder sees with it",
         "newest blocks whose mean is the level",
     )
-    for name, default, said in zip(("--block-frames", "--context-frames", "--level-blocks"), defaults, what, strict=True):
+    for name, default, said in zip(
+        ("--block-frames", "--context-frames", "--level-blocks"), defaults, what, strict=True
+    ):
         command.add_argument(name, type=int, default=default, metavar="N", help=f"{said} (default: %(default)s)")
 
 

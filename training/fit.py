@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,76 +20,19 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from benchmarks.metrics import eer
-from edge_runtime.errors import EdgeDetectError, ModelError, OutputError, UsageError
+from edge_runtime.errors import EdgeDetectError, ModelError, OutputError
 from export.checkpoint import save
 from export.rawnet2 import Config, RawNet2, envelopes_fft
 from training.batches import Crops, Library, Strengths
-from training.few_bits import WIDTHS, few_bits
+from training.blocks import crop_samples
+from training.few_bits import few_bits
+from training.recipe import Recipe
 from training.scoring import score_clips
 
 PRETRAINED = ("encoder.stem", "encoder.layers")
 """Names of the parts that may begin with weights learnt elsewhere."""
 TEMPERATURE = 2.0
 """Softens a teacher's scores, so that how sure it is counts and not only what it says."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Every setting of a run; it is written into the checkpoints."""
-
-    steps: int = 6000
-    batch: int = 64
-    crop_seconds: float = 2.0
-    long_crop_seconds: float = 4.0  # length of the crops in the last part of the run
-    long_share: float = 0.1  # which part of the steps that is
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    warmup: int = 200
-    label_smoothing: float = 0.05
-    average: float = 0.998  # decay of the exponential moving average of the weights
-    matched: float = 0.8  # probability that a copy brings its original along, else a clip a human one of its source
-    partial: float = 0.0  # probability that a copy is but a stretch in its original
-    mining: float = 0.0  # probability that a human clip is the hardest of several
-    margin: float = 0.0  # how far beyond the boundary a logit difference must lie before its loss falls
-    masking: float = 0.0  # probability that bands and frames of a crop's features are blanked out
-    encoder_rate: float = 0.2  # the encoder's learning rate, relative to that of what begins at random
-    dropout: float = 0.0  # probability that an output inside the encoder is left out
-    distillation: float = 0.0  # weight of a teacher's scores in the loss, against the labels
-    weight_bits: int = 0  # width of the weights that the loss is computed with (`training.few_bits`); 0 = as they are
-    augmentation: float = 1.0  # scales the probability of every augmentation
-    ramp: int = 1000  # steps over which augmentation rises from 30 % to that
-    evaluate_every: int = 400
-    patience: int = 0  # evaluations without a better dev EER before the run ends; 0 = never
-    seed: int = 1
-    workers: int = 2
-    compile: bool = True
-    bfloat16: bool = False  # compute the network in half precision: twice as fast where the processor has it
-
-    def check(self, config: Config) -> None:
-        """Raises UsageError when a setting is out of its range."""
-        shortest = (config.pool * config.shortest_frames + config.kernel - 1) / config.sample_rate
-        ranges = (
-            (self.steps >= 1, "--steps must be 1 or more"),
-            (self.batch >= 2 and self.batch % 2 == 0, "--batch must be even: it is made of pairs"),
-            (min(self.crop_seconds, self.long_crop_seconds) >= shortest, f"crops must have {shortest:.2f} s or more"),
-            (self.evaluate_every >= 1, "--evaluate-every must be 1 or more"),
-            (self.learning_rate > 0 and self.warmup >= 0, "--learning-rate must be above 0, --warmup not below"),
-            (0 <= self.long_share <= 1 and 0 <= self.matched <= 1, "--long-share and --matched lie between 0 and 1"),
-            (0 <= self.average < 1 and 0 <= self.label_smoothing < 1, "--average and --label-smoothing: 0 to below 1"),
-            (self.augmentation >= 0 and self.workers >= 0, "--augmentation and --workers cannot be negative"),
-            (self.weight_bits in WIDTHS, f"--weight-bits must be one of {', '.join(map(str, WIDTHS))}"),
-            (self.margin >= 0 and self.encoder_rate >= 0, "--margin and --encoder-rate cannot be negative"),
-            (
-                all(
-                    0 <= share <= 1
-                    for share in (self.partial, self.mining, self.masking, self.dropout, self.distillation)
-                ),
-                "--partial, --mining, --masking, --dropout and --distillation lie between 0 and 1",
-            ),
-        )
-        for good, complaint in ranges:
-            if not good:
-                raise UsageError(complaint)
 
 
 @dataclass
@@ -223,7 +166,7 @@ class Trainer:
             long = run.step >= long_from
             until = recipe.steps if long else long_from
             for waveforms, labels, clips in self._batches(long):
-                loss = self.step(waveforms, labels, clips)
+                loss = self.step(waveforms, labels, clips[:, 0])
                 bar.update()
                 run.history.append({"step": run.step, "loss": loss, "clips": len(labels), "time": time.time()})
                 last = run.step >= recipe.steps
@@ -242,11 +185,13 @@ class Trainer:
         recipe = self.recipe
         seconds = recipe.long_crop_seconds if long else recipe.crop_seconds
         batch = max(2, round(recipe.batch * recipe.crop_seconds / seconds))
-        strengths = Strengths(recipe.augmentation, recipe.ramp, recipe.matched, recipe.partial, recipe.mining)
-        samples = int(seconds * self.config.sample_rate)
+        strengths = Strengths(
+            recipe.augmentation, recipe.ramp, recipe.matched, recipe.partial, recipe.mining, balance=recipe.balance
+        )
+        samples = crop_samples(self.config, int(seconds * self.config.sample_rate))
         crops = Crops(self.train, batch, samples, recipe.seed, self.run.step, strengths)
         # The filter bank is not trained: the loading processes compute it, as the network's own time is the scarce one.
-        bank = partial(_front_end, self.model.filters.cpu(), self.config.pool)
+        bank = partial(_front_end, self.model.filters.cpu(), self.config)
         return DataLoader(
             crops, batch_size=None, num_workers=recipe.workers, prefetch_factor=4 if recipe.workers else None,
             worker_init_fn=_quiet_worker, collate_fn=None if self.teacher else bank,
@@ -307,9 +252,9 @@ class Trainer:
             return False
         try:
             state = torch.load(source, map_location=self.device, weights_only=True)
-            if state["config"] != json.loads(json.dumps(asdict(self.config))) and state["config"] != asdict(
-                self.config
-            ):
+            # A field that the run's program did not have yet is left at its default, which means what it did.
+            was = {item.name: item.default for item in fields(Config) if item.default is not MISSING} | state["config"]
+            if was != json.loads(json.dumps(asdict(self.config))) and was != asdict(self.config):
                 raise ModelError(f"{source} was made with other network settings: choose another folder")
             self.model.load_state_dict(state["model"])
             self.averaged.load_state_dict(state["averaged"])
@@ -347,9 +292,10 @@ def mask(features: Tensor, probability: float) -> Tensor:
     return features * kept
 
 
-def _front_end(filters: Tensor, pool: int, batch: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def _front_end(filters: Tensor, config: Config, batch: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     waveforms, labels, clips = batch
-    return envelopes_fft(waveforms, filters, pool), labels, clips
+    waveforms = functional.pad(waveforms, (config.leading_zeros, 0))
+    return envelopes_fft(waveforms, filters, config.pool), labels, clips
 
 
 def _quiet_worker(_: int) -> None:

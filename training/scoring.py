@@ -7,21 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from edge_runtime.model.contract import HIGH_PASS_HZ
 from edge_runtime.model.highpass import filtered
-from export.rawnet2 import RawNet2
+from export.blocks import AT_ONCE, summary
+from export.rawnet2 import Config, RawNet2
 from training.batches import repeat_to
 
-
-def windows(samples: NDArray[np.float32], window: int, hop: int) -> list[NDArray[np.float32]]:
-    """Windows of a clip every `hop` samples and one aligned to its end; a short clip is repeated up to one window."""
-    if len(samples) <= window:
-        return [repeat_to(samples, window)]
-    starts = list(range(0, len(samples) - window + 1, hop))
-    if starts[-1] < len(samples) - window:
-        starts.append(len(samples) - window)
-    return [samples[start : start + window] for start in starts]
+CLIPS = 64
+"""Clips that are held as floats at a time."""
 
 
 def as_judged(clip: NDArray[np.int16], rate: int) -> NDArray[np.float32]:
@@ -29,33 +24,97 @@ def as_judged(clip: NDArray[np.int16], rate: int) -> NDArray[np.float32]:
     return filtered(clip.astype(np.float32) / np.float32(32768), HIGH_PASS_HZ, rate)
 
 
-@torch.no_grad()
-def score_windows(
-    model: RawNet2, clips: Sequence[NDArray[np.float32]], hop_seconds: float, batch: int = 16
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Raw scores of all windows of all clips, float64 [n], logits[1] - logits[0]; and each one's clip, int64 [n].
+def hop_samples(config: Config, hop_seconds: float) -> int:
+    """A hop as the runtime rounds it: to whole frames or, of a network with blocks, to whole blocks."""
+    multiple = hop_multiple(config)
+    return max(1, round(hop_seconds * config.sample_rate / multiple)) * multiple
 
-    The clips, float32 [samples] each, are as `as_judged` gives them, or parts of that.
+
+def hop_multiple(config: Config) -> int:
+    """Samples of what windows can share: `Contract.hop_multiple` of the file that a network is exported to."""
+    return config.pool * (config.block_frames if config.has_blocks else 1)
+
+
+@torch.no_grad()
+def summarize_at(
+    model: RawNet2, clips: Sequence[NDArray[np.float32]], starts: Sequence[Sequence[int]], batch: int = 16
+) -> Tensor:
+    """What the encoder sums up of windows, float32 [n, channels], which begin at `starts` (samples) in each clip.
+
+    The clips, float32 [samples] each, are as `as_judged` gives them; one shorter than a window is repeated up to one.
+    With blocks a clip is a stream: the context and the level of a window's first block reach back before it, and a
+    window begins with a block.
     """
-    model.eval()
-    device = next(model.parameters()).device
     config = model.config
-    hop = int(hop_seconds * config.sample_rate)
-    cut: list[NDArray[np.float32]] = []
-    owner: list[int] = []
-    for index, clip in enumerate(clips):
-        pieces = windows(clip, config.window_samples, hop)
-        cut += pieces
-        owner += [index] * len(pieces)
-    raw = np.empty(len(cut))
-    for start in range(0, len(cut), batch):
-        waveform = torch.from_numpy(np.stack(cut[start : start + batch])).to(device)
-        logits = model.classify(model.features_fft(waveform))
-        raw[start : start + batch] = (logits[:, 1] - logits[:, 0]).double().cpu().numpy()
-    return raw, np.array(owner, np.int64)
+    device = next(model.parameters()).device
+    clips = [clip if len(clip) >= config.window_samples else repeat_to(clip, config.window_samples) for clip in clips]
+    if not config.has_blocks:
+        cut = _cut(clips, starts, config.window_samples)
+        parts = (torch.from_numpy(np.stack(cut[first : first + batch])) for first in range(0, len(cut), batch))
+        found = [model.summarize(model.features_fft(part.to(device))).float() for part in parts]
+        return torch.cat(found) if found else torch.empty(0, 2 * model.encoder.channels)
+    block = hop_multiple(config)
+    of_clip: dict[int, Tensor] = {}
+    alike: dict[int, list[int]] = {}  # clips with so many whole blocks, which can go through the encoder together
+    for number, (clip, own) in enumerate(zip(clips, starts, strict=True)):
+        if len(own):
+            alike.setdefault(len(clip) // block, []).append(number)
+    for count, members in alike.items():
+        share = max(1, AT_ONCE // count)
+        for some in (members[first : first + share] for first in range(0, len(members), share)):
+            sound = torch.from_numpy(np.stack([clips[number][: count * block] for number in some]))
+            moments = model.moments(model.features_fft(sound.to(device)))
+            for row, number in enumerate(some):
+                first = torch.tensor([start // block for start in starts[number]])
+                places = first[:, None] + torch.arange(config.window_blocks)
+                of_clip[number] = summary(moments[row, places])
+    ordered = [of_clip[number] for number in sorted(of_clip)]
+    return torch.cat(ordered) if ordered else torch.empty(0, 2 * model.encoder.channels)
+
+
+@torch.no_grad()
+def score_at(
+    model: RawNet2, clips: Sequence[NDArray[np.float32]], starts: Sequence[Sequence[int]], batch: int = 16
+) -> NDArray[np.float64]:
+    """Raw scores, float64 [n], logits[1] - logits[0], of windows at `starts` in each clip: see `summarize_at`."""
+    model.eval()
+    if model.config.has_encoder:
+        logits = model.judge(summarize_at(model, clips, starts, batch))
+    else:
+        device = next(model.parameters()).device
+        cut = _cut(clips, starts, model.config.window_samples)
+        parts = (torch.from_numpy(np.stack(cut[first : first + batch])) for first in range(0, len(cut), batch))
+        found = [model.classify(model.features_fft(part.to(device))) for part in parts]
+        logits = torch.cat(found) if found else torch.empty(0, 2)
+    return (logits[:, 1] - logits[:, 0]).double().cpu().numpy()
 
 
 def score_clips(model: RawNet2, clips: Sequence[NDArray[np.int16]], hop_seconds: float) -> NDArray[np.float64]:
-    """Raw score of each clip, float64 [clips]: the mean over its windows."""
-    raw, owner = score_windows(model, [as_judged(clip, model.config.sample_rate) for clip in clips], hop_seconds)
-    return np.bincount(owner, raw, len(clips)) / np.bincount(owner, minlength=len(clips))
+    """Raw score of each clip, float64 [clips]: the mean over its windows, of which the last is aligned to its end."""
+    config = model.config
+    hop = hop_samples(config, hop_seconds) if config.has_blocks else int(hop_seconds * config.sample_rate)
+    found = np.empty(len(clips))
+    for first in range(0, len(clips), CLIPS):
+        some = [as_judged(clip, config.sample_rate) for clip in clips[first : first + CLIPS]]
+        starts = [_starts(len(clip), config, hop) for clip in some]
+        owner = np.repeat(np.arange(len(some)), [len(own) for own in starts])
+        raw = score_at(model, some, starts)
+        found[first : first + len(some)] = np.bincount(owner, raw) / np.bincount(owner)
+    return found
+
+
+def _starts(length: int, config: Config, hop: int) -> list[int]:
+    """Where windows begin: every `hop` samples, and one aligned to the end, or with blocks to the last whole block."""
+    last = max(0, length - config.window_samples)
+    last -= last % hop_multiple(config) if config.has_blocks else 0
+    return sorted({*range(0, last + 1, hop), last})
+
+
+def _cut(
+    clips: Sequence[NDArray[np.float32]], starts: Sequence[Sequence[int]], window: int
+) -> list[NDArray[np.float32]]:
+    return [
+        repeat_to(clip[start : start + window], window)
+        for clip, own in zip(clips, starts, strict=True)
+        for start in own
+    ]

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
@@ -21,12 +21,20 @@ from tqdm import tqdm
 from edge_runtime.atomic import whole_file
 from edge_runtime.errors import InputError, UsageError
 from export.rawnet2 import RawNet2
-from training.batches import Crops
+from training.batches import Crops, Library
 
 DIGEST = "crops_sha256"
 """Under this name a run's options have the digest of what it made of its crops, by which it is known again."""
 SHARED = 0.01
 """Of crops, that two runs may have in common by chance: a short clip, left as it is."""
+
+
+class Origin(NamedTuple):
+    """Where a crop is from. A file of before this was written down knows nothing of it: no source, no kind, no year."""
+
+    sources: tuple[str, ...] = ()  # of all clips that it has sound of; of a copy, the source of its original
+    kind: str = ""  # of the clip that it begins with: tts, vc, codec, vocoder or human
+    year: str = ""  # of that clip's system
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,11 @@ class Summaries:
     systems: tuple[str, ...]  # what made the clip that the pair's spoofed one begins with, for each crop
     encoder: str  # SHA-256 of the checkpoint that the encoder came in
     made: tuple[dict[str, Any], ...]  # the options of each run that looked at crops
+    origins: tuple[Origin, ...] = ()  # of each crop; empty where nothing of them is known
+
+    def __post_init__(self) -> None:
+        if not self.origins:
+            object.__setattr__(self, "origins", (Origin(),) * len(self.labels))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -52,6 +65,10 @@ class Summaries:
             "systems": torch.tensor([place[system] for system in self.systems]),
         }
         metadata = {"systems": json.dumps(names), "encoder": self.encoder, "made": json.dumps(self.made)}
+        if any(origin.sources for origin in self.origins):
+            distinct = {origin: number for number, origin in enumerate(dict.fromkeys(self.origins))}
+            tensors["origins"] = torch.tensor([distinct[origin] for origin in self.origins])
+            metadata["origins"] = json.dumps(list(distinct))
         with whole_file(path) as temporary:  # by Python, whose error says that the disk is full
             temporary.write_bytes(safetensors.torch.save(tensors, metadata))
 
@@ -62,9 +79,12 @@ def read(path: Path) -> Summaries:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             inputs, labels, systems = (file.get_tensor(name) for name in ("inputs", "labels", "systems"))
+            places = file.get_tensor("origins").tolist() if "origins" in file.keys() else []  # noqa: SIM118
         names = json.loads(metadata["systems"])
         made = tuple(json.loads(metadata["made"]))
-        found = Summaries(inputs, labels, tuple(names[number] for number in systems), metadata["encoder"], made)
+        origins = _origins(metadata.get("origins", "[]"), places)
+        owners = tuple(names[number] for number in systems)
+        found = Summaries(inputs, labels, owners, metadata["encoder"], made, origins)
         if not (
             inputs.ndim == 2
             and 2 <= len(inputs) == len(labels) == len(systems)
@@ -72,6 +92,7 @@ def read(path: Path) -> Summaries:
             and inputs.dtype == torch.float16
             and torch.equal(labels, torch.arange(len(labels)) % 2)
             and min(systems) >= 0
+            and len(found.origins) == len(labels)
             and all(isinstance(name, str) for name in names)
             and bool(torch.isfinite(inputs).all())
         ):
@@ -81,6 +102,18 @@ def read(path: Path) -> Summaries:
     except (SafetensorError, KeyError, ValueError, IndexError, TypeError):
         raise InputError(f"{path} is no file that `python -m training.ending --keep` wrote, or it is damaged") from None
     return found
+
+
+def _origins(text: str, places: Sequence[int]) -> tuple[Origin, ...]:
+    """The origin of each crop by its place in a table. Raises ValueError, IndexError or TypeError for a damaged one."""
+    table = []
+    for sources, kind, year in json.loads(text):
+        if not (isinstance(sources, list) and all(isinstance(name, str) for name in (*sources, kind, year))):
+            raise ValueError("no origins")
+        table.append(Origin(tuple(sources), kind, year))
+    if places and min(places) < 0:
+        raise ValueError("no place in the table")
+    return tuple(table[place] for place in places)
 
 
 def check_systems(systems: Set[str], prefixes: Sequence[str]) -> None:
@@ -117,12 +150,19 @@ def without(parts: Sequence[Summaries], prefixes: Sequence[str]) -> list[Summari
     found = []
     for part in parts:
         left = [i for i, system in enumerate(part.systems) if not system.startswith(tuple(prefixes))]
-        systems = tuple(part.systems[i] for i in left)
         if left:
-            found.append(replace(part, inputs=part.inputs[left], labels=part.labels[left], systems=systems))
+            found.append(chosen(part, left))
     if not found:
         raise UsageError("no crops are left: leave out fewer systems")
     return found
+
+
+def chosen(part: Summaries, places: Sequence[int]) -> Summaries:
+    """The crops of `part` at `places`."""
+    index = torch.tensor(places)
+    systems = tuple(part.systems[place] for place in places)
+    origins = tuple(part.origins[place] for place in places)
+    return replace(part, inputs=part.inputs[index], labels=part.labels[index], systems=systems, origins=origins)
 
 
 def together(parts: Sequence[Summaries]) -> Summaries:
@@ -133,29 +173,41 @@ def together(parts: Sequence[Summaries]) -> Summaries:
         tuple(system for part in parts for system in part.systems),
         parts[0].encoder,
         tuple(run for part in parts for run in part.made),
+        tuple(origin for part in parts for origin in part.origins),
     )
 
 
 @torch.no_grad()
 def look(
     model: RawNet2, lengths: Sequence[Crops], count: int, bfloat16: bool
-) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    """What the encoder sums up of some `count` crops, their labels, and their pairs' systems, as in `Summaries`.
+) -> tuple[Tensor, Tensor, tuple[str, ...], tuple[Origin, ...]]:
+    """What the encoder sums up of some `count` crops, their labels, their pairs' systems and their origins.
 
-    Each of `lengths` gives every so-many-th batch; a process for each cuts and augments them.
+    They are as in `Summaries`. Each of `lengths` gives every so-many-th batch; a process for each cuts and augments
+    them.
     """
-    seen, labels, systems = [], [], []
+    seen, labels = [], []
+    systems: list[str] = []
+    origins: list[Origin] = []
     distinct = {
         number: iter(DataLoader(crops, batch_size=None, num_workers=1))
         for number, crops in {id(crops): crops for crops in lengths}.items()
     }
-    clips = lengths[0].library.clips
+    library = lengths[0].library
     batches = -(-count // lengths[0].batch)
     for number in tqdm(range(batches), desc="looking at crops", unit="batch"):
         waveforms, answers, owners = next(distinct[id(lengths[number % len(lengths)])])
-        features = model.relate(model.features_fft(waveforms))
+        features = model.features_fft(waveforms)
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            seen.append(model.encoder(model.first_bn(features)).half())
+            seen.append(model.summarize(features).half())
         labels.append(answers)
-        systems += [clips[spoof].system for spoof in owners.tolist()[::2] for _ in range(2)]
-    return torch.cat(seen), torch.cat(labels), tuple(systems)
+        systems += [library.clips[spoof].system for spoof, _ in owners.tolist()[::2] for _ in range(2)]
+        origins += [_origin(library, own) for own in owners.tolist()]
+    return torch.cat(seen), torch.cat(labels), tuple(systems), tuple(origins)
+
+
+def _origin(library: Library, own: Sequence[int]) -> Origin:
+    """That of a crop that begins with the first clip of `own`; the second, where it is not -1, follows."""
+    sources = tuple(dict.fromkeys(library.home(index) for index in own if index >= 0))
+    first = library.clips[own[0]]
+    return Origin(sources, first.kind, first.year)

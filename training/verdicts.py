@@ -6,8 +6,9 @@ A calibration may then be tried on scores that are there already, as often as on
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +29,8 @@ from edge_runtime.decision.verdict import (
 )
 from edge_runtime.detector import TAIL_SECONDS
 from export.checkpoint import Calibration
-from export.rawnet2 import RawNet2
-from training.scoring import as_judged, score_windows
+from export.rawnet2 import Config, RawNet2
+from training.scoring import as_judged, hop_multiple, hop_samples, score_at
 
 Floats = NDArray[np.float64]
 SAID = (Verdict.SPOOF, Verdict.UNSURE, Verdict.BONAFIDE)
@@ -73,35 +74,56 @@ class Judged:
     summary: Summary
 
 
+@dataclass(frozen=True)
+class Cut:
+    """A clip and its windows, none of which has a score yet; those at `places` are to have one."""
+
+    sound: NDArray[np.float32]  # [samples], as the runtime judges it
+    windows: tuple[Window, ...]
+    places: tuple[int, ...]
+    starts: tuple[int, ...]  # in samples, of the windows at `places`
+
+    def scored(self, clip: Clip, raw: Sequence[float]) -> Heard:
+        """With raw scores of the windows at `places`."""
+        windows = list(self.windows)
+        for place, value in zip(self.places, raw, strict=True):
+            windows[place] = replace(windows[place], score=value)
+        return Heard(clip, tuple(windows))
+
+
 def hear(
     model: RawNet2, clips: Sequence[Clip], samples: Sequence[NDArray[np.int16]], hop_seconds: float, what: str
 ) -> list[Heard]:
     """Scores the windows of clips (`samples`: int16 [n] each); silent ones are not scored. `what` names them."""
-    config = model.config
-    rate, hop = config.sample_rate, max(1, round(hop_seconds * config.sample_rate / config.pool)) * config.pool
-    cut: list[list[Window]] = []
-    waiting: list[tuple[int, int, NDArray[np.float32]]] = []  # clip, window of it, sound
+    found: list[Heard] = []
+    for some in cuts(model.config, samples, hop_seconds, what):
+        raw = iter(score_at(model, [cut.sound for cut in some], [cut.starts for cut in some]).tolist())
+        found += [
+            cut.scored(clips[len(found) + number], list(islice(raw, len(cut.places))))
+            for number, cut in enumerate(some)
+        ]
+    return found
 
-    def score() -> None:
-        if waiting:
-            raw, _ = score_windows(model, [sound for _, _, sound in waiting], hop_seconds)
-            for (clip, place, _), value in zip(waiting, raw.tolist(), strict=True):
-                cut[clip][place] = replace(cut[clip][place], score=value)
-            waiting.clear()
 
-    for number, clip in enumerate(tqdm(samples, desc=f"scoring {what}", unit="clip")):
-        cut.append([])
-        judged, as_it_came = as_judged(clip, rate), clip.astype(np.float32) / np.float32(32768)
-        for start in starts(len(clip), config.window_samples, hop, config.pool, int(TAIL_SECONDS * rate)):
-            sound = judged[start : start + config.window_samples]
-            window = _unscored(sound, as_it_came[start : start + config.window_samples], start, rate)
-            if window.verdict is not Verdict.SILENT:
-                waiting.append((number, len(cut[number]), sound))
-            cut[number].append(window)
-        if len(waiting) >= AT_ONCE:
-            score()
-    score()
-    return [Heard(clip, tuple(windows)) for clip, windows in zip(clips, cut, strict=True)]
+def cuts(config: Config, samples: Sequence[NDArray[np.int16]], hop_seconds: float, what: str) -> Iterator[list[Cut]]:
+    """The clips (int16 [n] each) cut into windows, so many at a time that about AT_ONCE windows are to be scored."""
+    hop, multiple = hop_samples(config, hop_seconds), hop_multiple(config)
+    tail = int(TAIL_SECONDS * config.sample_rate)
+    waiting: list[Cut] = []
+    for clip in tqdm(samples, desc=f"scoring {what}", unit="clip"):
+        judged, as_it_came = as_judged(clip, config.sample_rate), clip.astype(np.float32) / np.float32(32768)
+        places = starts(len(clip), config.window_samples, hop, multiple, tail)
+        windows = [
+            _unscored(judged[start:end], as_it_came[start:end], start, config.sample_rate)
+            for start, end in ((start, start + config.window_samples) for start in places)
+        ]
+        audible = [number for number, window in enumerate(windows) if window.verdict is not Verdict.SILENT]
+        waiting.append(Cut(judged, tuple(windows), tuple(audible), tuple(places[number] for number in audible)))
+        if sum(len(cut.places) for cut in waiting) >= AT_ONCE:
+            yield waiting
+            waiting = []
+    if waiting:
+        yield waiting
 
 
 def starts(length: int, window: int, hop: int, multiple: int, tail: int) -> list[int]:
