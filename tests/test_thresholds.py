@@ -21,7 +21,8 @@ from export.checkpoint import Calibration, load, save
 from export.rawnet2 import RawNet2
 from tests.conftest import voice
 from training import calibrate
-from training.calibrate import TREMOR_LLR, Limits, cross_fitted, fit, report
+from training.calibrate import TREMOR_LLR, Limits, cross_fitted, fit
+from training.report import report
 from training.verdicts import Heard, hear, judge, shares
 
 RATE = 16000

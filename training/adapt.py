@@ -32,7 +32,8 @@ from training.adaptation.room import listen
 from training.adaptation.trial import Trial, as_it_came, attempt, fitted_anew, keep_share
 from training.adaptation.tune import Settings, tune
 from training.batches import Library, read_library
-from training.calibrate import Limits, add_limits, cross_fitted, fit, report
+from training.calibrate import Limits, add_limits, cross_fitted, fit
+from training.report import report
 from training.synthesize.__main__ import names
 
 MOST_KEPT = 3000

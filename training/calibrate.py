@@ -8,6 +8,11 @@ Thresholds are for clips, as their verdict is what a user gets (`edge_runtime.de
 `--false-alarms` of human clips is called spoof, below `threshold`; at most the share `--misses` of spoofed clips is
 called bona fide, from `threshold_bonafide` on; between the two the verdict is unsure. The data must not have been
 trained on. What is printed of them is cross-fitted: each source is judged by a calibration that was fitted on others.
+
+With `--folds SCORES.csv` in the place of `--data` all is fitted on out-of-fold scores, which `python -m training.folds`
+gives: of endings that learnt as the checkpoint's did, from other sources than those that they score. So a checkpoint
+that learnt from all clips at hand gets thresholds from scores of clips that were not learnt. Figures are cross-fitted
+over folds.
 """
 
 from __future__ import annotations
@@ -15,27 +20,21 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from benchmarks.metrics import Estimate, cllr, min_cllr
-from edge_runtime.decision.verdict import Reason, Verdict
 from edge_runtime.errors import EdgeDetectError, InputError, UsageError
 from export.checkpoint import Calibration, load, save
 from training.batches import read_library
-from training.verdicts import SAID, Floats, Heard, Judged, groups, hear, judge, shares
+from training.foldscores import read
+from training.report import report, thresholds_line
+from training.verdicts import Floats, Heard, Judged, groups, hear, judge
 
 FOLDS = 8
-WORST = 5
-"""Sources with false alarms that are named."""
-PLAUSIBLE_LLR = 15.0
-"""Beyond this, odds of three million to one, no number of clips at hand can tell. Labels that do not overlap do it."""
 TREMOR_LLR = 0.04
 """By so much quantization moves the median clip of the shipped model. The human clip that a threshold was taken from
 lies just above it, and must not be called spoof by the quantized file alone."""
@@ -117,91 +116,24 @@ def cross_fitted(heard: Sequence[Heard], limits: Limits, folds: int = FOLDS, see
     """Each clip [n] judged by a calibration that did not see its source (or, where sources are few, the clip)."""
     group = np.array(groups([item.clip for item in heard]))
     order = np.random.default_rng(seed).permutation(np.unique(group))
+    place = {str(name): number % folds for number, name in enumerate(order)}
+    return judged_by_others(heard, limits, [place[str(name)] for name in group])
+
+
+def judged_by_others(
+    heard: Sequence[Heard], limits: Limits, parts: Sequence[object], *, strictly: bool = False
+) -> list[Judged]:
+    """Each clip [n] judged by a calibration that was fitted on the clips of other `parts` [n].
+
+    Where the others lack a label, which a handful of clips do, it is fitted on all; `strictly` raises InputError then.
+    """
     judged: dict[int, Judged] = {}
-    for fold in range(min(folds, len(order))):
-        held = np.isin(group, order[fold::folds])
-        rest = [item for item, out in zip(heard, held, strict=True) if not out]
-        # A label of which nothing is left cannot be fitted without; this happens with a handful of clips only.
-        both = len({item.clip.is_bonafide for item in rest if len(item.fit)}) == 2
+    for part in dict.fromkeys(parts):
+        rest = [item for item, own in zip(heard, parts, strict=True) if own != part]
+        both = strictly or len({item.clip.is_bonafide for item in rest if len(item.fit)}) == 2
         fitted = fit(rest if both else heard, limits)
-        judged |= {place: judge(heard[place], fitted) for place in np.flatnonzero(held).tolist()}
+        judged |= {place: judge(heard[place], fitted) for place, own in enumerate(parts) if own == part}
     return [judged[place] for place in range(len(heard))]
-
-
-@dataclass(frozen=True)
-class Report:
-    """What verdicts and LLRs are worth on clips whose sources the calibration did not see."""
-
-    clips: Mapping[tuple[str, Verdict], Estimate]
-    windows: Mapping[tuple[str, Verdict], Estimate]
-    cllr: Mapping[str, tuple[float, float]]  # by level: Cllr and the least that any scale could give, in bits
-    over: str  # what was left out and drawn: so many sources, or clips
-    alarms: Sequence[tuple[str, int, int]]  # source, its human clips called spoof, all its human clips
-
-    def lines(self) -> list[str]:
-        """The report in Markdown."""
-        some = self.clips["human", Verdict.SPOOF]
-        named = ", ".join(f"{source} {alarms} of {clips}" for source, alarms, clips in self.alarms[:WORST])
-        return [
-            f"Cross-fitted over {self.over}, {some.bonafide} human and {some.spoof} spoofed clips, 95 % intervals:",
-            "",
-            "| | called spoof | unsure | called bona fide |",
-            "|---|---|---|---|",
-            *(
-                f"| {label} {level} | " + " | ".join(str(found[label, verdict]) for verdict in SAID) + " |"
-                for level, found in (("clips", self.clips), ("windows", self.windows))
-                for label in ("human", "spoofed")
-            ),
-            "",
-            *(f"Cllr of {level}: {own:.3f} bit (least: {least:.3f})" for level, (own, least) in self.cllr.items()),
-            f"Human clips called spoof, by source: {named or 'none'}",
-        ]
-
-    def figures(self) -> dict[str, Any]:
-        """The same for a checkpoint's metadata."""
-        found: dict[str, Any] = {"cross_fitted_over": self.over}
-        for level, rates in (("clips", self.clips), ("windows", self.windows)):
-            found |= {f"{label}_{level}_called_{said}": rate.value for (label, said), rate in rates.items()}
-            found |= {f"{label}_{level}_called_{said}_95": [r.low, r.high] for (label, said), r in rates.items()}
-            found[f"cllr_bits_{level}"], found[f"min_cllr_bits_{level}"] = self.cllr[level]
-        return found
-
-
-def report(judged: Sequence[Judged]) -> Report:
-    """Figures of clips that were judged, of both labels."""
-    clips = [item.clip for item in judged]
-    alone = len(set(groups(clips))) == len(clips)
-    human: Counter[str] = Counter(clip.source for clip in clips if clip.is_bonafide)
-    caught = Counter(i.clip.source for i in judged if i.clip.is_bonafide and i.summary.verdict is Verdict.SPOOF)
-    scored = [(i.clip.is_bonafide, i.summary.score) for i in judged if i.summary.score is not None]
-    fit_windows = [(i.clip.is_bonafide, w.score) for i in judged for w in i.windows if w.reason is Reason.NONE]
-    return Report(
-        shares(judged, "clips"),
-        shares(judged, "windows"),
-        {"clips": _cllrs(scored), "windows": _cllrs([(label, s) for label, s in fit_windows if s is not None])},
-        "clips" if alone else f"{len({clip.source for clip in clips})} sources",
-        [(source, count, human[source]) for source, count in caught.most_common()],
-    )
-
-
-def _cllrs(scores: Sequence[tuple[bool, float]]) -> tuple[float, float]:
-    human: NDArray[np.bool_] = np.array([label for label, _ in scores], bool)
-    llr = np.array([score for _, score in scores])
-    return cllr(llr[human], llr[~human]), min_cllr(llr[human], llr[~human])
-
-
-def thresholds_line(calibration: Calibration) -> str:
-    """Scale, offset and thresholds in one line, and another one where they cannot be trusted."""
-    line = (
-        f"LLR = {calibration.scale:.4f} * raw {calibration.offset:+.4f}; spoof below {calibration.threshold:.3f}, "
-        f"bona fide from {calibration.threshold_bonafide:.3f}"
-    )
-    if max(abs(calibration.threshold), abs(calibration.threshold_bonafide)) <= PLAUSIBLE_LLR:
-        return line
-    return (
-        f"{line}\nwarning: hardly a clip of one label scored like the other's, so how sure a score is cannot be told: "
-        "these are too few clips, or too easy. Calibrate on more before you rely on a verdict"
-    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -211,7 +143,8 @@ def parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 done, 2 usage, 3 data, 4 checkpoint, 5 output.",
     )
     command.add_argument("checkpoint", type=Path, help="safetensors of `python -m training`")
-    command.add_argument("--data", type=Path, required=True, help="folder, CSV or protocol that was not trained on")
+    command.add_argument("--data", type=Path, help="folder, CSV or protocol that was not trained on")
+    command.add_argument("--folds", type=Path, metavar="SCORES.csv", help="out-of-fold scores, instead of --data")
     command.add_argument("--audio", type=Path, help="folder of the clips that a protocol names")
     command.add_argument("-o", "--output", type=Path, required=True, help="the calibrated checkpoint")
     add_limits(command)
@@ -239,11 +172,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         limits.check()
         if not 0.01 <= arguments.hop <= 60:
             raise UsageError("--hop must lie between 0.01 and 60 seconds")
-        rate = checkpoint.model.config.sample_rate
-        library = read_library([arguments.data], arguments.audio, rate, "calibration")
-        heard = hear(checkpoint.model, library.clips, library.samples, arguments.hop, "calibration data")
+        if (arguments.data is None) == (arguments.folds is None):
+            raise UsageError("name clips with --data, or out-of-fold scores with --folds")
+        if arguments.folds is not None:
+            heard, parts = read(arguments.folds)
+            found = report(judged_by_others(heard, limits, parts, strictly=True), f"{len(set(parts))} folds")
+        else:
+            rate = checkpoint.model.config.sample_rate
+            library = read_library([arguments.data], arguments.audio, rate, "calibration")
+            heard = hear(checkpoint.model, library.clips, library.samples, arguments.hop, "calibration data")
+            found = report(cross_fitted(heard, limits))
         calibration = fit(heard, limits)
-        found = report(cross_fitted(heard, limits))
         asked = {"false_alarms_asked_for": limits.false_alarms, "misses_asked_for": limits.misses}
         kept = {**checkpoint.figures, "calibration": asked | found.figures()}
         name = arguments.name or checkpoint.name

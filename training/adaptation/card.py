@@ -9,7 +9,7 @@ from benchmarks.metrics import Estimate
 from edge_runtime.decision.verdict import Verdict
 from export.checkpoint import Calibration
 from training.adaptation.trial import BLIND_SHARE, MOST_RISE, Column
-from training.calibrate import Report, thresholds_line
+from training.report import Report, thresholds_line
 
 ROWS = (
     ("held-out recordings called spoof (false alarms)", "room", "human", Verdict.SPOOF),
