@@ -42,7 +42,7 @@ def write(
             continue
         count += 1
         windows = " ".join(_shown(window) for window in raw.windows if window.score is not None)
-        about = (clip.system, clip.kind, clip.year, clip.language, f"{length:.3f}", said.summary.verdict.value)
+        about = (clip.system, clip.kind, clip.year, clip.language, f"{length:.3f}", said.summary.verdict)
         writer.writerow((clip.path, clip.label, clip.source, fold, f"{score:.6f}", *about, windows))
     with whole_file(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
@@ -78,7 +78,7 @@ def _shown(window: Window) -> str:
 def _window(text: str) -> Window:
     """Raises ValueError for another text than `_shown` gives."""
     start, end, raw, *reason = text.split(":")
-    values = [number(part) for part in (start, end, raw)]
-    if len(reason) > 1 or not np.isfinite(values).all() or values[0] > values[1]:
+    begin, until, score = (number(part) for part in (start, end, raw))
+    if len(reason) > 1 or not np.isfinite([begin, until, score]).all() or begin > until:
         raise ValueError(text)
-    return Window(*values, Verdict.UNSURE, 0.0, 0.0, 0.0, 0, Reason(reason[0]) if reason else Reason.NONE)
+    return Window(begin, until, score, Verdict.UNSURE, 0.0, 0.0, 0.0, 0, Reason(reason[0]) if reason else Reason.NONE)

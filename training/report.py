@@ -1,4 +1,4 @@
-"""What verdicts and log-likelihood ratios are worth on clips that their calibration did not see, in words and figures."""
+"""What verdicts and log-likelihood ratios are worth on clips that their calibration did not see."""
 
 from __future__ import annotations
 
@@ -89,9 +89,8 @@ def _alarms(judged: Sequence[Judged], what: Callable[[Clip], str]) -> list[tuple
     hits = Counter(
         what(item.clip) for item in judged if item.clip.is_bonafide and item.summary.verdict is Verdict.SPOOF
     )
-    return sorted(
-        ((name, hits[name], clips) for name, clips in human.items()), key=lambda row: (-row[1], row[2], row[0])
-    )
+    rows = [(name, hits[name], clips) for name, clips in human.items()]
+    return sorted(rows, key=lambda row: (-row[1], row[2], row[0]))
 
 
 def _named(rows: Sequence[tuple[str, int, int]]) -> str:
