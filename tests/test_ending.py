@@ -10,12 +10,13 @@ import torch
 
 from edge_runtime.errors import UsageError
 from export.checkpoint import load, save
-from export.rawnet2 import RawNet2
+from export.rawnet2 import Config, RawNet2
 from tests.buzzing import SMALL, buzzing_library
 from tests.conftest import TINY
 from tests.small_disk import small_disk
 from training import ending
 from training.batches import Library
+from training.blocks import with_blocks
 from training.scoring import score_clips
 from training.summaries import Summaries, check_distinct, read, without
 
@@ -35,10 +36,11 @@ def table_of(library: Library, folder: Path) -> Path:
     return folder / "clips.csv"
 
 
-def test_an_ending_is_fitted_to_the_encoder_as_it_is(library: Library, tmp_path: Path) -> None:
+@pytest.mark.parametrize("config", [SMALL, with_blocks(SMALL, 50, 20, 4)], ids=["windows", "blocks"])
+def test_an_ending_is_fitted_to_the_encoder_as_it_is(config: Config, library: Library, tmp_path: Path) -> None:
     start, out = tmp_path / "start.safetensors", tmp_path / "out.safetensors"
     torch.manual_seed(0)
-    save(start, RawNet2(SMALL))
+    save(start, RawNet2(config))
     table = table_of(library, tmp_path)
     options = ["--crops", "64", "--augmentation", "0", "--epochs", "100"]
     assert ending.main([str(start), "--data", str(table), "-o", str(out), *options]) == 0

@@ -165,9 +165,9 @@ def whisper_file(path: Path, spec: bytes = b"WhisperSpec", width: int = 384) -> 
     return weights
 
 
-@pytest.mark.parametrize(("width", "layers"), [(384, 3), (512, 2)])
+@pytest.mark.parametrize(("width", "layers", "blocks"), [(384, 3, ()), (512, 2, ()), (384, 1, (50, 20, 4))])
 def test_whispers_encoder_begins_a_hybrid_network(
-    width: int, layers: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    width: int, layers: int, blocks: tuple[int, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = whisper_file(tmp_path / "model.bin", width=width)
     start = tmp_path / "start.safetensors"
@@ -178,10 +178,13 @@ def test_whispers_encoder_begins_a_hybrid_network(
     for number in range(3):
         soundfile.write(speech / "bonafide" / f"{number}.flac", sound[number * rate :], rate)
     command = [str(tmp_path / "model.bin"), "--layers", str(layers), "--data", str(speech), "-o", str(start)]
+    for name, size in zip(("--block-frames", "--context-frames", "--level-blocks"), blocks, strict=False):
+        command += [name, str(size)]
     assert pretrained.main(command) == 0
     assert "explains 9" in capsys.readouterr().out  # of speech, more than 90 % of Whisper's spectrogram
     model = load(start).model
     encoder = model.encoder
+    assert model.config.block_frames == (50 if blocks else 0)
     assert (model.config.encoder_heads, len(encoder.layers)) == (width // 64, layers)
     found = encoder.layers[layers - 1].dense_out.weight.detach().numpy()  # type: ignore[union-attr, operator]
     assert np.array_equal(found, weights[f"layer_{layers - 1}/ffn/linear_1/weight"].astype(np.float32))

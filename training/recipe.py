@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge_runtime.errors import UsageError
-from export.rawnet2 import Config
+from export.rawnet2 import LONGEST_FRAMES, Config
 from training.batches import BALANCES
 from training.few_bits import WIDTHS
 
@@ -47,10 +47,15 @@ class Recipe:
         """Raises UsageError when a setting is out of its range."""
         zeros = config.leading_zeros
         shortest = (config.pool * config.shortest_frames + config.kernel - 1 - zeros) / config.sample_rate
+        longest = float("inf")
+        if config.has_encoder and not config.has_blocks:
+            longest = ((LONGEST_FRAMES + 1) * config.pool + config.kernel - 2) / config.sample_rate
+        crops = (self.crop_seconds, self.long_crop_seconds)
         ranges = (
             (self.steps >= 1, "--steps must be 1 or more"),
             (self.batch >= 2 and self.batch % 2 == 0, "--batch must be even: it is made of pairs"),
-            (min(self.crop_seconds, self.long_crop_seconds) >= shortest, f"crops must have {shortest:.2f} s or more"),
+            (min(crops) >= shortest, f"crops must have {shortest:.2f} s or more"),
+            (max(crops) <= longest, f"crops must have {longest:.0f} s or less"),
             (self.evaluate_every >= 1, "--evaluate-every must be 1 or more"),
             (self.learning_rate > 0 and self.warmup >= 0, "--learning-rate must be above 0, --warmup not below"),
             (0 <= self.long_share <= 1 and 0 <= self.matched <= 1, "--long-share and --matched lie between 0 and 1"),

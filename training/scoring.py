@@ -8,15 +8,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from edge_runtime.model.contract import HIGH_PASS_HZ
 from edge_runtime.model.highpass import filtered
 from export.blocks import AT_ONCE, summary
-from export.rawnet2 import Config, RawNet2
+from export.rawnet2 import Config, RawNet2, envelopes_fft
 from training.batches import repeat_to
 
 CLIPS = 64
 """Clips that are held as floats at a time."""
+PIECE_BLOCKS = 16
+"""Blocks of a stream whose features are computed together: some 100 MB."""
 
 
 def as_judged(clip: NDArray[np.int16], rate: int) -> NDArray[np.float32]:
@@ -63,13 +66,26 @@ def summarize_at(
         share = max(1, AT_ONCE // count)
         for some in (members[first : first + share] for first in range(0, len(members), share)):
             sound = torch.from_numpy(np.stack([clips[number][: count * block] for number in some]))
-            moments = model.moments(model.features_fft(sound.to(device)))
+            moments = model.moments(_stream_features(model, sound.to(device)))
             for row, number in enumerate(some):
                 first = torch.tensor([start // block for start in starts[number]])
                 places = first[:, None] + torch.arange(config.window_blocks)
                 of_clip[number] = summary(moments[row, places])
     ordered = [of_clip[number] for number in sorted(of_clip)]
     return torch.cat(ordered) if ordered else torch.empty(0, 2 * model.encoder.channels)
+
+
+def _stream_features(model: RawNet2, sound: Tensor) -> Tensor:
+    """`RawNet2.features_fft` of streams [batch, whole blocks], in pieces and in float64.
+
+    In float32 a loud sound disturbs a quiet one next to it, and the level of blocks can be that of the quiet one alone;
+    the runtime computes such parts in float64 as well.
+    """
+    config, piece = model.config, PIECE_BLOCKS * hop_multiple(model.config)
+    padded = functional.pad(sound, (config.leading_zeros, 0)).double()
+    parts = (padded[:, first : first + piece + config.leading_zeros] for first in range(0, sound.shape[1], piece))
+    filters = model.filters.double()
+    return torch.cat([envelopes_fft(part, filters, config.pool).float() for part in parts], 2)
 
 
 @torch.no_grad()
