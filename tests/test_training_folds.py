@@ -105,6 +105,17 @@ def test_an_ending_learns_nothing_of_the_fold_that_it_judges(data: Path, tmp_pat
         assert (one["windows"] == other["windows"]) == (one["fold"] == "0"), one["file"]
 
 
+def test_runs_teach_each_other_within_a_fold(data: Path, tmp_path: Path) -> None:
+    kept: list[str | Path] = ["--also", data / "crops", "--windows", data / "windows"]
+    more: list[str | Path] = ["--keep", tmp_path / "more", "--crops", "64", "--seed", "2", "--balance", "source"]
+    assert run(data, *kept, *more, "--taught", "1", "-o", tmp_path / "taught.csv") == 0
+    assert run(data, *kept, "--also", tmp_path / "more", "--seed", "2", "-o", tmp_path / "alone.csv") == 0
+    said, alone = (rows_of(tmp_path / f"{name}.csv") for name in ("taught", "alone"))
+    assert [row["file"] for row in said] == [row["file"] for row in alone]
+    assert [row["windows"] for row in said] != [row["windows"] for row in alone]
+    assert read(tmp_path / "more").made[0]["balance"] == "source"
+
+
 def test_a_pair_is_left_out_if_either_crop_has_sound_of_the_fold() -> None:
     origins = [("a",), ("b",), ("c",), ("c", "a"), ("b",), ("d",), ("c",), ("c",)]
     crops = Summaries(
@@ -156,6 +167,7 @@ def test_crops_of_before_they_said_their_source_are_read_and_not_taken_for_folds
         ("damaged windows", 3, "--windows"),
         ("twice", 3, "twice"),
         ("learn", 2, "--keep"),
+        ("taught", 2, "--taught"),
         ("onto start", 2, "twice"),
         ("no folder", 5, "folder"),
         ("another encoder", 2, "another encoder"),
@@ -185,7 +197,8 @@ def test_what_cannot_be_judged_is_refused_in_a_line(
     elif case == "no folder":
         out = tmp_path / "none" / "S.csv"
     else:
-        more = {"other hop": ["--hop", "0.8"], "twice": ["--data", str(data)], "learn": ["--learn", str(data)]}[case]
+        options = {"other hop": ["--hop", "0.8"], "twice": ["--data", str(data)], "learn": ["--learn", str(data)]}
+        more = (options | {"taught": ["--taught", "0.5"]})[case]
     before = start.read_bytes()
     command = [start, "--data", data, "--folds", table, "--windows", windows, "--also", crops, "-o", out]
     fitted = ["--nodes", "8", "--epochs", "1"]

@@ -28,12 +28,13 @@ from export.checkpoint import load
 from export.rawnet2 import RawNet2
 from training.batches import Library, read_library
 from training.calibrate import Limits, add_limits, judged_by_others
-from training.ending import fit_ending, judged, without_ending
+from training.ending import SMOOTHING, fit_ending, judged, without_ending
 from training.foldscores import write
 from training.looking import add_crops, check_crops, look_at
 from training.report import report
 from training.seen import Seen, see
 from training.summaries import Summaries, check_distinct, check_systems, chosen, read, together, without
+from training.teaching import Teacher, taught
 from training.verdicts import Heard
 
 FOLDS = 5
@@ -61,6 +62,13 @@ def parser() -> argparse.ArgumentParser:
         help="what the encoder sees in the clips: read, or written if not there",
     )
     command.add_argument("--hop", type=float, default=0.5, help="seconds between windows (default: %(default)s)")
+    command.add_argument(
+        "--taught",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="weight, against labels, of what endings of single runs say of other runs' crops (default: 0)",
+    )
     add_crops(command)
     add_limits(command)
     return command
@@ -88,12 +96,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             parts.append(look_at(model, start.sha256, parts, library, options))
             if options.keep:
                 parts[-1].save(options.keep)
-        crops = together(without(parts, options.without))
+        parts = without(parts, options.without)
         clips = [replace(library.clips[index], source=library.home(index)) for index in own]
         samples = [library.samples[index] for index in own]
         seen = see(model, clips, samples, start.sha256, options.hop, options.bfloat16, options.windows)
         folds = [fold_of[clip.source] for clip in clips]
-        heard = judged_by_fold(start.model, crops, seen, folds, fold_of, options)
+        heard = judged_by_fold(start.model, parts, seen, folds, fold_of, options)
         said = judged_by_others(heard, limits, folds, strictly=True)
         seconds = [len(sound) / model.config.sample_rate for sound in samples]
         count = write(options.output, heard, said, folds, seconds)
@@ -118,6 +126,10 @@ def _check(options: argparse.Namespace, limits: Limits) -> bool:
     check_crops(options, others, [options.output, options.keep, options.windows])
     if not 0.01 <= options.hop <= 60:
         raise UsageError("--hop must lie between 0.01 and 60 seconds")
+    if not 0 <= options.taught <= 1:
+        raise UsageError("--taught lies between 0 and 1")
+    if options.taught and len(options.also) + (options.keep is not None) < 2:
+        raise UsageError("--taught needs crops of two runs or more: name them with --also")
     if not looks and (options.learn or options.share):
         raise UsageError("--also alone looks at no crops: --learn and --share need --keep with it")
     return looks
@@ -175,7 +187,7 @@ def apart(crops: Summaries, fold_of: Mapping[str, str], fold: str) -> list[int]:
 
 def judged_by_fold(
     start: RawNet2,
-    crops: Summaries,
+    parts: Sequence[Summaries],
     seen: Seen,
     folds: Sequence[str],
     fold_of: Mapping[str, str],
@@ -184,18 +196,34 @@ def judged_by_fold(
     """Each clip with raw scores by the ending of its fold. Raises InputError where a fold leaves nothing to learn."""
     heard: dict[int, Heard] = {}
     for fold in sorted(set(folds)):
-        left = apart(crops, fold_of, fold)
+        places = [apart(part, fold_of, fold) for part in parts]
+        left = [chosen(part, own) for part, own in zip(parts, places, strict=True) if own]
         if not left:
             raise InputError(f"no crops are left to learn from without the sources of fold {fold}")
         clips = [place for place, own in enumerate(folds) if own == fold]
-        print(f"fold {fold}: {len(left)} of {len(crops)} crops to learn from, {len(clips)} clips to judge")
-        learnt = chosen(crops, left)
-        torch.manual_seed(options.seed)
-        model = without_ending(start, options.nodes * options.members)
-        fit_ending(model, learnt.inputs, learnt.labels, options.epochs, options.dropout, options.members)
+        count, of = sum(map(len, left)), sum(map(len, parts))
+        print(f"fold {fold}: {count} of {of} crops to learn from, {len(clips)} clips to judge")
+        model = _ending(start, left, options)
         for place in clips:
             heard[place] = seen.scored(place, judged(model, seen.of(place)))
     return [heard[place] for place in range(len(folds))]
+
+
+def _ending(start: RawNet2, parts: Sequence[Summaries], options: argparse.Namespace) -> RawNet2:
+    """One that learnt the crops of `parts` and, with --taught, what endings of single parts say of the others."""
+    torch.manual_seed(options.seed)
+    crops = together(parts)
+    wanted = crops.labels
+    if options.taught and len(parts) > 1:
+        teachers = []
+        for number, part in enumerate(parts):
+            teacher = without_ending(start, options.nodes * options.members)
+            fit_ending(teacher, part.inputs, part.labels, options.epochs, options.dropout, options.members)
+            teachers.append(Teacher(teacher, str(number), part.made))
+        wanted = taught(parts, teachers, options.taught, SMOOTHING)
+    model = without_ending(start, options.nodes * options.members)
+    fit_ending(model, crops.inputs, wanted, options.epochs, options.dropout, options.members)
+    return model
 
 
 if __name__ == "__main__":
