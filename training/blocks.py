@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
 from export import blocks
 from export.checkpoint import check_window, load, save
+from export.encoder import FIRST_POSITION, REACH
 from export.rawnet2 import LONGEST_FRAMES, Config, RawNet2
 
 BLOCK_FRAMES, CONTEXT_FRAMES, LEVEL_BLOCKS = 50, 50, 8
@@ -35,8 +37,9 @@ def with_blocks(config: Config, block_frames: int, context_frames: int, level_bl
                 "--block-frames must be even and 2 or more, --context-frames even and not negative, "
                 "--level-blocks 1 or more"
             )
-        if block_frames + context_frames > LONGEST_FRAMES:
-            raise UsageError(f"a block and its context have at most {LONGEST_FRAMES} frames together")
+        if 2 * FIRST_POSITION + block_frames + context_frames > LONGEST_FRAMES:
+            longest = LONGEST_FRAMES - 2 * FIRST_POSITION
+            raise UsageError(f"--block-frames and --context-frames are {longest} together at most")
     check_window(found)
     return found
 
@@ -52,20 +55,21 @@ def crop_samples(config: Config, wanted: float) -> int:
 def related_frames(model: RawNet2, features: Tensor) -> Tensor:
     """Features [batch, filters, frames] of windows as the encoder sees each frame when it is new, of the same shape.
 
-    With blocks, each frame is related to the level of its own block.
+    With blocks, each frame is related to the level of its own block, and those of the silence before to the first's.
     """
     config = model.config
     if not config.has_blocks:
         return model.relate(features)
-    levels = blocks.running_levels(features, config.block_frames, config.level_blocks)
-    return blocks.related(features, levels.repeat_interleave(config.block_frames, 1)[:, None])
+    levels = blocks.running_levels(features[:, :, REACH:], config.block_frames, config.level_blocks)
+    of_frames = levels.repeat_interleave(config.block_frames, 1)
+    return blocks.related(features, torch.cat((of_frames[:, :REACH], of_frames), 1)[:, None])
 
 
 def add_sizes(command: argparse.ArgumentParser, defaults: tuple[int, int, int]) -> None:
     """The options of `with_blocks`."""
     what = (
         "new feature frames of 10 ms in a block; 0: the encoder sees whole windows",
-        "frames before a block that the encoder sees with it",
+        "frames before a block that it attends to",
         "newest blocks whose mean is the level",
     )
     for name, default, said in zip(

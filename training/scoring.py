@@ -12,14 +12,14 @@ from torch.nn import functional
 
 from edge_runtime.model.contract import HIGH_PASS_HZ
 from edge_runtime.model.highpass import filtered
-from export.blocks import AT_ONCE, summary
+from export.blocks import summary
 from export.rawnet2 import Config, RawNet2, envelopes_fft
 from training.batches import repeat_to
 
 CLIPS = 64
 """Clips that are held as floats at a time."""
-PIECE_BLOCKS = 16
-"""Blocks of a stream whose features are computed together: some 100 MB."""
+PIECE_FRAMES = 1000
+"""Frames of a stream whose features are computed together: some 200 MB."""
 
 
 def as_judged(clip: NDArray[np.int16], rate: int) -> NDArray[np.float32]:
@@ -58,34 +58,36 @@ def summarize_at(
         return torch.cat(found) if found else torch.empty(0, 2 * model.encoder.channels)
     block = hop_multiple(config)
     of_clip: dict[int, Tensor] = {}
-    alike: dict[int, list[int]] = {}  # clips with so many whole blocks, which can go through the encoder together
-    for number, (clip, own) in enumerate(zip(clips, starts, strict=True)):
-        if len(own):
-            alike.setdefault(len(clip) // block, []).append(number)
-    for count, members in alike.items():
-        share = max(1, AT_ONCE // count)
-        for some in (members[first : first + share] for first in range(0, len(members), share)):
-            sound = torch.from_numpy(np.stack([clips[number][: count * block] for number in some]))
-            moments = model.moments(_stream_features(model, sound.to(device)))
-            for row, number in enumerate(some):
-                first = torch.tensor([start // block for start in starts[number]])
-                places = first[:, None] + torch.arange(config.window_blocks)
-                of_clip[number] = summary(moments[row, places])
+    wanted = sorted((number for number, own in enumerate(starts) if len(own)), key=lambda number: len(clips[number]))
+    for first in range(0, len(wanted), batch):
+        some = wanted[first : first + batch]  # of about one length: what is put after the shorter ones changes nothing
+        sound = np.zeros((len(some), len(clips[some[-1]]) // block * block), np.float32)
+        for row, number in enumerate(some):
+            clip = clips[number][: sound.shape[1]]
+            sound[row, : len(clip)] = clip
+        moments = model.moments(_stream_features(model, torch.from_numpy(sound).to(device)))
+        for row, number in enumerate(some):
+            begin = torch.tensor([start // block for start in starts[number]])
+            of_clip[number] = summary(moments[row, begin[:, None] + torch.arange(config.window_blocks)])
     ordered = [of_clip[number] for number in sorted(of_clip)]
     return torch.cat(ordered) if ordered else torch.empty(0, 2 * model.encoder.channels)
 
 
 def _stream_features(model: RawNet2, sound: Tensor) -> Tensor:
-    """`RawNet2.features_fft` of streams [batch, whole blocks], in pieces and in float64.
+    """`RawNet2.features_fft` of streams [batch, samples], in pieces and in float64.
 
     In float32 a loud sound disturbs a quiet one next to it, and the level of blocks can be that of the quiet one alone;
     the runtime computes such parts in float64 as well.
     """
-    config, piece = model.config, PIECE_BLOCKS * hop_multiple(model.config)
+    config = model.config
     padded = functional.pad(sound, (config.leading_zeros, 0)).double()
-    parts = (padded[:, first : first + piece + config.leading_zeros] for first in range(0, sound.shape[1], piece))
+    piece, overlap = PIECE_FRAMES * config.pool, config.kernel - 1
+    parts = (padded[:, first : first + piece + overlap] for first in range(0, padded.shape[1] - overlap, piece))
     filters = model.filters.double()
-    return torch.cat([envelopes_fft(part, filters, config.pool).float() for part in parts], 2)
+    found = [
+        envelopes_fft(part, filters, config.pool).float() for part in parts if part.shape[1] >= overlap + config.pool
+    ]
+    return torch.cat(found, 2)
 
 
 @torch.no_grad()
