@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from training.batches import repeat_to
 
 CLIPS = 64
 """Clips that are held as floats at a time."""
+PADDED = 1.25
+"""How much longer a stream may be than another that goes through the encoder with it, and is filled up to it."""
 PIECE_FRAMES = 1000
 """Frames of a stream whose features are computed together: some 200 MB."""
 
@@ -58,9 +60,8 @@ def summarize_at(
         return torch.cat(found) if found else torch.empty(0, 2 * model.encoder.channels)
     block = hop_multiple(config)
     of_clip: dict[int, Tensor] = {}
-    wanted = sorted((number for number, own in enumerate(starts) if len(own)), key=lambda number: len(clips[number]))
-    for first in range(0, len(wanted), batch):
-        some = wanted[first : first + batch]  # of about one length: what is put after the shorter ones changes nothing
+    for some in _alike([len(clip) if len(own) else 0 for clip, own in zip(clips, starts, strict=True)], batch):
+        # What is put after the shorter ones changes nothing of their own blocks.
         sound = np.zeros((len(some), len(clips[some[-1]]) // block * block), np.float32)
         for row, number in enumerate(some):
             clip = clips[number][: sound.shape[1]]
@@ -71,6 +72,18 @@ def summarize_at(
             of_clip[number] = summary(moments[row, begin[:, None] + torch.arange(config.window_blocks)])
     ordered = [of_clip[number] for number in sorted(of_clip)]
     return torch.cat(ordered) if ordered else torch.empty(0, 2 * model.encoder.channels)
+
+
+def _alike(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Places of clips with about one of `lengths`, at most so many at a time, the shortest first; 0 is left out."""
+    some: list[int] = []
+    for place in sorted((place for place, length in enumerate(lengths) if length), key=lengths.__getitem__):
+        if some and (len(some) == most or lengths[place] > PADDED * lengths[some[0]]):
+            yield some
+            some = []
+        some.append(place)
+    if some:
+        yield some
 
 
 def _stream_features(model: RawNet2, sound: Tensor) -> Tensor:
@@ -84,10 +97,8 @@ def _stream_features(model: RawNet2, sound: Tensor) -> Tensor:
     piece, overlap = PIECE_FRAMES * config.pool, config.kernel - 1
     parts = (padded[:, first : first + piece + overlap] for first in range(0, padded.shape[1] - overlap, piece))
     filters = model.filters.double()
-    found = [
-        envelopes_fft(part, filters, config.pool).float() for part in parts if part.shape[1] >= overlap + config.pool
-    ]
-    return torch.cat(found, 2)
+    whole = (part for part in parts if part.shape[1] >= overlap + config.pool)
+    return torch.cat([envelopes_fft(part, filters, config.pool).float() for part in whole], 2)
 
 
 @torch.no_grad()
