@@ -102,7 +102,7 @@ def triangles() -> NDArray[np.float32]:
 def frames_ahead(config: Config) -> int:
     """Frames by which Whisper's centred windows are ahead of the bank, whose frames are as long as HOP.
 
-    The bank begins with the first sample or, with blocks, with silence before it, and is behind then.
+    The bank begins with the first sample or, with blocks, with silence before it; then it lags.
     """
     return round(((config.kernel - 1 + config.pool) / 2 - config.leading_zeros) / HOP)
 
