@@ -22,8 +22,8 @@ from export.checkpoint import check_window, load, save
 from export.encoder import FIRST_POSITION, REACH
 from export.rawnet2 import LONGEST_FRAMES, Config, RawNet2
 
-BLOCK_FRAMES, CONTEXT_FRAMES, LEVEL_BLOCKS = 50, 50, 8
-"""Blocks of half a second after half a second of context, and the level of four seconds: the default."""
+BLOCK_FRAMES, CONTEXT_FRAMES, LEVEL_BLOCKS = 50, 200, 8
+"""Blocks of half a second that attend to two seconds before them, and the level of four seconds: the default."""
 
 
 def with_blocks(config: Config, block_frames: int, context_frames: int, level_blocks: int) -> Config:
