@@ -106,8 +106,8 @@ def front_end_calls(pipeline: OurPipeline) -> dict[str, Callable[[], object]]:
 def network_calls(pipeline: OurPipeline, threads: int) -> dict[str, Callable[[], object]]:
     """The network's stages, cut apart, as calls on a window; one with an encoder is one stage.
 
-    Of a model that looks at blocks a call is on the blocks that a hop brings, and on a window. Raises UsageError without
-    onnx, ModelError.
+    Of a model that looks at blocks a call is on the blocks that a hop brings, and on a window. Raises UsageError
+    without onnx, ModelError.
     """
     contract, network = pipeline.contract, pipeline.detector.network
     if contract.form == "blocks":
