@@ -133,10 +133,12 @@ def _stream_rows(model: RawNet2, network: Network) -> Iterator[Row]:
     window, block = contract.window_samples, contract.hop_multiple
     sound = np.concatenate(list(signals(window, contract.sample_rate).values()))
     with torch.no_grad():
-        every = model.stream(torch.from_numpy(sound)).numpy()
+        every = model.classify_stream(model.features(torch.from_numpy(sound)[None])).numpy()
     inputs = Inputs(network, window, 2 * window)
     random = np.random.default_rng(4)
-    first, heard, places = 0, [], []
+    first = 0
+    heard: list[NDArray[np.float32]] = []
+    places: list[int] = []  # of the windows, in blocks
     while first + window <= sound.size:
         place = np.empty(network.input_shape(window), np.float32)
         base = places[-1] * block if places else 0  # what lies before the newest window was dropped
