@@ -80,7 +80,7 @@ class Detector:
         self._invalid = Tape((held,), np.bool_)
         self._tapes = (self._samples, self._raw, self._invalid)
         self._inputs = Inputs(self.network, self.window_samples, held)
-        # What the network takes is written here once, when a window is complete; pages never used cost nothing.
+        # Written here once, when a window is complete; pages never used cost nothing.
         batch = self.network.largest_batch
         self._batch = np.empty((batch, *self.network.input_shape(self.window_samples)), np.float32)
         self.numberless = 0
