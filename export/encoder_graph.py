@@ -80,12 +80,14 @@ class _FoldedLayer(nn.Module):
     def attend(self, x: Tensor, past: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """As `Layer.attend`; `past` has the keys and the values apart, each [B, heads, P, width / heads]."""
         parts = self.attention_in(self.attention_norm(x)).chunk(3, dim=2)
-        queries, keys, values = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts)
-        present = torch.cat((keys, values), 1)
-        if past is not None:
-            keys, values = torch.cat((past[0], keys), 2), torch.cat((past[1], values), 2)
-        weights = torch.softmax(queries @ keys.transpose(2, 3), dim=3)
-        mixed = weights @ values
+        queries, keys, values = (part.unflatten(2, (self.heads, -1)) for part in parts)
+        present = torch.cat((keys.transpose(1, 2), values.transpose(1, 2)), 1)
+        if past is None:
+            turned, values = keys.permute(0, 2, 3, 1), values.transpose(1, 2)
+        else:
+            turned = torch.cat((past[0], keys.transpose(1, 2)), 2).transpose(2, 3)
+            values = torch.cat((past[1], values.transpose(1, 2)), 2)
+        mixed = torch.softmax(queries.transpose(1, 2) @ turned, dim=3) @ values
         x = x + self.attention_out(mixed.transpose(1, 2).flatten(2))
         return x + self.dense_out(gelu(self.dense_in(self.dense_norm(x)))), present
 
