@@ -14,6 +14,7 @@ from benchmarks.pipelines import OurPipeline
 from benchmarks.sound import speech_like
 from benchmarks.turns import in_turns, silently
 from edge_runtime.capture.resample import Resampler
+from edge_runtime.model.blocks import BlockStream
 from edge_runtime.model.contract import COLUMN_FRAMES
 from edge_runtime.model.frontend import FilterBank
 from edge_runtime.model.inputs import Inputs
@@ -105,9 +106,12 @@ def front_end_calls(pipeline: OurPipeline) -> dict[str, Callable[[], object]]:
 def network_calls(pipeline: OurPipeline, threads: int) -> dict[str, Callable[[], object]]:
     """The network's stages, cut apart, as calls on a window; one with an encoder is one stage.
 
-    Raises UsageError without onnx, ModelError.
+    Of a model that looks at blocks a call is on the blocks that a hop brings, and on a window. Raises UsageError
+    without onnx, ModelError.
     """
     contract, network = pipeline.contract, pipeline.detector.network
+    if contract.form == "blocks":
+        return {ENCODER: _block_calls(pipeline)}
     model = read(pipeline.path)
     if not is_recurrent(model):
         sound = speech_like(contract.window_samples, contract.sample_rate)
@@ -123,3 +127,23 @@ def network_calls(pipeline: OurPipeline, threads: int) -> dict[str, Callable[[],
         BLOCKS: partial(blocks.run, [middle], {source: window}),
         GRU: partial(gru.run, ["logits"], {middle: sequence}),
     }
+
+
+def _block_calls(pipeline: OurPipeline) -> Callable[[], object]:
+    """A call on the blocks of a hop, with a full context before them, and on the window that they complete."""
+    contract, network = pipeline.contract, pipeline.detector.network
+    hop = pipeline.hop_samples // contract.pool
+    before = -(-contract.context_frames // contract.block_frames) * contract.block_frames
+    needed = (before + contract.frames) * contract.pool
+    bank = FilterBank(contract.filters, contract.pool, contract.leading_zeros)
+    features = bank.whole(speech_like(needed, contract.sample_rate))
+    stream = BlockStream(network)
+    moments = stream.push(features)
+    window = np.ascontiguousarray(moments[-(contract.frames // contract.block_frames) :])[None]
+    new = np.ascontiguousarray(features[:, -hop:])
+
+    def blocks_and_window() -> None:
+        stream.push(new)
+        network.body(window)
+
+    return blocks_and_window

@@ -14,6 +14,7 @@ from benchmarks.cut import need_onnx, read
 from benchmarks.pipelines import OurPipeline
 from benchmarks.stages import first_block_frames
 from edge_runtime.errors import ModelError
+from edge_runtime.model.contract import BLOCK_REACH
 
 _CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}  # operator: which input is the weight
 _PRODUCTS = ("MatMul", "MatMulInteger", "QLinearMatMul", "Gemm")
@@ -40,24 +41,33 @@ class Work:
 def work(pipeline: OurPipeline) -> Work:
     """The work of one hop: the network on a window and, where windows share the first block, that on the new frames.
 
+    Where the network looks at blocks it is that of a hop's new blocks, which attend to a full context, and of the head.
     Raises UsageError without onnx, ModelError for a graph that cannot be followed.
     """
     network, contract = pipeline.detector.network, pipeline.contract
-    body = _count(read(pipeline.path), (1, *network.input_shape(contract.window_samples)))
+    model, window = read(pipeline.path), (1, *network.input_shape(contract.window_samples))
+    if contract.form == "blocks":
+        new = pipeline.hop_samples // contract.hop_multiple
+        rows, width = network.past_shape
+        frames = BLOCK_REACH + contract.block_frames
+        past = (new, rows, contract.context_frames // 2, width)
+        return _count(model, (new, len(contract.filters), frames), (new, 1, 1), past, window)
+    body = _count(model, window)
     if not contract.first_block:
         return body
     block = need_onnx().ModelProto.FromString(contract.first_block)
-    new = _count(block, (1, len(contract.filters), first_block_frames(network, pipeline.hop_samples)))
+    first = _count(block, (1, len(contract.filters), first_block_frames(network, pipeline.hop_samples)))
     return Work(
-        body.float_products + new.float_products, body.integer_products + new.integer_products, body.recurrences
+        body.float_products + first.float_products, body.integer_products + first.integer_products, body.recurrences
     )
 
 
-def _count(model: Any, shape: tuple[int, ...]) -> Work:
-    """The work of a model on an input of `shape`."""
+def _count(model: Any, *shapes_given: tuple[int, ...]) -> Work:
+    """The work of a model on inputs of these shapes, in its order."""
     onnx = need_onnx()
-    for axis, length in zip(model.graph.input[0].type.tensor_type.shape.dim, shape, strict=True):
-        axis.dim_value = length
+    for node, shape in zip(model.graph.input, shapes_given, strict=True):
+        for axis, length in zip(node.type.tensor_type.shape.dim, shape, strict=True):
+            axis.dim_value = length
     graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     shapes = {
         value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim]

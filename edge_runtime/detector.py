@@ -80,7 +80,7 @@ class Detector:
         self._invalid = Tape((held,), np.bool_)
         self._tapes = (self._samples, self._raw, self._invalid)
         self._inputs = Inputs(self.network, self.window_samples, held)
-        # What the network takes is written here once, when a window is complete; pages never used cost nothing.
+        # Written here once, when a window is complete; pages never used cost nothing.
         batch = self.network.largest_batch
         self._batch = np.empty((batch, *self.network.input_shape(self.window_samples)), np.float32)
         self.numberless = 0
@@ -302,6 +302,11 @@ def _window_samples(network: Network, seconds: float | None) -> int:
     own = f"{contract.window_samples / contract.sample_rate:g} s"
     if not network.dynamic_time:
         raise UsageError(f"this model takes windows of {own} only, not of {seconds:g} s")
+    if contract.form == "blocks" and samples % contract.hop_multiple:
+        block = f"{contract.hop_multiple / contract.sample_rate:g} s"
+        raise UsageError(
+            f"a window of {seconds:g} s is no whole number of this model's blocks of {block}: its own has {own}"
+        )
     try:
         network.fit(samples)
     except ModelError as reason:

@@ -208,7 +208,7 @@ def _config(text: str) -> Config:
         raise ModelError(f"the checkpoint's config says encoder_width = {width} with {heads} heads, which cannot be")
     block, context = config.block_frames, config.context_frames
     if (block or context or config.level_blocks) and not (
-        config.has_encoder and block > 0 and block % 2 == context % 2 == 0 and config.level_blocks > 0
+        config.has_encoder and block > 0 and block % 2 == context % 2 == 0 and 0 < config.level_blocks <= LONGEST_FRAMES
         and config.compression == "log" and 2 * FIRST_POSITION + block + context <= LONGEST_FRAMES
     ):  # fmt: skip
         raise ModelError(

@@ -20,9 +20,14 @@ def contract_of(checkpoint: Checkpoint, form: str | None = None) -> Contract:
 
     Without a `form` it is the one with which overlapping windows share the most: `shared`, or `streaming` where the
     network relates its features to the window's mean level before the first block, or has none; `blocks` where
-    the network has that form.
+    the network looks at blocks. Raises UsageError for that form and another network, or the other way round.
     """
     config = checkpoint.model.config
+    if form and (form == "blocks") != config.has_blocks:
+        sees = (
+            "this network looks at blocks of a stream" if config.has_blocks else "this network looks at whole windows"
+        )
+        raise UsageError(f"{sees} and cannot have the form {form}: leave out --form")
     usual = "shared" if config.compression == "none" and not config.has_encoder else "streaming"
     contract = Contract(
         form=form or ("blocks" if config.has_blocks else usual),

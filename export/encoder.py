@@ -51,15 +51,14 @@ class Layer(nn.Module):
         return self.attend(x)[0]
 
     def attend(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The layer's outputs and the keys and values of these frames, [B, 2, T, width].
+        """The layer's outputs and the keys and values of these frames, [B, 2 * heads, T, width / heads].
 
-        `past`, [B, 2, P, width], are keys and values of frames before them, which are attended to as well.
+        `past`, [B, 2 * heads, P, width / heads], are keys and values of frames before them, which are attended to too.
         """
-        parts = self.attention_in(self.attention_norm(x)).chunk(3, dim=2)
-        present = torch.stack(parts[1:], 1)
+        parts = self.attention_in(self.attention_norm(x)).unflatten(2, (3 * self.heads, -1)).transpose(1, 2)
+        queries, present = parts[:, : self.heads], parts[:, self.heads :]
         seen = present if past is None else torch.cat((past, present), 2)
-        parts = (parts[0], *seen.unbind(1))
-        queries, keys, values = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts)
+        keys, values = seen.chunk(2, dim=1)
         mixed = functional.scaled_dot_product_attention(queries, keys, values)
         x = x + self.dropout(self.attention_out(mixed.transpose(1, 2).flatten(2)))
         return x + self.dropout(self.dense_out(functional.gelu(self.dense_in(self.dense_norm(x))))), present
@@ -97,14 +96,16 @@ class Encoder(nn.Module):
         """What is summed up of a block's frames, [B, frames, channels], and what later blocks attend to of them.
 
         `x`, [B, bands, 2 * frames + REACH], begins with the REACH frames before the block's own; no zeros are put
-        around it. `past`, [B, 2 * layers, P, width], are keys and values of earlier blocks, and so is what is given.
+        around it. `past`, [B, 2 * layers * heads, P, width / heads], are keys and values of earlier blocks, each
+        layer's keys before its values, and so is what is given.
         """
         x = functional.gelu(functional.conv1d(x, self.stem1.weight, self.stem1.bias))
         x = functional.gelu(functional.conv1d(x, self.stem2.weight, self.stem2.bias, 2)).transpose(1, 2)
         x = x + self.position[FIRST_POSITION : FIRST_POSITION + x.shape[1]]
         outputs, present = [x], []
         for number, layer in enumerate(self.layers):
-            before = None if past is None else past[:, 2 * number : 2 * number + 2]
+            rows = 2 * layer.heads  # type: ignore[operator]
+            before = None if past is None else past[:, rows * number : rows * (number + 1)]
             x, kept = layer.attend(x, before)  # type: ignore[operator]
             outputs.append(x)
             present.append(kept)

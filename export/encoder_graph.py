@@ -75,18 +75,19 @@ class _FoldedLayer(nn.Module):
         self.dense_in, self.dense_out = Dense.of(layer.dense_in), Dense.of(layer.dense_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.attend(x, None)[0]
+        return self.attend(x)[0]
 
-    def attend(self, x: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
-        """As `Layer.attend`."""
+    def attend(self, x: Tensor, past: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """As `Layer.attend`; `past` has the keys and the values apart, each [B, heads, P, width / heads]."""
         parts = self.attention_in(self.attention_norm(x)).chunk(3, dim=2)
-        present = torch.stack(parts[1:], 1)
-        if past is not None:
-            seen = torch.cat((past, present), 2)
-            parts = (parts[0], seen[:, 0], seen[:, 1])
         queries, keys, values = (part.unflatten(2, (self.heads, -1)) for part in parts)
-        weights = torch.softmax(queries.transpose(1, 2) @ keys.permute(0, 2, 3, 1), dim=3)
-        mixed = weights @ values.transpose(1, 2)
+        present = torch.cat((keys.transpose(1, 2), values.transpose(1, 2)), 1)
+        if past is None:
+            turned, values = keys.permute(0, 2, 3, 1), values.transpose(1, 2)
+        else:
+            turned = torch.cat((past[0], keys.transpose(1, 2)), 2).transpose(2, 3)
+            values = torch.cat((past[1], values.transpose(1, 2)), 2)
+        mixed = torch.softmax(queries.transpose(1, 2) @ turned, dim=3) @ values
         x = x + self.attention_out(mixed.transpose(1, 2).flatten(2))
         return x + self.dense_out(gelu(self.dense_in(self.dense_norm(x)))), present
 
@@ -109,8 +110,10 @@ class FoldedEncoder(nn.Module):
         angles = (torch.arange(x.shape[1]) + FIRST_POSITION)[:, None] * self.rates
         x = x + torch.cat((angles.sin(), angles.cos()), 1)
         outputs, present = [x], []
+        # Each layer's keys and values, cut out at once.
+        before = past.chunk(2 * len(self.layers), dim=1)
         for number, layer in enumerate(self.layers):
-            x, kept = layer.attend(x, past[:, 2 * number : 2 * number + 2])  # type: ignore[operator]
+            x, kept = layer.attend(x, before[2 * number : 2 * number + 2])  # type: ignore[operator]
             outputs.append(x)
             present.append(kept)
         return self._read(torch.cat(outputs, 2)), torch.cat(present, 1)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edge_runtime.errors import ModelError
 from edge_runtime.model.contract import Contract
 from edge_runtime.model.frontend import FilterBank
+from edge_runtime.model.inputs import Inputs
 from edge_runtime.model.network import Network
 from export.graph import shortest_input
 from export.rawnet2 import RawNet2
@@ -100,13 +101,16 @@ def prove(model: RawNet2, path: str | Path) -> Proof:
 
     The file goes through the device's own loader, and the features of a `streaming` file through the device's own
     filter bank, with the filters out of the file and the signal in uneven pieces. Windows are compared singly, in
-    one batch, and at another length than the file's own. Raises ModelError when the device cannot run the file.
+    one batch, and at another length than the file's own. Of a file of the `blocks` form a stream of several windows is
+    compared as well, in uneven hops through the device's own `Inputs`. Raises ModelError when the device cannot run the
+    file.
     """
     network = Network.load(path, trusted=True)
     contract = network.contract
     shortest = shortest_input(model.config, "waveform")
     other = max(shortest, contract.window_samples * 5 // 8)
-    return Proof(tuple(_rows(model, network, contract.window_samples)) + tuple(_rows(model, network, other, True)))
+    rows = [*_rows(model, network, contract.window_samples), *_rows(model, network, other, True)]
+    return Proof(tuple(rows) + (tuple(_stream_rows(model, network)) if contract.form == "blocks" else ()))
 
 
 def _rows(model: RawNet2, network: Network, samples: int, one_batch: bool = False) -> Iterator[Row]:
@@ -121,6 +125,34 @@ def _rows(model: RawNet2, network: Network, samples: int, one_batch: bool = Fals
     for size in (2, len(inputs)) if not one_batch else (3,):
         logits = network.logits(np.stack(inputs[-size:]))
         yield Row("last ones together", size, samples, _difference(logits, np.stack(wanted[-size:])))
+
+
+def _stream_rows(model: RawNet2, network: Network) -> Iterator[Row]:
+    """A stream of all signals after one another, its windows judged singly and several at once."""
+    contract = network.contract
+    window, block = contract.window_samples, contract.hop_multiple
+    sound = np.concatenate(list(signals(window, contract.sample_rate).values()))
+    with torch.no_grad():
+        every = model.classify_stream(model.features(torch.from_numpy(sound)[None])).numpy()
+    inputs = Inputs(network, window, 2 * window)
+    random = np.random.default_rng(4)
+    first = 0
+    heard: list[NDArray[np.float32]] = []
+    places: list[int] = []  # of the windows, in blocks
+    while first + window <= sound.size:
+        place = np.empty(network.input_shape(window), np.float32)
+        base = places[-1] * block if places else 0  # what lies before the newest window was dropped
+        inputs.feed(sound[base:], first - base + window)
+        inputs.write(sound[base:], first - base, place)
+        inputs.drop(first - base)
+        heard.append(place)
+        places.append(first // block)
+        first += block * int(random.integers(1, window // block + 1))
+    wanted = every[places]
+    for size in (1, network.largest_batch):
+        groups = [np.stack(heard[start : start + size]) for start in range(0, len(heard), size)]
+        logits = np.concatenate([network.body(group) for group in groups])
+        yield Row("stream, uneven hops", size, sound.size, _difference(logits, wanted))
 
 
 def _input(contract: Contract, signal: NDArray[np.float32]) -> NDArray[np.float32]:

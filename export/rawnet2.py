@@ -236,7 +236,11 @@ class RawNet2(nn.Module):
 
         Only a network with blocks has them: their context and level reach back before the window.
         """
-        found = self.moments(self.features_fft(waveform[None]))[0]
+        return self.classify_stream(self.features_fft(waveform[None]))
+
+    def classify_stream(self, features: Tensor) -> Tensor:
+        """`stream`, of the front end's features [1, filters, frames]; by FFTs they are less exact after loud sound."""
+        found = self.moments(features)[0]
         windows = found.unfold(0, self.config.window_blocks, 1).movedim(-1, 1)
         return self.judge(blocks.summary(windows))
 

@@ -25,6 +25,8 @@ CONV_SCHEMES = (FP32, FP16, STORED8, STATIC8)
 _INTEGER_KINDS = ("recurrent", "input", "sequence")
 FEWEST_VALUES = 256
 """Smaller constants stay as they are: a node to unpack them would cost more than it saves."""
+WIDE_VALUES = 1 << 20
+"""A dense matrix from here on is multiplied in integers beside a transformer: as float32 it takes much memory."""
 SMALL_SHARE = 1 / 25
 """Of all values: matrices of a transformer below it keep 8 bits at `int4`."""
 
@@ -34,7 +36,7 @@ class Weight:
     """A matrix of a product, or a convolution's filters, as a plan names it."""
 
     name: str
-    kind: str  # "recurrent", "input" (both of a GRU), "sequence" (read once a step), "dense" or "conv"
+    kind: str  # "recurrent", "input" (both of a GRU), "sequence" (read once a step), "dense", "wide" or "conv"
     values: Floats  # [inputs, outputs]; of a conv [outputs, inputs, taps]
 
     @property
@@ -57,6 +59,7 @@ def weights(model: onnx.ModelProto) -> list[Weight]:
     rewrite(rewritten)
     found = []
     bank, sequences = _filter_banks(rewritten.graph), _sequences(model)
+    wide = _wide(model, sequences)
     for node in rewritten.graph.node:
         for graph in [rewritten.graph, *bodies(node)]:
             known = constants(graph)
@@ -67,7 +70,7 @@ def weights(model: onnx.ModelProto) -> list[Weight]:
                 if part.op_type == "Conv":
                     found.append(Weight(name, "conv", known[name]))
                 elif part.op_type == "MatMul" and known[name].ndim == 2:
-                    plain = "sequence" if name in sequences else "dense"
+                    plain = "sequence" if name in sequences else "wide" if name in wide else "dense"
                     kind = {"R": "recurrent", "W": "input"}.get(name.rsplit(".", 1)[-1], plain)
                     found.append(Weight(name, kind, known[name]))
                 elif part.op_type == "Gemm":
@@ -102,6 +105,17 @@ def _sequences(model: onnx.ModelProto) -> set[str]:
     values = onnx.shape_inference.infer_shapes(model).graph.value_info
     ranks = {item.name: len(item.type.tensor_type.shape.dim) for item in values}
     return {node.input[1] for node in readers if ranks.get(node.input[0], 0) > 2}
+
+
+def _wide(model: onnx.ModelProto, sequences: Container[str]) -> set[str]:
+    """The large matrices of what sums up a window, beside a transformer."""
+    known = constants(model.graph)
+    if not any(name in sequences for name in known):
+        return set()
+    names = {node.input[1] for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in known}
+    return {
+        name for name in names if name not in sequences and known[name].ndim == 2 and known[name].size >= WIDE_VALUES
+    }
 
 
 def _gemm_matrix(node: onnx.NodeProto, value: Floats) -> Floats:
@@ -150,6 +164,7 @@ def build(
     if set(plan.values()) <= {FP32}:
         return result
     eights, sequences = eights or {}, _sequences(result)
+    wide = _wide(result, sequences)
     static = [name for name, scheme in plan.items() if scheme == STATIC8 and name not in sequences]
     if static:
         from quantization.convolutions import quantize  # loads ONNX Runtime's tools, which few levels need
@@ -158,17 +173,19 @@ def build(
     if any(plan.get(f"gru.{layer}.{kind}") in (INT8, INT4) for layer in range(len(plan)) for kind in "WR"):
         rewrite(result)
     _halve(result, _filter_banks(result.graph) | {name for name, scheme in plan.items() if scheme != FP16})
-    _apply_integers(result, plan, target, fours or {}, eights, sequences)
+    _apply_integers(result, plan, target, fours or {}, eights, sequences, wide)
     return result
 
 
 def integer_products(plan: Mapping[str, str], found: Iterable[Weight]) -> bool:
     """Whether any product of the plan is computed in integers.
 
-    Those are convolutions with fixed ranges, a GRU's products and those over a sequence.
+    Those are convolutions with fixed ranges, a GRU's products, those over a sequence and wide ones in 8 bits.
     """
     return any(
-        plan[item.name] == STATIC8 or (plan[item.name] in (INT8, INT4) and item.kind in _INTEGER_KINDS)
+        plan[item.name] == STATIC8
+        or (plan[item.name] in (INT8, INT4) and item.kind in _INTEGER_KINDS)
+        or (plan[item.name] == INT8 and item.kind == "wide")
         for item in found
     )
 
@@ -185,8 +202,9 @@ def _apply_integers(
     fours: Mapping[str, FourBit],
     eights: Mapping[str, EightBit],
     sequences: Container[str],
+    wide: Container[str],
 ) -> None:
-    """Products of a GRU and over a sequence become integer ones.
+    """Products of a GRU, over a sequence and, in 8 bits, with wide matrices become integer ones.
 
     Other weights are small, are only stored so, and multiplied as floats.
     """
@@ -207,6 +225,8 @@ def _apply_integers(
                 make.nodes.append(changed)
             elif scheme == STATIC8:
                 make.product_static(source, eights[name], name, target, output)
+            elif name in wide and scheme == INT8:
+                make.product_wide(source, known[name], name, target, output)
             elif name not in sequences and not is_gru_weight(name):
                 matrix = _gemm_matrix(node, known[name]) if node.op_type == "Gemm" else known[name]
                 # With a scale for each output, which are the columns here and stored8's rows.

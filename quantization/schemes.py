@@ -153,6 +153,41 @@ class Builder:
         values = self.node("DequantizeLinear", [stored, scale, zeros], f"{name}.float", axis=1)
         self.nodes.append(helper.make_node("MatMul", [inputs, values], [output], f"{name}.product"))
 
+    def product_wide(self, source: str, weight: Floats, name: str, target: Target, output: str) -> None:
+        """output = source @ weight of rows that sum up a window: int8 weights, activations of two uint8 each.
+
+        The largest of thousands of values is many times their RMS, so that one uint8 would leave 3 bits to most. What
+        the first one leaves over goes through the same product, as a second row of it, in steps 254 times finer.
+        """
+        codes, scale = int8_weight(weight, target.largest)
+        axis = self.constant(f"{name}.last", np.array([-1], np.int64))
+        peak = self.node("ReduceMax", [self.node("Abs", [source], f"{name}.abs"), axis], f"{name}.peak")
+        tiny = self.constant(f"{name}.tiny", np.array(1e-20, np.float32))
+        peak = self.node("Max", [peak, tiny], f"{name}.some_peak")
+        step = self.node("Div", [peak, self._number(f"{name}.largest", LARGEST_CODE)], f"{name}.step")
+        steps = self.node("Div", [source, step], f"{name}.in_steps")
+        coarse = self.node("Round", [steps], f"{name}.coarse")
+        finer = self._number(f"{name}.finer", 2 * LARGEST_CODE)
+        fine = self.node("Mul", [self.node("Sub", [steps, coarse], f"{name}.left"), finer], f"{name}.fine")
+        rows = self.node("Concat", [coarse, fine], f"{name}.rows", axis=0)
+        zero = self.constant(f"{name}.activation_zero", np.array(128, np.uint8))
+        inputs = [self.node("QuantizeLinear", [rows, self._number(f"{name}.one", 1), zero], f"{name}.activations")]
+        inputs += [self.constant(f"{name}.int8", _stored(codes, target)), zero]
+        if target.unsigned:
+            inputs.append(self.constant(f"{name}.weight_zero", np.array(128, np.uint8)))
+        total = self.node("MatMulInteger", inputs, f"{name}.total")
+        wide = self.node("Cast", [total], f"{name}.total_float", to=TensorProto.FLOAT)
+        parts = [self._names.fresh(f"{name}.total_{part}") for part in ("coarse", "fine")]
+        self.nodes.append(helper.make_node("Split", [wide], parts, f"{name}.split", axis=0, num_outputs=2))
+        rest = self.node("Div", [parts[1], finer], f"{name}.rest")
+        whole = self.node("Mul", [self.node("Add", [parts[0], rest], f"{name}.sum"), step], f"{name}.of_row")
+        self.nodes.append(
+            helper.make_node("Mul", [whole, self.constant(f"{name}.scale", scale)], [output], f"{name}.product")
+        )
+
+    def _number(self, name: str, value: float) -> str:
+        return self.constant(name, np.array(value, np.float32))
+
     def product4(self, source: str, weight: FourBit, name: str, target: Target, output: str, bounded: bool) -> None:
         """output = source @ weight, its codes packed two in a byte and made int8 when the file is loaded.
 

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -21,6 +22,9 @@ from edge_runtime.model.contract import Contract
 from edge_runtime.model.network import Network
 from export import graph
 from export.rawnet2 import VARIANTS, Config, RawNet2
+
+if TYPE_CHECKING:
+    from tests.blocky import Blocky
 
 settings.register_profile("edge-detect", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("edge-detect")
@@ -112,6 +116,14 @@ def exported(
         return file
 
     return path
+
+
+@pytest.fixture(scope="session")
+def blocks(tmp_path_factory: pytest.TempPathFactory) -> Blocky:
+    """A small model that looks at blocks, whose encoder is summed up as it is."""
+    from tests.blocky import blocky  # imports this file
+
+    return blocky(tmp_path_factory.mktemp("blocks"), read=False)
 
 
 @pytest.fixture(scope="session")

@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import safetensors.numpy
 
+from edge_runtime import Detector
 from edge_runtime.errors import UsageError
 from edge_runtime.model.contract import Contract
 from edge_runtime.model.network import Network
 from export import graph, plain
 from export.rawnet2 import RawNet2
+from tests.blocky import SOUND, Blocky
 from tests.test_export_hybrid import TINY, random_hybrid
 
 
@@ -50,6 +53,29 @@ def test_it_computes_what_the_exporters_file_computes(tmp_path: Path) -> None:
     for batch, frames in ((1, contract.frames), (3, contract.frames), (2, 41), (2, 40), (1, 4)):
         features = np.abs(random.normal(size=(batch, TINY.filters, frames))).astype(np.float32)
         assert np.abs(one.logits(features) - other.logits(features)).max() < 1e-5
+
+
+def test_blocks_are_what_the_exporter_makes_of_them(blocks: Blocky, tmp_path: Path) -> None:
+    """The float file is made of the checkpoint as the shipped one's would be."""
+    contract = Network.load(blocks.path, trusted=True).contract
+    state = safetensors.numpy.load(blocks.checkpoint.read_bytes())
+    made, wanted = plain.build(state, TINY.encoder_heads, contract), onnx.load(blocks.path)
+    named = [{item.name for item in one.graph.initializer if ".weight" in item.name} for one in (made, wanted)]
+    assert named[0] == named[1]
+    onnx.save(made, tmp_path / "made.onnx")
+    one, other = Network.load(tmp_path / "made.onnx"), Network.load(blocks.path)
+    assert replace(one.contract, filters=contract.filters) == replace(other.contract, filters=contract.filters)
+    scores = [[found.score for found in Detector(network, hop_seconds=0.2).push(SOUND)] for network in (one, other)]
+    pairs = [pair for pair in zip(*scores, strict=True) if None not in pair]
+    assert len(pairs) > 20 and np.abs(np.diff(np.array(pairs, np.float64), axis=1)).max() < 1e-4
+    random = np.random.default_rng(0)
+    for batch, past in ((1, 0), (1, 7), (3, 15)):
+        features = np.abs(random.normal(size=(batch, contract.filters.shape[0], 4 + contract.block_frames)))
+        level = np.full((batch, 1, 1), 0.7, np.float32)
+        before = random.normal(size=(batch, one.past_shape[0], past, one.past_shape[1])).astype(np.float32)
+        found = [network.moments(features.astype(np.float32), level, before) for network in (one, other)]
+        for mine, theirs in zip(*found, strict=True):
+            np.testing.assert_allclose(mine, theirs, atol=1e-4)
 
 
 def test_other_networks_and_checkpoints_are_refused(tmp_path: Path) -> None:

@@ -38,13 +38,15 @@ class BlockStream:
         self._kept = contract.context_frames // 2  # the encoder halves the frames
         self._means: deque[float] = deque(maxlen=contract.level_blocks)
         self._frames = np.empty((len(contract.filters), 0), np.float32)
+        rows, width = network.past_shape
+        # A ring: attention does not ask in which order frames lie, and what stays in its place is not copied.
+        self._past = np.zeros((1, rows, self._kept, width), np.float32)
         self.reset()
 
     def reset(self) -> None:
         """Begins a new stream, whose first BLOCK_REACH frames are of the silence before it."""
-        rows, width = self._network.past_shape
         self._frames = self._frames[:, :0]
-        self._past = np.empty((1, rows, 0, width), np.float32)
+        self._filled = self._next = 0
         self._means.clear()
 
     def push(self, frames: Floats) -> Floats:
@@ -58,9 +60,19 @@ class BlockStream:
             seen = np.ascontiguousarray(self._frames[:, : BLOCK_REACH + self._block])
             self._means.append(float(seen[:, BLOCK_REACH:].mean(dtype=np.float64)))
             level = np.full((1, 1, 1), sum(self._means) / len(self._means), np.float32)
-            moments, present = self._network.moments(seen[None], level, self._past)
+            past = np.ascontiguousarray(self._past[:, :, : self._filled])  # a copy only while the stream is young
+            moments, present = self._network.moments(seen[None], level, past)
             found.append(moments)
-            past = np.concatenate((self._past, present), axis=2)
-            self._past = past[:, :, max(0, past.shape[2] - self._kept) :]
+            self._keep(present)
             self._frames = self._frames[:, self._block :]
         return np.concatenate(found)
+
+    def _keep(self, present: Floats) -> None:
+        """Puts the newest frames in the place of the oldest."""
+        newest = present[:, :, max(0, present.shape[2] - self._kept) :]
+        count = newest.shape[2]
+        fitting = min(count, self._kept - self._next)
+        self._past[:, :, self._next : self._next + fitting] = newest[:, :, :fitting]
+        self._past[:, :, : count - fitting] = newest[:, :, fitting:]
+        self._next = (self._next + count) % max(1, self._kept)
+        self._filled = min(self._kept, self._filled + count)

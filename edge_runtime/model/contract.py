@@ -60,11 +60,12 @@ class Contract:
 
     A file of the form `blocks` has two halves in one graph. The first makes of a block's `features`, float32 [batch,
     filters, BLOCK_REACH + `block_frames`], of their `level`, float32 [batch, 1, 1], and of the `past`, float32 [batch,
-    2 * layers, frames, width], the block's `moments`, float32 [batch, 2, channels], mean and variance over its frames,
-    and `present`, which is of the past for the blocks to come: of as many frames as `context_frames` of the filter bank
-    give, fewer where the stream begins. The second half makes of `window`, float32 [windows, blocks, 2, channels], the
-    moments of a window's blocks in order, the `logits`. The level is the mean envelope of the newest `level_blocks`
-    blocks. `leading_zeros` samples of silence stand before the stream: a block is complete with its last sample.
+    2 * layers * heads, frames, width / heads], the block's `moments`, float32 [batch, 2, channels], mean and variance
+    over its frames, and `present`, which is of the past for the blocks to come: of as many frames as `context_frames`
+    of the filter bank give, fewer where the stream begins, in any order. The second half makes of `window`, float32
+    [windows, blocks, 2, channels], the moments of a window's blocks in order, the `logits`. The level is the mean
+    envelope of the newest `level_blocks` blocks. `leading_zeros` samples of silence stand before the stream: a block
+    is complete with its last sample.
 
     `int8_bits` is the range that int8 weights use where they are multiplied by uint8 activations: 8 for -127..127,
     7 for -64..64, 0 where there are none (other weights, or int8 on both sides, saturate nowhere); it decides where the
