@@ -142,7 +142,7 @@ class Contract:
                 raise ModelError(f"the model's {name} is {value[:60]!r}, known are {', '.join(allowed)}")
         if self.int8_bits not in INT8_BITS:
             raise ModelError(
-                f"the model's int8_bits is {_number(self.int8_bits)}, known are {', '.join(map(str, INT8_BITS))}"
+                f"the model's int8_bits is {limits.number(self.int8_bits)}, known are {', '.join(map(str, INT8_BITS))}"
             )
         if self.int8_bits == 8 and self.target in _SATURATING_TARGETS:
             raise ModelError(
@@ -152,7 +152,11 @@ class Contract:
         if self.filters.ndim != 2 or 0 in self.filters.shape or not np.isfinite(self.filters).all():
             raise ModelError("the model's filter bank is damaged")
         self._check_sizes()
-        self._check_blocks()
+        sizes = (self.block_frames, self.context_frames, self.level_blocks)
+        if self.form == "blocks":
+            limits.check_blocks(sizes, self.window_samples, self.pool, self.sample_rate)
+        elif any(sizes):
+            raise ModelError(f"the model has blocks, and the form {self.form}, which has none")
         high_pass = self.high_pass_hz  # NaN fails both comparisons
         if not (high_pass == 0 or 0.1 <= high_pass <= min(HIGHEST_HIGH_PASS_HZ, self.sample_rate / 8)):
             raise ModelError(
@@ -186,32 +190,9 @@ class Contract:
             ("number of taps", taps, 1, limits.MOST_TAPS),
         ):
             if not least <= value <= most:
-                raise ModelError(f"the model's {what} is {_number(value)}, allowed are {least} to {most}")
+                raise ModelError(f"the model's {what} is {limits.number(value)}, allowed are {least} to {most}")
         needed = self.needed_bytes(self.window_samples, channels=0, batch=1)
         limits.check_memory(needed, f"its window of {self.window_samples} samples with {count} filters")
-
-    def _check_blocks(self) -> None:
-        """Raises ModelError unless the blocks are of a possible length and make up a window."""
-        sizes = (self.block_frames, self.context_frames, self.level_blocks)
-        if self.form != "blocks":
-            if any(sizes):
-                raise ModelError(f"the model has blocks, and the form {self.form}, which has none")
-            return
-        longest = int(limits.LONGEST_WINDOW_SECONDS * self.sample_rate / self.pool)
-        for what, value, least in (
-            ("block_frames", self.block_frames, 2),
-            ("context_frames", self.context_frames, 0),
-            ("level_blocks", self.level_blocks, 1),
-        ):
-            if not least <= value <= longest:
-                raise ModelError(f"the model's {what} is {_number(value)}, allowed are {least} to {longest}")
-        if self.block_frames % 2 or self.context_frames % 2:
-            raise ModelError("the model's block_frames and context_frames must be even")
-        if self.window_samples % self.hop_multiple:
-            raise ModelError(
-                f"the model's window of {self.window_samples} samples is no whole number of its blocks of "
-                f"{self.hop_multiple}"
-            )
 
     def needed_bytes(self, window_samples: int, channels: int, batch: int, held_samples: int | None = None) -> int:
         """What windows of that length take beside the network: see `limits.needed_bytes`."""
@@ -279,7 +260,7 @@ class Contract:
                 raise ModelError(f"the model's {odd[0]} is {values[odd[0]]!r}: that is no plain number")
             if int(values["schema"]) != SCHEMA:
                 raise ModelError(
-                    f"the model's metadata has schema {_number(int(values['schema']))}, this program reads {SCHEMA}: "
+                    f"the model's metadata has schema {limits.number(int(values['schema']))}, this program reads {SCHEMA}: "
                     "export it again with the matching release"
                 )
             if values["polarity"] != POLARITY:
@@ -287,7 +268,7 @@ class Contract:
             rows, columns = (int(part) for part in values["filter_shape"].split("x"))
             if not (0 < rows <= limits.MOST_FILTERS and 0 < columns <= limits.MOST_TAPS):
                 raise ModelError(
-                    f"the model's filter bank is {_number(rows)} x {_number(columns)}, allowed are "
+                    f"the model's filter bank is {limits.number(rows)} x {limits.number(columns)}, allowed are "
                     f"{limits.MOST_FILTERS} filters of {limits.MOST_TAPS} taps"
                 )
             if len(values["filters_f4le_base64"]) > 4 * -(-4 * rows * columns // 3):
@@ -328,11 +309,6 @@ class Contract:
         if bool(contract.first_block) != (contract.form == "shared"):
             raise ModelError("the model's metadata lacks its first block, or has one although its form is not shared")
         return contract
-
-
-def _number(value: int) -> str:
-    """A number of any length, in a few characters."""
-    return str(value) if abs(value) < 10**12 else f"about 10^{int(value.bit_length() * math.log10(2))}"
 
 
 def _short(reason: object) -> str:

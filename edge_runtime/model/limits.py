@@ -7,6 +7,7 @@ samples, up to 128 filters of up to 1,025 taps, a pool of 3) need up to 150 MB.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from edge_runtime.errors import ModelError
@@ -67,6 +68,29 @@ def needed_bytes(
         columns = frames // 3 + 1
         return needed + 4 * channels * (2 * (held // 3 + 1) + (batch + 2) * columns)
     return needed + 4 * filters * batch * frames
+
+
+def check_blocks(sizes: tuple[int, int, int], window_samples: int, pool: int, sample_rate: int) -> None:
+    """Raises ModelError unless the blocks of the `blocks` form are of a possible length and make up a window.
+
+    `sizes` are the contract's block_frames, context_frames and level_blocks.
+    """
+    longest = int(LONGEST_WINDOW_SECONDS * sample_rate / pool)
+    names, least = ("block_frames", "context_frames", "level_blocks"), (2, 0, 1)
+    for what, value, lowest in zip(names, sizes, least, strict=True):
+        if not lowest <= value <= longest:
+            raise ModelError(f"the model's {what} is {number(value)}, allowed are {lowest} to {longest}")
+    if sizes[0] % 2 or sizes[1] % 2:
+        raise ModelError("the model's block_frames and context_frames must be even")
+    if window_samples % (sizes[0] * pool):
+        raise ModelError(
+            f"the model's window of {window_samples} samples is no whole number of its blocks of {sizes[0] * pool}"
+        )
+
+
+def number(value: int) -> str:
+    """A number of any length, in a few characters."""
+    return str(value) if abs(value) < 10**12 else f"about 10^{int(value.bit_length() * math.log10(2))}"
 
 
 def depth(value: object) -> int:
