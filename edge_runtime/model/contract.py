@@ -260,8 +260,8 @@ class Contract:
                 raise ModelError(f"the model's {odd[0]} is {values[odd[0]]!r}: that is no plain number")
             if int(values["schema"]) != SCHEMA:
                 raise ModelError(
-                    f"the model's metadata has schema {limits.number(int(values['schema']))}, this program reads {SCHEMA}: "
-                    "export it again with the matching release"
+                    f"the model's metadata has schema {limits.number(int(values['schema']))}, "
+                    f"this program reads {SCHEMA}: export it again with the matching release"
                 )
             if values["polarity"] != POLARITY:
                 raise ModelError(f"the model's polarity is {values['polarity'][:60]!r}, expected {POLARITY!r}")
