@@ -8,32 +8,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from edge_runtime.model.contract import Contract
 from edge_runtime.model.network import Network
 from export.checkpoint import Calibration, load, save
 from export.convert import contract_of, convert
 from export.parity import Proof, signals
-from export.rawnet2 import VARIANTS, RawNet2
-from tests.conftest import random_model, voice
+from export.rawnet2 import RawNet2
+from tests.conftest import voice
+from tests.hybrids import TINY as HYBRID
+from tests.hybrids import random_hybrid
 
 RATE = 16000
 BLOCK = 3200
 """Samples: five blocks are a window, and the context is no whole number of them."""
-TINY = replace(
-    VARIANTS["hybrid"],
-    window_samples=5 * BLOCK,
-    kernel=65,
-    filters=6,
-    fc_nodes=8,
-    encoder_width=24,
-    encoder_heads=3,
-    encoder_layers=2,
-    block_frames=20,
-    context_frames=30,
-    level_blocks=3,
-)
+TINY = replace(HYBRID, window_samples=5 * BLOCK, block_frames=20, context_frames=30, level_blocks=3)
 CALIBRATION = Calibration(scale=2.0, offset=0.25, threshold=-0.5, threshold_bonafide=0.5)
 SOUND = np.concatenate([0.3 * voice(3, seed=5), *signals(RATE, RATE).values()]).astype(np.float32)
 """10 s: speech, noise, tones, silence and clipping."""
@@ -41,14 +30,7 @@ SOUND = np.concatenate([0.3 * voice(3, seed=5), *signals(RATE, RATE).values()]).
 
 def random_blocks(read: bool = True) -> RawNet2:
     """Random weights everywhere, so that whatever is forgotten is seen."""
-    model = random_model(replace(TINY, encoder_read=read), seed=7)
-    for module in model.modules():
-        if isinstance(module, nn.LayerNorm):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.uniform_(module.bias, -0.5, 0.5)
-        elif isinstance(module, nn.Linear | nn.Conv1d) and module.bias is not None:
-            nn.init.uniform_(module.bias, -0.5, 0.5)
-    return model
+    return random_hybrid(read, TINY)
 
 
 @dataclass(frozen=True)

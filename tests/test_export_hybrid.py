@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Callable
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,37 +31,16 @@ from export import __main__ as program
 from export.checkpoint import Calibration, load, save
 from export.encoder import Layer
 from export.parity import LIMIT, signals
-from export.rawnet2 import LONGEST_FRAMES, VARIANTS, RawNet2
+from export.rawnet2 import LONGEST_FRAMES, RawNet2
 from tests.conftest import TINY as RESIDUAL
-from tests.conftest import random_model, voice
+from tests.conftest import voice
+from tests.hybrids import TINY, random_hybrid
 from tests.test_export_refusals import refused
 
-TINY = replace(
-    VARIANTS["hybrid"],
-    window_samples=16000,
-    kernel=65,
-    filters=6,
-    fc_nodes=8,
-    encoder_width=24,
-    encoder_heads=3,
-    encoder_layers=2,
-)
 RATE = TINY.sample_rate
 CALIBRATION = Calibration(scale=2.0, offset=0.25, threshold=-0.5, threshold_bonafide=0.5)
 SOUND = np.concatenate([0.3 * voice(3, seed=5), *signals(RATE, RATE).values()]).astype(np.float32)
 """10 s: speech, noise, tones, silence and clipping."""
-
-
-def random_hybrid(read: bool = True) -> RawNet2:
-    """Random weights everywhere, biases and norms too, so that whatever an export forgets is seen."""
-    model = random_model(replace(TINY, encoder_read=read), seed=7)
-    for module in model.modules():
-        if isinstance(module, nn.LayerNorm):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.uniform_(module.bias, -0.5, 0.5)
-        elif isinstance(module, nn.Linear | nn.Conv1d) and module.bias is not None:
-            nn.init.uniform_(module.bias, -0.5, 0.5)
-    return model
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["read", "summed"])

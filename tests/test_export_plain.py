@@ -18,7 +18,7 @@ from edge_runtime.model.network import Network
 from export import graph, plain
 from export.rawnet2 import RawNet2
 from tests.blocky import SOUND, Blocky
-from tests.test_export_hybrid import TINY, random_hybrid
+from tests.hybrids import TINY, random_hybrid
 
 
 def contract_of(model: RawNet2) -> Contract:

@@ -23,7 +23,7 @@ from export.encoder import REACH
 from export.rawnet2 import RawNet2
 from tests.buzzing import RATE, SMALL, buzzing_library
 from tests.conftest import TINY, random_model, voice
-from tests.test_export_hybrid import TINY as TINY_HYBRID
+from tests.hybrids import TINY as TINY_HYBRID
 from training import blocks
 from training.adaptation.room import listen
 from training.adaptation.tune import Settings, tune
