@@ -20,7 +20,7 @@ from export.encoder import REACH, VARIANCE_FLOOR
 LEVEL_FLOOR = 1e-5
 """Mean envelope below which a window counts as empty; keeps the logarithm finite on digital silence."""
 RELATIVE_FLOOR = 1e-3
-"""Envelope relative to the level below which nothing is told apart (-60 dB)."""
+"""Envelope relative to the level below which differences count no more (-60 dB)."""
 
 
 def related(envelopes: Tensor, level: Tensor) -> Tensor:

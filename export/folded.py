@@ -7,7 +7,7 @@ What is folded, and why each is exact:
 - the other BatchNorms precede an activation and follow a pool or a sigmoid's product: they become s*x + t;
 - `fc2(fc1(x))` has no activation between: one matrix;
 - only the GRU's last step is read, so its final state is taken and no sequence leaves the last layer;
-- behind the filter bank time is the last of four axes, [batch, channels, 1, time]: ONNX Runtime has its fast blocked
+- after the filter bank time is the last of four axes, [batch, channels, 1, time]: ONNX Runtime has its fast blocked
   convolutions (NCHWc) for four axes only;
 - a speech encoder (`export.encoder_graph`) has frames in rows, [batch, frames, bands]; the affine map of its BatchNorm
   stays, as zeros are padded behind it;

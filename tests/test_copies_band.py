@@ -1,4 +1,4 @@
-"""A copy has no band that its original lacks: else it is told by that, and not by how it was made."""
+"""A copy has no band that its original lacks: else that gives it away, and not by how it was made."""
 
 from __future__ import annotations
 
