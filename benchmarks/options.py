@@ -16,7 +16,6 @@ from benchmarks.markdown import table
 from benchmarks.sound import speech_like
 from benchmarks.turns import Spread, in_turns, silently
 from edge_runtime.errors import ModelError, UsageError
-from edge_runtime.model.contract import BLOCK_REACH
 from edge_runtime.model.frontend import FilterBank
 from edge_runtime.model.inputs import Inputs
 from edge_runtime.model.network import INPUTS, Network
@@ -86,21 +85,15 @@ def session_options(path: Path, rounds: int = 50, progress: Callable[..., Any] =
 
 
 def _feed(network: Network) -> dict[str, NDArray[np.float32]]:
-    """A window of something like speech; of a model that looks at blocks a block with a full context as well."""
+    """A window of something like speech; of a model that looks at blocks a block as well."""
     contract = network.contract
     sound = speech_like(contract.window_samples, contract.sample_rate)
     window = Inputs(network, contract.window_samples, 2 * contract.window_samples).whole(sound)[None]
     feed = {INPUTS[contract.form]: window}
     if contract.form == "blocks":
         features = FilterBank(contract.filters, contract.pool, contract.leading_zeros).whole(sound)
-        feed["features"] = features[None, :, -(BLOCK_REACH + contract.block_frames) :].copy()
+        feed["features"] = features[None, :, -contract.seen_frames :].copy()
         feed["level"] = np.full((1, 1, 1), features.mean(), np.float32)
-        rows, width = network.past_shape
-        none = np.zeros((1, rows, 0, width), np.float32)
-        present = network.moments(feed["features"], feed["level"], none)[1]
-        blocks = -(-contract.context_frames // contract.block_frames)
-        past = np.concatenate([none, *[present] * blocks], axis=2)
-        feed["past"] = np.ascontiguousarray(past[:, :, past.shape[2] - contract.context_frames // 2 :])
     return feed
 
 

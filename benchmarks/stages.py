@@ -130,16 +130,14 @@ def network_calls(pipeline: OurPipeline, threads: int) -> dict[str, Callable[[],
 
 
 def _block_calls(pipeline: OurPipeline) -> Callable[[], object]:
-    """A call on the blocks of a hop, with a full context before them, and on the window that they complete."""
+    """A call on the blocks of a hop and on the window that they complete."""
     contract, network = pipeline.contract, pipeline.detector.network
     hop = pipeline.hop_samples // contract.pool
-    before = -(-contract.context_frames // contract.block_frames) * contract.block_frames
-    needed = (before + contract.frames) * contract.pool
     bank = FilterBank(contract.filters, contract.pool, contract.leading_zeros)
-    features = bank.whole(speech_like(needed, contract.sample_rate))
+    features = bank.whole(speech_like(contract.window_samples, contract.sample_rate))
     stream = BlockStream(network)
     moments = stream.push(features)
-    window = np.ascontiguousarray(moments[-(contract.frames // contract.block_frames) :])[None]
+    window = moments[None]
     new = np.ascontiguousarray(features[:, -hop:])
 
     def blocks_and_window() -> None:

@@ -14,7 +14,6 @@ from benchmarks.cut import need_onnx, read
 from benchmarks.pipelines import OurPipeline
 from benchmarks.stages import first_block_frames
 from edge_runtime.errors import ModelError
-from edge_runtime.model.contract import BLOCK_REACH
 
 _CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}  # operator: which input is the weight
 _PRODUCTS = ("MatMul", "MatMulInteger", "QLinearMatMul", "Gemm")
@@ -41,17 +40,14 @@ class Work:
 def work(pipeline: OurPipeline) -> Work:
     """The work of one hop: the network on a window and, where windows share the first block, that on the new frames.
 
-    Where the network looks at blocks it is that of a hop's new blocks, which attend to a full context, and of the head.
+    Where the network looks at blocks it is that of a hop's new blocks and of the head.
     Raises UsageError without onnx, ModelError for a graph that cannot be followed.
     """
     network, contract = pipeline.detector.network, pipeline.contract
     model, window = read(pipeline.path), (1, *network.input_shape(contract.window_samples))
     if contract.form == "blocks":
         new = pipeline.hop_samples // contract.hop_multiple
-        rows, width = network.past_shape
-        frames = BLOCK_REACH + contract.block_frames
-        past = (new, rows, contract.context_frames // 2, width)
-        return _count(model, (new, len(contract.filters), frames), (new, 1, 1), past, window)
+        return _count(model, (new, len(contract.filters), contract.seen_frames), (new, 1, 1), window)
     body = _count(model, window)
     if not contract.first_block:
         return body

@@ -1,11 +1,11 @@
-"""Blocks: how a network with an encoder looks at each frame of a stream once, so that a device pays for new sound only.
+"""Blocks: how a network with an encoder looks at a stream piece by piece, so that a device pays for new sound only.
 
-A block of new frames goes through the encoder and attends to itself and to the keys and values that the layers made of
-the frames before it, as far as the context reaches. Positions are counted within the block, so that what a block gives
-does not depend on when the stream began. Of its frames the mean and the variance are kept, and a window is summed up
-from the moments of its blocks, which is exact: the law of total variance, for blocks of equal length. The level that
-frames are related to is the mean envelope of the newest blocks, which a device can keep as well. (Attention to chunks
-with what was kept of the past: Dai et al., "Transformer-XL", ACL 2019; for speech Shi et al., "Emformer", ICASSP 2021.)
+A block of new frames goes through the encoder together with a few frames before it, the context, which it attends to
+and which are seen again. Positions are counted from the first frame given, so that what a block gives does not depend
+on when the stream began. Of its own frames the mean and the variance are kept, and a window is summed up from the
+moments of its blocks, which is exact: the law of total variance, for blocks of equal length. The level that frames are
+related to is the mean envelope of the newest blocks, which a device can keep as well. (Attention in chunks with context
+to their left: for speech Shi et al., "Emformer", ICASSP 2021.)
 """
 
 from __future__ import annotations
@@ -40,26 +40,23 @@ def running_levels(envelopes: Tensor, block_frames: int, level_blocks: int) -> T
 
 def block_moments(
     envelopes: Tensor,
-    encode: Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]],
+    encode: Callable[[Tensor], Tensor],
     block_frames: int,
     context_frames: int,
     level_blocks: int,
 ) -> Tensor:
     """Mean and variance of each block's frames, [batch, blocks, 2, channels], of streams from their start.
 
-    `envelopes`, [batch, filters, REACH + frames], begin with the silence before the streams; an unfinished block at
-    the end is left out. `encode` makes of a block's related envelopes and of the past what `Encoder.block` does.
+    `envelopes`, [batch, filters, REACH + context_frames + frames], begin with the silence before the streams; an
+    unfinished block at the end is left out. `encode` makes of blocks' related envelopes what `Encoder.block` does.
     """
-    blocks = (envelopes.shape[2] - REACH) // block_frames
-    levels = running_levels(envelopes[:, :, REACH : REACH + blocks * block_frames], block_frames, level_blocks)
-    found, past = [], None
-    for block in range(blocks):
-        seen = envelopes[:, :, block * block_frames : (block + 1) * block_frames + REACH]
-        read, present = encode(related(seen, levels[:, block, None, None]), past)
-        found.append(moments(read))
-        past = present if past is None else torch.cat((past, present), 2)
-        past = past[:, :, max(0, past.shape[2] - context_frames // 2) :]
-    return torch.stack(found, 1)
+    lead = REACH + context_frames
+    count = (envelopes.shape[2] - lead) // block_frames
+    levels = running_levels(envelopes[:, :, lead : lead + count * block_frames], block_frames, level_blocks)
+    seen = envelopes[:, :, : lead + count * block_frames].unfold(2, lead + block_frames, block_frames)
+    # Blocks know nothing of each other, so all go through the encoder at once.
+    seen = related(seen.transpose(1, 2), levels[:, :, None, None]).flatten(0, 1)
+    return moments(encode(seen)).unflatten(0, (-1, count))
 
 
 def moments(read: Tensor) -> Tensor:

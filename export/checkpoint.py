@@ -17,7 +17,7 @@ from edge_runtime.atomic import whole_file
 from edge_runtime.errors import ModelError, UsageError
 from edge_runtime.model import limits
 from export import layout, untrusted, wrappings
-from export.encoder import FIRST_POSITION
+from export.encoder import REACH
 from export.rawnet2 import LONGEST_FRAMES, VARIANTS, Config, RawNet2
 from export.untrusted import shown
 
@@ -209,7 +209,7 @@ def _config(text: str) -> Config:
     block, context = config.block_frames, config.context_frames
     if (block or context or config.level_blocks) and not (
         config.has_encoder and block > 0 and block % 2 == context % 2 == 0 and 0 < config.level_blocks <= LONGEST_FRAMES
-        and config.compression == "log" and 2 * FIRST_POSITION + block + context <= LONGEST_FRAMES
+        and config.compression == "log" and REACH + block + context <= LONGEST_FRAMES
     ):  # fmt: skip
         raise ModelError(
             f"the checkpoint's config says block_frames = {block} and context_frames = {context}, "

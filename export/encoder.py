@@ -16,8 +16,6 @@ from torch.nn import functional
 
 REACH = 4
 """Feature frames before a block's own on which its first encoder frame depends: two convolutions of three taps."""
-FIRST_POSITION = 100
-"""Of a block's first frame. Frames at the very start of what Whisper hears look like no others, so not 0."""
 VARIANCE_FLOOR = 1e-4
 """Keeps the slope of the standard deviation finite where a channel does not move."""
 
@@ -47,21 +45,13 @@ class Layer(nn.Module):
         self.dense_out = nn.Linear(4 * width, width)
         self.dropout = nn.Dropout(0.0)  # training sets it
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.attend(x)[0]
-
-    def attend(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The layer's outputs and the keys and values of these frames, [B, 2 * heads, T, width / heads].
-
-        `past`, [B, 2 * heads, P, width / heads], are keys and values of frames before them, which are attended to too.
-        """
+    def forward(self, x: Tensor, newest: int = 0) -> Tensor:
+        """Of the `newest` frames alone, which attend to all; 0: of all frames."""
         parts = self.attention_in(self.attention_norm(x)).unflatten(2, (3 * self.heads, -1)).transpose(1, 2)
-        queries, present = parts[:, : self.heads], parts[:, self.heads :]
-        seen = present if past is None else torch.cat((past, present), 2)
-        keys, values = seen.chunk(2, dim=1)
-        mixed = functional.scaled_dot_product_attention(queries, keys, values)
-        x = x + self.dropout(self.attention_out(mixed.transpose(1, 2).flatten(2)))
-        return x + self.dropout(self.dense_out(functional.gelu(self.dense_in(self.dense_norm(x))))), present
+        queries, keys, values = parts.chunk(3, dim=1)
+        mixed = functional.scaled_dot_product_attention(queries[:, :, -newest:], keys, values)
+        x = x[:, -newest:] + self.dropout(self.attention_out(mixed.transpose(1, 2).flatten(2)))
+        return x + self.dropout(self.dense_out(functional.gelu(self.dense_in(self.dense_norm(x)))))
 
 
 class Encoder(nn.Module):
@@ -92,24 +82,20 @@ class Encoder(nn.Module):
             outputs.append(layer(outputs[-1]))
         return torch.cat(outputs, 2)
 
-    def block(self, x: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What is summed up of a block's frames, [B, frames, channels], and what later blocks attend to of them.
+    def block(self, x: Tensor, newest: int) -> Tensor:
+        """What is summed up of a block's frames, [B, newest, channels].
 
-        `x`, [B, bands, 2 * frames + REACH], begins with the REACH frames before the block's own; no zeros are put
-        around it. `past`, [B, 2 * layers * heads, P, width / heads], are keys and values of earlier blocks, each
-        layer's keys before its values, and so is what is given.
+        `x`, [B, bands, REACH + context + 2 * newest], ends with the block's own frames; those before them are seen
+        again, so that the block's can attend to them. No zeros are put around it.
         """
         x = functional.gelu(functional.conv1d(x, self.stem1.weight, self.stem1.bias))
         x = functional.gelu(functional.conv1d(x, self.stem2.weight, self.stem2.bias, 2)).transpose(1, 2)
-        x = x + self.position[FIRST_POSITION : FIRST_POSITION + x.shape[1]]
-        outputs, present = [x], []
-        for number, layer in enumerate(self.layers):
-            rows = 2 * layer.heads  # type: ignore[operator]
-            before = None if past is None else past[:, rows * number : rows * (number + 1)]
-            x, kept = layer.attend(x, before)  # type: ignore[operator]
+        x = x + self.position[: x.shape[1]]
+        outputs = [x]
+        for number, layer in enumerate(self.layers, 1):
+            x = layer(x, newest if number == len(self.layers) else 0)
             outputs.append(x)
-            present.append(kept)
-        return self._read(torch.cat(outputs, 2)), torch.cat(present, 1)
+        return self._read(torch.cat([output[:, -newest:] for output in outputs], 2))
 
     def _read(self, outputs: Tensor) -> Tensor:
         return outputs if self.read is None else functional.gelu(self.read(self.dropout(outputs)))

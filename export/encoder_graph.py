@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export.encoder import FIRST_POSITION, VARIANCE_FLOOR, Encoder, Layer, rates
+from export.encoder import VARIANCE_FLOOR, Encoder, Layer, rates
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -74,22 +74,15 @@ class _FoldedLayer(nn.Module):
         self.attention_out = Dense.of(layer.attention_out)
         self.dense_in, self.dense_out = Dense.of(layer.dense_in), Dense.of(layer.dense_out)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.attend(x)[0]
-
-    def attend(self, x: Tensor, past: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """As `Layer.attend`; `past` has the keys and the values apart, each [B, heads, P, width / heads]."""
+    def forward(self, x: Tensor, newest: int = 0) -> Tensor:
+        """As `Layer`."""
         parts = self.attention_in(self.attention_norm(x)).chunk(3, dim=2)
         queries, keys, values = (part.unflatten(2, (self.heads, -1)) for part in parts)
-        present = torch.cat((keys.transpose(1, 2), values.transpose(1, 2)), 1)
-        if past is None:
-            turned, values = keys.permute(0, 2, 3, 1), values.transpose(1, 2)
-        else:
-            turned = torch.cat((past[0], keys.transpose(1, 2)), 2).transpose(2, 3)
-            values = torch.cat((past[1], values.transpose(1, 2)), 2)
-        mixed = torch.softmax(queries.transpose(1, 2) @ turned, dim=3) @ values
+        if newest:
+            x, queries = x[:, -newest:], queries[:, -newest:]
+        mixed = torch.softmax(queries.transpose(1, 2) @ keys.permute(0, 2, 3, 1), dim=3) @ values.transpose(1, 2)
         x = x + self.attention_out(mixed.transpose(1, 2).flatten(2))
-        return x + self.dense_out(gelu(self.dense_in(self.dense_norm(x)))), present
+        return x + self.dense_out(gelu(self.dense_in(self.dense_norm(x))))
 
 
 class FoldedEncoder(nn.Module):
@@ -104,19 +97,16 @@ class FoldedEncoder(nn.Module):
         self.layers = nn.ModuleList(_FoldedLayer(layer) for layer in encoder.layers)  # type: ignore[arg-type]
         self.read = None if encoder.read is None else Dense.of(encoder.read)
 
-    def block(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """As `Encoder.block`, of [B, 2 * frames + REACH, bands]."""
+    def block(self, x: Tensor, newest: int) -> Tensor:
+        """As `Encoder.block`, of [B, frames, bands]."""
         x = gelu(self.stem2(gelu(self.stem1(x, padded=False)), padded=False))
-        angles = (torch.arange(x.shape[1]) + FIRST_POSITION)[:, None] * self.rates
+        angles = torch.arange(x.shape[1])[:, None] * self.rates
         x = x + torch.cat((angles.sin(), angles.cos()), 1)
-        outputs, present = [x], []
-        # Each layer's keys and values, cut out at once.
-        before = past.chunk(2 * len(self.layers), dim=1)
-        for number, layer in enumerate(self.layers):
-            x, kept = layer.attend(x, before[2 * number : 2 * number + 2])  # type: ignore[operator]
+        outputs = [x]
+        for number, layer in enumerate(self.layers, 1):
+            x = layer(x, newest if number == len(self.layers) else 0)
             outputs.append(x)
-            present.append(kept)
-        return self._read(torch.cat(outputs, 2)), torch.cat(present, 1)
+        return self._read(torch.cat([output[:, -newest:] for output in outputs], 2))
 
     def _read(self, outputs: Tensor) -> Tensor:
         return outputs if self.read is None else gelu(self.read(outputs))

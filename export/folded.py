@@ -183,9 +183,7 @@ class FoldedBlocks(Folded):
     def __init__(self, model: RawNet2) -> None:
         super().__init__(model, "blocks")
 
-    def forward(  # type: ignore[override]
-        self, x: Tensor, level: Tensor, past: Tensor, window: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        related = blocks.related(x.transpose(1, 2), level)
-        read, present = self.encoder.block(self.first_bn(related), past)
-        return blocks.moments(read), present, self.judge(blocks.summary(window))
+    def forward(self, x: Tensor, level: Tensor, window: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        related = self.first_bn(blocks.related(x.transpose(1, 2), level))
+        read = self.encoder.block(related, self.config.block_frames // 2)
+        return blocks.moments(read), self.judge(blocks.summary(window))

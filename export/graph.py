@@ -18,7 +18,6 @@ from edge_runtime.errors import ModelError
 from edge_runtime.model.contract import FORMS, Contract
 from edge_runtime.model.network import INPUTS
 from edge_runtime.model.shape import BLOCK_INPUTS, BLOCK_OUTPUTS
-from export.encoder import REACH
 from export.folded import OPSET, Folded, FoldedBlocks
 from export.rawnet2 import LONGEST_FRAMES, Config, RawNet2
 from export.sharing import split
@@ -76,17 +75,13 @@ def _blocks(model: RawNet2) -> onnx.ModelProto:
     config = model.config
     batch, windows = torch.export.Dim("batch", min=1), torch.export.Dim("windows", min=1)
     examples = (
-        torch.ones(2, config.filters, config.block_frames + REACH),
+        torch.ones(2, config.filters, config.shortest_frames),
         torch.ones(2, 1, 1),
-        torch.ones(
-            2, 2 * config.encoder_layers * config.encoder_heads, 7, config.encoder_width // config.encoder_heads
-        ),
         torch.ones(3, config.window_blocks, 2, model.encoder.channels),
     )
     shapes = (
         {0: batch},
         {0: batch},
-        {0: batch, 2: torch.export.Dim("past", min=0, max=LONGEST_FRAMES)},
         {0: windows, 1: torch.export.Dim("blocks", min=2, max=LONGEST_FRAMES)},
     )
     return _trace(FoldedBlocks(model), examples, shapes, list(BLOCK_INPUTS), list(BLOCK_OUTPUTS))

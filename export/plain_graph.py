@@ -21,7 +21,6 @@ from export.plain_nodes import Graph, State
 
 OPSET, IR_VERSION = 18, 8  # of export.graph, which imports PyTorch
 LEVEL_FLOOR, RELATIVE_FLOOR, VARIANCE_FLOOR = 1e-5, 1e-3, 1e-4  # of export.blocks and export.encoder
-FIRST_POSITION = 100  # of export.encoder
 Shapes = Mapping[str, Sequence[str | int]]
 _DENSE = ("attention_out", "dense_in", "dense_out")
 
@@ -78,32 +77,30 @@ def _windows(graph: Graph, state: State, heads: int, contract: Contract) -> tupl
     )
     outputs = [x]
     for layer in range(_layers(state)):
-        outputs.append(_layer(graph, state, outputs[-1], f"encoder.layers.{layer}", heads, shapes)[0])
+        outputs.append(_layer(graph, state, outputs[-1], f"encoder.layers.{layer}", heads, shapes))
     _head(graph, state, *_moments(graph, graph.add("Concat", *outputs, axis=2)))
     bands = len(state["first_bn.weight"])
     return {features: ["batch", bands, "frames"]}, {"logits": ["batch", 2]}
 
 
 def _blocks(graph: Graph, state: State, heads: int, contract: Contract) -> tuple[Shapes, Shapes]:
-    """A block's moments and what is kept of it, and the logits of windows of moments, in one graph."""
-    features, level, past, window = BLOCK_INPUTS
-    moments, present, logits = BLOCK_OUTPUTS
-    width, layers, frames = len(state["encoder.stem2.bias"]), _layers(state), contract.block_frames // 2
+    """A block's moments, and the logits of windows of moments, in one graph."""
+    features, level, window = BLOCK_INPUTS
+    moments, logits = BLOCK_OUTPUTS
+    width, layers, newest = len(state["encoder.stem2.bias"]), _layers(state), contract.block_frames // 2
+    frames = (contract.seen_frames - BLOCK_REACH) // 2
     x = _related(graph, state, graph.add("Transpose", features, perm=[0, 2, 1]), level)
     x = _stems(graph, state, x, padded=False)
-    angles = (np.arange(frames, dtype=np.float32) + FIRST_POSITION)[:, None] * _rates(width)
+    angles = np.arange(frames, dtype=np.float32)[:, None] * _rates(width)
     x = graph.add("Add", x, graph.weight("encoder.positions", np.concatenate((np.sin(angles), np.cos(angles)), 1)))
-    before = graph.add("Split", past, outputs=2 * layers, axis=1, num_outputs=2 * layers)
     shapes = (graph.integers([0, 0, heads, width // heads]), graph.integers([0, 0, width]))  # 0: as it is
-    outputs, kept = [x], []
+    outputs = [x]
     for layer in range(layers):
-        name = f"encoder.layers.{layer}"
-        x, new = _layer(graph, state, x, name, heads, shapes, before[2 * layer : 2 * layer + 2])
-        outputs.append(x)
-        kept += new
-    mean, variance = _moments(graph, graph.add("Concat", *outputs, axis=2), keep=True)
+        last = newest if layer == layers - 1 else 0
+        outputs.append(_layer(graph, state, outputs[-1], f"encoder.layers.{layer}", heads, shapes, 0, last))
+    own = [_newest(graph, output, newest) for output in outputs[:-1]]
+    mean, variance = _moments(graph, graph.add("Concat", *own, outputs[-1], axis=2), keep=True)
     graph.add("Concat", mean, variance, output=moments, axis=1)
-    graph.add("Concat", *kept, output=present, axis=1)
     # Of the window's blocks: the mean of their means; the mean of their variances, and the variance of their means.
     which = graph.integers([2])
     means, variances = (
@@ -113,16 +110,13 @@ def _blocks(graph: Graph, state: State, heads: int, contract: Contract) -> tuple
     within = graph.add("ReduceMean", variances, graph.integers([1]), keepdims=0, noop_with_empty_axes=0)
     _head(graph, state, mean, graph.add("Add", within, between))
     bands, channels = len(state["first_bn.weight"]), (layers + 1) * width
-    rows, size = 2 * layers * heads, width // heads
     taken: dict[str, Sequence[str | int]] = {
-        features: ["batch", bands, BLOCK_REACH + contract.block_frames],
+        features: ["batch", bands, contract.seen_frames],
         level: ["batch", 1, 1],
-        past: ["batch", rows, "past", size],
         window: ["windows", "blocks", 2, channels],
     }
     given: dict[str, Sequence[str | int]] = {
         moments: ["batch", 2, channels],
-        present: ["batch", rows, frames, size],
         logits: ["windows", 2],
     }
     return taken, given
@@ -164,14 +158,27 @@ def _head(graph: Graph, state: State, mean: str, variance: str) -> None:
     graph.dense(x, "logits", state["fc2.weight"].T, state["fc2.bias"], output="logits")
 
 
-def _layer(
-    graph: Graph, state: State, x: str, name: str, heads: int, shapes: tuple[str, str], before: Sequence[str] = ()
-) -> tuple[str, list[str]]:
-    """A transformer layer, norms first; and, where `before` is given, its keys and values.
+def _newest(graph: Graph, x: str, count: int) -> str:
+    """The last `count` frames of [B, frames, ...]."""
+    begin, end, axis = (graph.integers([value]) for value in (-count, np.iinfo(np.int64).max, 1))
+    return graph.add("Slice", x, begin, end, axis)
 
-    They are [B, heads, T, width / heads]. `before` has those of earlier frames, which are attended to as well.
-    `shapes` name the sizes with the heads apart, [B, T, heads, width / heads], and together, [B, T, width]. The
-    queries' weights hold the attention's 1 / sqrt(width / heads).
+
+def _layer(
+    graph: Graph,
+    state: State,
+    x: str,
+    name: str,
+    heads: int,
+    shapes: tuple[str, str],
+    zero: int = 1,
+    newest: int = 0,
+) -> str:
+    """A transformer layer, norms first; with `newest` of so many frames alone, which attend to all.
+
+    `shapes` name the sizes with the heads apart, [B, T, heads, width / heads], and together, [B, T, width]; `zero` says
+    whether a size of 0 in them is one (1), or that of the input. The queries' weights hold the attention's
+    1 / sqrt(width / heads).
     """
     width = len(state[f"{name}.attention_out.bias"])
     scale = np.ones(3 * width)
@@ -180,16 +187,11 @@ def _layer(
     normed = graph.layer_norm(x, f"{name}.attention_norm", state)
     every = graph.dense(normed, f"{name}.attention_in", (weight * scale[:, None]).T, bias * scale)
     parts = graph.add("Split", every, outputs=3, axis=2, num_outputs=3)
-    zero = 0 if before else 1  # whether a size of 0 is one, or that of the input
     queries, keys, values = (graph.add("Reshape", part, shapes[0], allowzero=zero) for part in parts)
+    if newest:
+        x, queries = (_newest(graph, part, newest) for part in (x, queries))
     queries, values = (graph.add("Transpose", part, perm=[0, 2, 1, 3]) for part in (queries, values))
-    kept: list[str] = []
-    if before:
-        kept = [graph.add("Transpose", keys, perm=[0, 2, 1, 3]), values]
-        keys, values = (graph.add("Concat", old, new, axis=2) for old, new in zip(before, kept, strict=True))
-        keys = graph.add("Transpose", keys, perm=[0, 1, 3, 2])
-    else:
-        keys = graph.add("Transpose", keys, perm=[0, 2, 3, 1])
+    keys = graph.add("Transpose", keys, perm=[0, 2, 3, 1])
     weights = graph.add("Softmax", graph.add("MatMul", queries, keys), axis=3)
     mixed = graph.add("Transpose", graph.add("MatMul", weights, values), perm=[0, 2, 1, 3])
     mixed = graph.add("Reshape", mixed, shapes[1], allowzero=zero)
@@ -197,4 +199,4 @@ def _layer(
     x = graph.add("Add", x, graph.dense(mixed, f"{name}.attention_out", *dense["attention_out"]))
     normed = graph.layer_norm(x, f"{name}.dense_norm", state)
     inner = graph.gelu(graph.dense(normed, f"{name}.dense_in", *dense["dense_in"]))
-    return graph.add("Add", x, graph.dense(inner, f"{name}.dense_out", *dense["dense_out"])), kept
+    return graph.add("Add", x, graph.dense(inner, f"{name}.dense_out", *dense["dense_out"]))

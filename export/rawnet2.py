@@ -52,7 +52,7 @@ class Config:
     encoder_layers: int = 3
     encoder_read: bool = True  # fc_nodes channels are read frame by frame, to be learnt; else all go to a fitted ending
     block_frames: int = 0  # new feature frames of a block; 0: the encoder sees whole windows
-    context_frames: int = 0  # frames before a block that it attends to
+    context_frames: int = 0  # frames before a block that are seen again with it
     level_blocks: int = 0  # newest blocks whose mean envelope is the level
 
     @property
@@ -61,9 +61,14 @@ class Config:
         return self.block_frames > 0
 
     @property
+    def lead_frames(self) -> int:
+        """Frames before a block's own that it is given."""
+        return REACH + self.context_frames if self.has_blocks else 0
+
+    @property
     def leading_zeros(self) -> int:
         """Samples of silence before the first: with them a block is complete when its last sample is there."""
-        return self.kernel - 1 + REACH * self.pool if self.has_blocks else 0
+        return self.kernel - 1 + self.lead_frames * self.pool if self.has_blocks else 0
 
     @property
     def window_blocks(self) -> int:
@@ -79,7 +84,7 @@ class Config:
     def shortest_frames(self) -> int:
         """The fewest feature frames that the network can take: for one step of the GRU, or two of the encoder."""
         if self.has_blocks:
-            return REACH + self.block_frames
+            return self.lead_frames + self.block_frames
         return 4 if self.has_encoder else 3 ** len(self.channels)
 
     @property
@@ -223,7 +228,9 @@ class RawNet2(nn.Module):
         """Moments of each block, [batch, blocks, 2, channels], of streams' features [batch, filters, frames]."""
         config = self.config
         sizes = (config.block_frames, config.context_frames, config.level_blocks)
-        return blocks.block_moments(features, lambda x, past: self.encoder.block(self.first_bn(x), past), *sizes)
+        return blocks.block_moments(
+            features, lambda x: self.encoder.block(self.first_bn(x), config.block_frames // 2), *sizes
+        )
 
     def summarize(self, features: Tensor) -> Tensor:
         """What the encoder sums up of windows that stand alone, [batch, 2 * channels]."""

@@ -11,7 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from edge_runtime.model.blocks import BlockStream
-from edge_runtime.model.contract import BLOCK_REACH, Contract
+from edge_runtime.model.contract import Contract
 from edge_runtime.model.shape import BLOCK_INPUTS
 
 Floats = NDArray[np.float32]
@@ -31,9 +31,7 @@ class BlockRun:
 
     def __init__(self, session: onnxruntime.InferenceSession, model: onnx.ModelProto, outputs: Sequence[str]) -> None:
         self.contract = Contract.from_metadata({item.key: item.value for item in model.metadata_props})
-        past, window = ([axis.dim_value for axis in item.type.tensor_type.shape.dim] for item in model.graph.input[2:])
-        self.moment_channels = int(window[3])
-        self.past_shape = int(past[1]), int(past[3])
+        self.moment_channels = int(model.graph.input[2].type.tensor_type.shape.dim[3].dim_value)
         self._session, self._outputs = session, list(outputs)
         behind = _reached(model)
         self._of_windows = [name for name in outputs if name in behind]
@@ -42,21 +40,19 @@ class BlockRun:
         self._options.only_execute_path_to_fetches = True
         self._seen: list[list[Floats]] = []
 
-    def moments(self, features: Floats, level: Floats, past: Floats) -> tuple[Floats, Floats]:
-        """Those of one block, and what is kept of it; what is asked for of the values inside is kept too."""
+    def moments(self, features: Floats, level: Floats) -> Floats:
+        """Those of one block; what is asked for of the values inside is kept."""
         window = np.zeros((0, 2, 2, self.moment_channels), np.float32)
-        feed = {"features": features, "level": level, "past": past, _WINDOW: window}
-        moments, present, *found = self._session.run(["moments", "present", *self._of_blocks], feed, self._options)
+        feed = {"features": features, "level": level, _WINDOW: window}
+        moments, *found = self._session.run(["moments", *self._of_blocks], feed, self._options)
         self._seen.append(found)
-        return moments, present
+        return np.asarray(moments)
 
     def window(self, features: Floats) -> list[Any]:
         """The outputs asked for, of features [filters, frames]: what a block has, of all blocks in order."""
         self._seen.clear()
         moments = BlockStream(self).push(features)[None]
-        bands, frames = len(self.contract.filters), BLOCK_REACH + self.contract.block_frames
-        rows, width = self.past_shape
-        shapes = {"features": (0, bands, frames), "level": (0, 1, 1), "past": (0, rows, 0, width)}
+        shapes = {"features": (0, len(self.contract.filters), self.contract.seen_frames), "level": (0, 1, 1)}
         nothing = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
         last: list[Any] = []
         if self._of_windows:

@@ -84,15 +84,18 @@ def pipeline(blocks: Blocky) -> OurPipeline:
 
 
 def test_work_is_that_of_the_new_blocks_and_the_head(pipeline: OurPipeline) -> None:
-    """Two blocks a hop, worked out from the description; attention sees the context and the block."""
+    """Two blocks a hop, worked out from the description; attention sees the context and the block.
+
+    In the last layer queries of the block's own frames alone go on.
+    """
     width, layers, blocks = TINY.encoder_width, TINY.encoder_layers, pipeline.hop_samples // BLOCK
-    frames = TINY.block_frames // 2
-    seen = frames + TINY.context_frames // 2
-    stem = (2 * frames + 2) * 3 * TINY.filters * width + frames * 3 * width * width
-    layer = frames * 12 * width * width + 2 * frames * seen * width
+    own = TINY.block_frames // 2
+    seen = own + TINY.context_frames // 2
+    stem = (2 * seen + 2) * 3 * TINY.filters * width + seen * 3 * width * width
+    inner = (seen * (layers - 1) + own) * (9 * width * width + 2 * seen * width)
     head = 2 * (layers + 1) * width * TINY.fc_nodes + 2 * TINY.fc_nodes
     assert blocks == 2 and pipeline.hop_samples == 2 * BLOCK
-    assert work(pipeline).float_products == blocks * (stem + layers * layer) + head
+    assert work(pipeline).float_products == blocks * (stem + layers * seen * 3 * width * width + inner) + head
 
 
 def test_stages_options_and_hours_of_it_can_be_timed(pipeline: OurPipeline, blocks: Blocky) -> None:
@@ -112,4 +115,4 @@ def test_what_is_kept_of_a_stream_does_not_grow(blocks: Blocky) -> None:
     pieces = [stream.push(piece) for piece in np.split(frames, cuts, axis=1)]
     np.testing.assert_array_equal(np.concatenate(pieces), whole)
     held = sum(value.nbytes for value in vars(stream).values() if isinstance(value, np.ndarray))
-    assert held <= 4 * (TINY.context_frames * TINY.encoder_width * TINY.encoder_layers + 6 * 2 * TINY.block_frames)
+    assert held <= 4 * TINY.filters * (4 + TINY.context_frames + 2 * TINY.block_frames)

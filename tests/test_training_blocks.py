@@ -19,7 +19,6 @@ from edge_runtime.detector import Detector
 from edge_runtime.model.network import Network
 from export import __main__ as export_program
 from export.checkpoint import Calibration, load, save
-from export.encoder import REACH
 from export.rawnet2 import RawNet2
 from tests.buzzing import RATE, SMALL, buzzing_library
 from tests.conftest import TINY, random_model, voice
@@ -148,7 +147,7 @@ def test_an_encoder_gets_blocks_and_whole_windows_again(tmp_path: Path) -> None:
         (["--block-frames", "31"], 2, "even"),
         (["--context-frames", "-2"], 2, "--context-frames"),
         (["--level-blocks", "0"], 2, "--level-blocks"),
-        (["--block-frames", "4000", "--context-frames", "4000"], 2, "5800"),
+        (["--block-frames", "4000", "--context-frames", "4000"], 2, "5996"),
         (["--block-frames", "60"], 2, "whole blocks"),
         (["--block-frames", "0", "--context-frames", "0", "--level-blocks", "0"], 2, "already"),
         (["no encoder"], 2, "encoder"),
@@ -176,7 +175,7 @@ def test_a_run_of_training_with_blocks_learns_and_resumes(library: Library, tmp_
     trainer = Trainer(SMALL_BLOCKED, recipe, library, library, tmp_path)
     waveforms = torch.from_numpy(np.stack([voice(1, 1), voice(1, 2)]))
     features, _, _ = _front_end(trainer.model.filters, SMALL_BLOCKED, (waveforms, torch.zeros(2), torch.zeros(2)))
-    assert torch.equal(features, trainer.model.features_fft(waveforms)) and features.shape[2] == REACH + 100
+    assert torch.equal(features, trainer.model.features_fft(waveforms)) and features.shape[2] == trainer.model.config.lead_frames + 100
     run = trainer.fit()
     assert run.step == 6 and all(np.isfinite(entry["loss"]) for entry in run.history)
     assert load(tmp_path / "best.safetensors").model.config == SMALL_BLOCKED

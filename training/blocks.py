@@ -1,4 +1,4 @@
-"""`python -m training.blocks START -o OUT`: a checkpoint whose encoder sees each frame of a stream once, in blocks.
+"""`python -m training.blocks START -o OUT`: a checkpoint whose encoder sees a stream block by block.
 
 The encoder's weights stay as they are: a Whisper's layers, or those of a checkpoint that saw whole windows. What it
 sums up of a window changes with the blocks, so an ending that was fitted to whole windows is of no use any more: fit
@@ -19,11 +19,11 @@ from torch import Tensor
 from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
 from export import blocks
 from export.checkpoint import check_window, load, save
-from export.encoder import FIRST_POSITION, REACH
+from export.encoder import REACH
 from export.rawnet2 import LONGEST_FRAMES, Config, RawNet2
 
-BLOCK_FRAMES, CONTEXT_FRAMES, LEVEL_BLOCKS = 50, 200, 8
-"""Blocks of half a second that attend to two seconds before them, and the level of four seconds: the default."""
+BLOCK_FRAMES, CONTEXT_FRAMES, LEVEL_BLOCKS = 50, 24, 8
+"""Blocks of half a second with the quarter before them seen again, and the level of four seconds: the default."""
 
 
 def with_blocks(config: Config, block_frames: int, context_frames: int, level_blocks: int) -> Config:
@@ -37,8 +37,8 @@ def with_blocks(config: Config, block_frames: int, context_frames: int, level_bl
                 "--block-frames must be even and 2 or more, --context-frames even and not negative, "
                 "--level-blocks 1 or more"
             )
-        if 2 * FIRST_POSITION + block_frames + context_frames > LONGEST_FRAMES:
-            longest = LONGEST_FRAMES - 2 * FIRST_POSITION
+        if REACH + block_frames + context_frames > LONGEST_FRAMES:
+            longest = LONGEST_FRAMES - REACH
             raise UsageError(f"--block-frames and --context-frames are {longest} together at most")
     check_window(found)
     return found
@@ -60,16 +60,17 @@ def related_frames(model: RawNet2, features: Tensor) -> Tensor:
     config = model.config
     if not config.has_blocks:
         return model.relate(features)
-    levels = blocks.running_levels(features[:, :, REACH:], config.block_frames, config.level_blocks)
+    lead = config.lead_frames
+    levels = blocks.running_levels(features[:, :, lead:], config.block_frames, config.level_blocks)
     of_frames = levels.repeat_interleave(config.block_frames, 1)
-    return blocks.related(features, torch.cat((of_frames[:, :REACH], of_frames), 1)[:, None])
+    return blocks.related(features, torch.cat((levels[:, :1].expand(-1, lead), of_frames), 1)[:, None])
 
 
 def add_sizes(command: argparse.ArgumentParser, defaults: tuple[int, int, int]) -> None:
     """The options of `with_blocks`."""
     what = (
         "new feature frames of 10 ms in a block; 0: the encoder sees whole windows",
-        "frames before a block that it attends to",
+        "frames before a block that are seen again with it",
         "newest blocks whose mean is the level",
     )
     for name, default, said in zip(

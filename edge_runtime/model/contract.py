@@ -59,13 +59,12 @@ class Contract:
     bona fide, below `threshold` it is spoof, between the two it is unsure.
 
     A file of the form `blocks` has two halves in one graph. The first makes of a block's `features`, float32 [batch,
-    filters, BLOCK_REACH + `block_frames`], of their `level`, float32 [batch, 1, 1], and of the `past`, float32 [batch,
-    2 * layers * heads, frames, width / heads], the block's `moments`, float32 [batch, 2, channels], mean and variance
-    over its frames, and `present`, which is of the past for the blocks to come: of as many frames as `context_frames`
-    of the filter bank give, fewer where the stream begins, in any order. The second half makes of `window`, float32
-    [windows, blocks, 2, channels], the moments of a window's blocks in order, the `logits`. The level is the mean
-    envelope of the newest `level_blocks` blocks. `leading_zeros` samples of silence stand before the stream: a block
-    is complete with its last sample.
+    filters, `seen_frames`], and of their `level`, float32 [batch, 1, 1], the block's `moments`, float32 [batch, 2,
+    channels], mean and variance over its frames: the newest `block_frames`. Those before them, BLOCK_REACH and
+    `context_frames`, are seen again and do not count. The second half makes of `window`, float32 [windows, blocks, 2,
+    channels], the moments of a window's blocks in order, the `logits`. The level is the mean envelope of the newest
+    `level_blocks` blocks. `leading_zeros` samples of silence stand before the stream: its first block has frames before
+    it like any other, and a block is complete with its last sample.
 
     `int8_bits` is the range that int8 weights use where they are multiplied by uint8 activations: 8 for -127..127,
     7 for -64..64, 0 where there are none (other weights, or int8 on both sides, saturate nowhere); it decides where the
@@ -110,7 +109,13 @@ class Contract:
     @property
     def leading_zeros(self) -> int:
         """Samples of silence that the filter bank has heard before the first."""
-        return self.filters.shape[1] - 1 + BLOCK_REACH * self.pool if self.form == "blocks" else 0
+        before = self.seen_frames - self.block_frames
+        return self.filters.shape[1] - 1 + before * self.pool if self.form == "blocks" else 0
+
+    @property
+    def seen_frames(self) -> int:
+        """Frames that the network is given for a block: its own and those before it."""
+        return BLOCK_REACH + self.context_frames + self.block_frames
 
     @property
     def frames(self) -> int:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge_runtime.errors import ModelError
 from edge_runtime.model import limits, onnxfile, trial
 from edge_runtime.model.blocks import BlockStream
-from edge_runtime.model.contract import BLOCK_REACH, COLUMN_FRAMES, Contract
+from edge_runtime.model.contract import COLUMN_FRAMES, Contract
 from edge_runtime.model.processor import Processor, judge_target, this_processor
 from edge_runtime.model.session import one_line, open_session
 from edge_runtime.model.shape import INPUTS, check_body, check_first_block
@@ -70,9 +70,6 @@ class Network:
         """Windows that `logits` and `body` take at once."""
         self.moment_channels: int = shape[-1] if contract.form == "blocks" else 0
         """Channels of a block's moments, of the form `blocks`."""
-        past = [node.shape for node in session.get_inputs() if node.name == "past"]
-        self.past_shape: tuple[int, int] = (past[0][1], past[0][3]) if contract.form == "blocks" else (0, 0)
-        """Rows and width of what is kept of blocks' frames, of that form too."""
         limits.check_memory(self.needed_bytes(contract.window_samples), "its window")
 
     @staticmethod
@@ -160,9 +157,7 @@ class Network:
     def needed_bytes(self, window_samples: int, held_samples: int | None = None) -> int:
         """Memory beside the network for windows of that length, of `held_samples` of sound: see `limits`."""
         channels = self._input_axes[0] if self._first_block is not None else self.moment_channels
-        rows, width = self.past_shape
-        past = 3 * 4 * rows * width * (self.contract.context_frames + self.contract.block_frames)  # old, new, joined
-        return past + self.contract.needed_bytes(window_samples, channels, self.largest_batch, held_samples)
+        return self.contract.needed_bytes(window_samples, channels, self.largest_batch, held_samples)
 
     def input_shape(self, window_samples: int) -> tuple[int, ...]:
         """The shape, without the batch, of what `body` takes for a window."""
@@ -171,7 +166,7 @@ class Network:
         if contract.form == "waveform":
             return (window_samples,)
         if contract.form == "blocks":
-            return (frames // contract.block_frames, 2, self.moment_channels)
+            return (window_samples // contract.hop_multiple, 2, self.moment_channels)
         if contract.form == "streaming":
             return (len(contract.filters), frames)
         return (*(int(axis) for axis in self._input_axes), frames // COLUMN_FRAMES)
@@ -185,27 +180,20 @@ class Network:
             return self.body(np.stack([BlockStream(self).push(features) for features in batch]))
         return self.body(batch if self._first_block is None else self.first_block(batch))
 
-    def moments(
-        self, features: NDArray[np.float32], level: NDArray[np.float32], past: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Mean and variance of blocks' frames, float32 [B, 2, channels], and what blocks to come need of them.
+    def moments(self, features: NDArray[np.float32], level: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Mean and variance of blocks' frames, float32 [B, 2, channels].
 
-        Of a file of the `blocks` form only. `features` are float32 [B, filters, BLOCK_REACH + block_frames], `level` is
-        float32 [B, 1, 1], `past` float32 [B, rows, frames, width] with `past_shape`, as is what comes second. B is at
-        most `largest_batch`. Raises ModelError when the model fails on them.
+        Of a file of the `blocks` form only. `features` are float32 [B, filters, seen_frames], `level` is float32
+        [B, 1, 1]. B is at most `largest_batch`. Raises ModelError when the model fails on them.
         """
         window = np.zeros((0, *self.input_shape(self.contract.window_samples)), np.float32)  # of no window
-        feed = {"features": features, "level": level, "past": past, "window": window}
-        moments, present = self._run(self._session, ["moments", "present"], feed)
-        rows, width = self.past_shape
-        for result, expected in (
-            (moments, (len(features), 2, self.moment_channels)),
-            (present, (len(features), rows, self.contract.block_frames // 2, width)),
-        ):
-            if result.shape != expected or result.dtype != np.float32:
-                found = f"{result.dtype} {result.shape}"
-                raise ModelError(f"the model {self.path} gave {found} for a block, not float32 {expected}")
-        return moments, present
+        feed = {"features": features, "level": level, "window": window}
+        (moments,) = self._run(self._session, ["moments"], feed)
+        expected = (len(features), 2, self.moment_channels)
+        if moments.shape != expected or moments.dtype != np.float32:
+            found = f"{moments.dtype} {moments.shape}"
+            raise ModelError(f"the model {self.path} gave {found} for a block, not float32 {expected}")
+        return moments
 
     def first_block(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Columns, float32 [B, channels, 1, frames // 3], of features, float32 [B, filters, frames >= 3].
@@ -229,10 +217,8 @@ class Network:
         """
         feed = {INPUTS[self.contract.form]: inputs}
         if self.contract.form == "blocks":
-            contract, (rows, width) = self.contract, self.past_shape
-            feed["features"] = np.zeros((0, len(contract.filters), BLOCK_REACH + contract.block_frames), np.float32)
-            feed["level"] = np.zeros((0, 1, 1), np.float32)
-            feed["past"] = np.zeros((0, rows, 0, width), np.float32)
+            features = (0, len(self.contract.filters), self.contract.seen_frames)  # of no block
+            feed |= {"features": np.zeros(features, np.float32), "level": np.zeros((0, 1, 1), np.float32)}
         (result,) = self._run(self._session, ["logits"], feed)
         if result.shape != (len(inputs), 2) or result.dtype != np.float32:
             found = f"{result.dtype} {result.shape}"

@@ -7,16 +7,16 @@ from typing import Any
 import onnxruntime
 
 from edge_runtime.errors import ModelError
-from edge_runtime.model.contract import BLOCK_REACH, COLUMN_FRAMES, Contract
+from edge_runtime.model.contract import COLUMN_FRAMES, Contract
 
 INPUTS = {"waveform": "waveform", "streaming": "features", "shared": "columns", "blocks": "window"}
 """What the logits are computed from, by form."""
-BLOCK_INPUTS = ("features", "level", "past", "window")
-BLOCK_OUTPUTS = ("moments", "present", "logits")
+BLOCK_INPUTS = ("features", "level", "window")
+BLOCK_OUTPUTS = ("moments", "logits")
 _FLOAT = "tensor(float)"
 _MOST_CHANNELS = 4096
 _MOST_MOMENTS = 65_536
-"""Channels of a block's moments, and of what is kept of its frames."""
+"""Channels of a block's moments."""
 
 
 def check_body(session: onnxruntime.InferenceSession, contract: Contract) -> list[Any]:
@@ -65,33 +65,30 @@ def _check_blocks(session: onnxruntime.InferenceSession, contract: Contract) -> 
         found = f"{_names(inputs)} -> {_names(outputs)}"
         wanted = f"{', '.join(BLOCK_INPUTS)} -> {', '.join(BLOCK_OUTPUTS)}"
         raise ModelError(f"its graph is {found}, a blocks model has {wanted}")
-    features, level, past, window = inputs
-    (rows, width), channels = _sizes(past, 1, 3), _sizes(window, 3)[0]
-    blocks, frames = contract.frames // contract.block_frames, contract.block_frames
+    features, level, window = inputs
+    channels, blocks = _channels(window), contract.window_samples // contract.hop_multiple
     shapes: tuple[tuple[Any, list[int | None], bool], ...] = (
-        (features, [1, len(contract.filters), BLOCK_REACH + frames], False),
+        (features, [1, len(contract.filters), contract.seen_frames], False),
         (level, [1, 1, 1], False),
-        (past, [1, rows, None, width], False),
         (window, [1, blocks, 2, channels], False),
         (outputs[0], [1, 2, channels], True),
-        (outputs[1], [1, rows, frames // 2, width], True),
-        (outputs[2], [1, 2], True),
+        (outputs[1], [1, 2], True),
     )
     for node, expected, unknown in shapes:
         if not _fits(node, expected, unknown):
             raise ModelError(f"its {node.name} is {_about(node)}, its metadata says {_FLOAT} {expected}")
-    if isinstance(past.shape[2], int) or isinstance(window.shape[0], int):
-        raise ModelError("its past must be of any length and its windows of any number, as a stream's are")
+    if any(isinstance(node.shape[0], int) for node in inputs):
+        raise ModelError("its blocks and its windows must be of any number, none among them: each half runs alone")
     return list(window.shape)
 
 
-def _sizes(node: Any, *axes: int) -> list[int]:
-    """Fixed sizes of an input of four axes. Raises ModelError where there are none, or absurd ones."""
-    shape = list(node.shape or [])
-    found = [shape[axis] if len(shape) == 4 else None for axis in axes]
-    if not all(isinstance(size, int) and 0 < size <= _MOST_MOMENTS for size in found):
-        raise ModelError(f"its {node.name} is {_about(node)}, which leaves its sizes open or is absurd")
-    return [int(size) for size in found if size]
+def _channels(window: Any) -> int:
+    """Of the moments that a window has. Raises ModelError where their number is open, or absurd."""
+    shape = list(window.shape or [])
+    channels = shape[3] if len(shape) == 4 else None
+    if not isinstance(channels, int) or not 0 < channels <= _MOST_MOMENTS:
+        raise ModelError(f"its {window.name} is {_about(window)}, which leaves its channels open or is absurd")
+    return channels
 
 
 def _fits(node: Any, expected: list[int | None], unknown: bool = False) -> bool:
