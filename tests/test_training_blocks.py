@@ -175,7 +175,8 @@ def test_a_run_of_training_with_blocks_learns_and_resumes(library: Library, tmp_
     trainer = Trainer(SMALL_BLOCKED, recipe, library, library, tmp_path)
     waveforms = torch.from_numpy(np.stack([voice(1, 1), voice(1, 2)]))
     features, _, _ = _front_end(trainer.model.filters, SMALL_BLOCKED, (waveforms, torch.zeros(2), torch.zeros(2)))
-    assert torch.equal(features, trainer.model.features_fft(waveforms)) and features.shape[2] == trainer.model.config.lead_frames + 100
+    assert torch.equal(features, trainer.model.features_fft(waveforms))
+    assert features.shape[2] == trainer.model.config.lead_frames + 100
     run = trainer.fit()
     assert run.step == 6 and all(np.isfinite(entry["loss"]) for entry in run.history)
     assert load(tmp_path / "best.safetensors").model.config == SMALL_BLOCKED
