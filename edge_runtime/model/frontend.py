@@ -22,6 +22,8 @@ _FAST_SIZES = tuple(
 
 8,640 points are there for half a second at 16 kHz.
 """
+_RESPONSES = 2
+"""Tables of transfer functions that are kept, 3 to 6 MB each: a stream's hops need one length in both precisions."""
 _LONG_POOL = 64
 """From so many neighbours on, NumPy's own maximum of each stretch is the faster one."""
 
@@ -127,9 +129,16 @@ class FilterBank:
 
     def _response(self, size: int, kind: type[np.generic]) -> NDArray[Any]:
         """Transfer functions, complex [F, size // 2 + 1]; conjugate, as this is a correlation."""
-        if (size, kind) not in self._responses:
-            self._responses[size, kind] = np.fft.rfft(self._filters, size).conj().astype(kind)
-        return self._responses[size, kind]
+        response = self._responses.pop((size, kind), None)
+        if response is None:
+            response = np.empty((len(self._filters), size // 2 + 1), kind)
+            for first in range(0, len(response), _GROUP):  # all at once would take three times the table
+                part = slice(first, first + _GROUP)
+                np.conjugate(np.fft.rfft(self._filters[part], size), out=response[part], casting="same_kind")
+        self._responses[size, kind] = response  # the newest
+        while len(self._responses) > _RESPONSES:
+            del self._responses[next(iter(self._responses))]
+        return response
 
 
 def _even(samples: NDArray[np.float32]) -> bool:
