@@ -97,8 +97,10 @@ class _Section:
         there = slice(self._place, self._place + values.size)
         terms = np.empty(values.size + 1)
         terms[0] = self._sum
-        np.multiply(np.diff(values, prepend=self._before), self._weights[there], out=terms[1:])
-        sums = np.cumsum(terms)[1:]
+        terms[1] = values[0] - self._before
+        np.subtract(values[1:], values[:-1], out=terms[2:])
+        np.multiply(terms[1:], self._weights[there], out=terms[1:])
+        sums = np.cumsum(terms, out=terms)[1:]
         np.multiply(self._powers[there], sums, out=output)
         self._before, self._sum, self._place = float(values[-1]), float(sums[-1]), there.stop
         if self._place == self._powers.size:
