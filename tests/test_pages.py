@@ -32,6 +32,9 @@ def test_every_kind_of_sound_becomes_a_clip_of_one_form(tmp_path: Path, capsys: 
     counts = json.loads(capsys.readouterr().out)
     assert (counts["clips"], counts["bonafide"], counts["spoof"], counts["left out"]) == (5, 3, 2, {})
     assert counts["spoof by year of the system"] == {"2024": 2} and counts["without a stated licence"] == 5
+    assert counts["systems by year"] == {"2024": 1}
+    minutes = counts["minutes of bonafide"] + counts["minutes of spoof by year"]["2024"]
+    assert minutes == pytest.approx(counts["minutes"], abs=0.11) and counts["minutes of spoof by year"]["2024"] > 0
     clips = read_clips(tmp_path / "out")
     assert {(clip.label, clip.kind, clip.year, clip.language, clip.source) for clip in clips} == {
         ("bonafide", "human", "2024", "en", "some/page.github.io"),

@@ -37,6 +37,10 @@ def report(found: Outcome) -> dict[str, Any]:
     """The counts, ready for JSON."""
     spoofed = [row for row, _ in found.clips if row.label == "spoof"]
     human = [row for row, _ in found.clips if row.label == "bonafide"]
+    systems = Counter(year for year, _ in {(row.year or "unknown", row.system) for row in spoofed})
+    samples = Counter[str]()
+    for row, made in found.clips:
+        samples["bonafide" if row.label == "bonafide" else row.year or "unknown"] += made.samples
     return {
         "asked": len(found.asked),
         "clips": len(found.clips),
@@ -47,6 +51,11 @@ def report(found: Outcome) -> dict[str, Any]:
         "sources of both labels": len({row.source for row in human} & {row.source for row in spoofed}),
         "systems": len({row.system for row in spoofed}),
         "spoof by year of the system": dict(sorted(Counter(row.year or "unknown" for row in spoofed).items())),
+        "systems by year": dict(sorted(systems.items())),
+        "minutes of spoof by year": {
+            year: round(count / RATE / 60, 1) for year, count in sorted(samples.items()) if year != "bonafide"
+        },
+        "minutes of bonafide": round(samples["bonafide"] / RATE / 60, 1),
         "spoof by kind": _counts([row.kind for row in spoofed]),
         "bonafide by language": _counts([row.language for row in human]),
         "spoof by language": _counts([row.language for row in spoofed]),
