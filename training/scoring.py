@@ -8,20 +8,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from edge_runtime.model.contract import HIGH_PASS_HZ
+from edge_runtime.model.frontend import FilterBank
 from edge_runtime.model.highpass import filtered
 from export.blocks import summary
-from export.rawnet2 import Config, RawNet2, envelopes_fft
+from export.rawnet2 import Config, RawNet2
 from training.batches import repeat_to
 
 CLIPS = 64
 """Clips that are held as floats at a time."""
 PADDED = 1.25
 """How much longer a stream may be than another that goes through the encoder with it, and is filled up to it."""
-PIECE_FRAMES = 1000
-"""Frames of a stream whose features are computed together: some 200 MB."""
 
 
 def as_judged(clip: NDArray[np.int16], rate: int) -> NDArray[np.float32]:
@@ -59,14 +57,16 @@ def summarize_at(
         found = [model.summarize(model.features_fft(part.to(device))).float() for part in parts]
         return torch.cat(found) if found else torch.empty(0, 2 * model.encoder.channels)
     block = hop_multiple(config)
+    bank = FilterBank(model.filters.cpu().numpy(), config.pool, config.leading_zeros)
     of_clip: dict[int, Tensor] = {}
     for some in _alike([len(clip) if len(own) else 0 for clip, own in zip(clips, starts, strict=True)], batch):
         # What is put after the shorter ones changes nothing of their own blocks.
-        sound = np.zeros((len(some), len(clips[some[-1]]) // block * block), np.float32)
+        longest = len(clips[some[-1]]) // block * block
+        features = np.zeros((len(some), config.filters, config.lead_frames + longest // config.pool), np.float32)
         for row, number in enumerate(some):
-            clip = clips[number][: sound.shape[1]]
-            sound[row, : len(clip)] = clip
-        moments = model.moments(_stream_features(model, torch.from_numpy(sound).to(device)))
+            own = bank.whole(clips[number][:longest])  # as the device has them
+            features[row, :, : own.shape[1]] = own
+        moments = model.moments(torch.from_numpy(features).to(device))
         for row, number in enumerate(some):
             begin = torch.tensor([start // block for start in starts[number]])
             of_clip[number] = summary(moments[row, begin[:, None] + torch.arange(config.window_blocks)])
@@ -84,21 +84,6 @@ def _alike(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
         some.append(place)
     if some:
         yield some
-
-
-def _stream_features(model: RawNet2, sound: Tensor) -> Tensor:
-    """`RawNet2.features_fft` of streams [batch, samples], in pieces and in float64.
-
-    In float32 a loud sound disturbs a quiet one next to it, and the level of blocks can be that of the quiet one alone;
-    the runtime computes such parts in float64 as well.
-    """
-    config = model.config
-    padded = functional.pad(sound, (config.leading_zeros, 0)).double()
-    piece, overlap = PIECE_FRAMES * config.pool, config.kernel - 1
-    parts = (padded[:, first : first + piece + overlap] for first in range(0, padded.shape[1] - overlap, piece))
-    filters = model.filters.double()
-    whole = (part for part in parts if part.shape[1] >= overlap + config.pool)
-    return torch.cat([envelopes_fft(part, filters, config.pool).float() for part in whole], 2)
 
 
 @torch.no_grad()
