@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +55,13 @@ def test_no_figures_are_made_at_another_hop_than_was_asked_for(
         code = main([*map(str, words), "--hop", "0.1"])
         (line,) = capsys.readouterr().err.splitlines()
         assert (code, "not every 0.1 s" in line, str(blocks.path) in line) == (2, True, True), (words, line)
+
+
+def test_a_start_that_cannot_be_timed_ends_in_one_line(blocks: Blocky) -> None:
+    command = [sys.executable, "-m", "benchmarks.start", "stock", str(blocks.path), "0.4", "1"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1 and "form blocks" in line
 
 
 def test_weights_quantized_with_what_enters_them_count_as_integers(blocks: Blocky, tmp_path: Path) -> None:
