@@ -7,15 +7,19 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
 from benchmarks.__main__ import main
 from benchmarks.pipelines import OurPipeline
 from benchmarks.work import work
+from edge_runtime import Detector
+from edge_runtime.model.network import Network
+from edge_runtime.shadow.candidate import Candidate
 from quantization.calibration import read
 from quantization.workshop import Workshop, write
-from tests.blocky import BLOCK, RATE, Blocky
+from tests.blocky import BLOCK, RATE, SOUND, Blocky
 from tests.conftest import voice
 from tests.program import run
 
@@ -70,3 +74,38 @@ def test_weights_quantized_with_what_enters_them_count_as_integers(blocks: Block
     ours, theirs = (work(OurPipeline(file, 0.4, 1)) for file in (path, blocks.path))
     assert ours.float_products + ours.integer_products == theirs.float_products
     assert ours.integer_products > 5 * ours.float_products, "what is left are the products within attention"
+
+
+def heard(candidate: Candidate, sound: np.ndarray, begin: int, starts: list[int]) -> dict[int, float]:
+    """Scores by start of windows of a second, of `sound` that begins at `begin`; both are samples of the run."""
+    candidate.hear(begin, sound)
+    scores = {start: candidate.score(start, start + 5 * BLOCK, wanted=True)[0] for start in starts}
+    return {start: score for start, score in scores.items() if score is not None}
+
+
+def test_a_candidate_scores_its_own_windows_whatever_the_running_models_hop(blocks: Blocky) -> None:
+    """Those that it would score if it ran: nothing is computed twice, and nothing is left out."""
+    network = Network.load(blocks.path, trusted=True)
+    detector = Detector(network, hop_seconds=BLOCK_SECONDS)
+    own = {round(window.start * RATE): window.score for window in detector.push(SOUND)}
+    for hop in (BLOCK // 2, 1000, 3 * BLOCK // 2, 4 * BLOCK + 1000):
+        starts = list(range(0, len(SOUND) - 5 * BLOCK, hop))
+        found = heard(Candidate(detector), SOUND, 0, starts)
+        expected = [own[start // BLOCK * BLOCK] for start in starts]
+        scored = [start for start, score in zip(starts, expected, strict=True) if score is not None]
+        assert len(scored) > 5
+        np.testing.assert_allclose(
+            [found[start] for start in scored], [own[start // BLOCK * BLOCK] for start in scored], atol=1e-5
+        )
+
+
+def test_a_candidate_begins_anew_after_a_time_without_a_microphone(blocks: Blocky) -> None:
+    """What was heard before is no context of what comes then, even where no sample is missing."""
+    network = Network.load(blocks.path, trusted=True)
+    candidate = Candidate(Detector(network))
+    heard(candidate, SOUND[: 10 * BLOCK], 0, [0, 5 * BLOCK])
+    candidate.pause()
+    after = SOUND[10 * BLOCK : 16 * BLOCK]
+    found = heard(candidate, after, 10 * BLOCK, [10 * BLOCK, 11 * BLOCK])
+    expected = [window.score for window in Detector(network, hop_seconds=BLOCK_SECONDS).push(after)]
+    np.testing.assert_allclose(list(found.values()), expected, atol=1e-5)
