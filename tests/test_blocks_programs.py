@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -76,6 +77,14 @@ def test_weights_quantized_with_what_enters_them_count_as_integers(blocks: Block
     assert ours.integer_products > 5 * ours.float_products, "what is left are the products within attention"
 
 
+def test_commissioning_tells_of_such_a_hop(blocks: Blocky, tmp_path: Path) -> None:
+    (tmp_path / "edge-detect.toml").write_text(f'model = "{blocks.path}"\nhop = 0.1\ndevice = "none"\n')
+    done = run("commission", "--config", tmp_path / "edge-detect.toml", "--json")
+    (hop,) = (check for check in json.loads(done.stdout)["checks"] if check["check"] == "hop")
+    assert (hop["verdict"], hop["todo"]) == ("warn", "set hop = 0.2 in the configuration")
+    assert "every 0.2 s, not every 0.1 s" in hop["found"]
+
+
 def heard(candidate: Candidate, sound: np.ndarray, begin: int, starts: list[int]) -> dict[int, float]:
     """Scores by start of windows of a second, of `sound` that begins at `begin`; both are samples of the run."""
     candidate.hear(begin, sound)
@@ -95,6 +104,14 @@ def test_a_candidate_scores_its_own_windows_whatever_the_running_models_hop(bloc
         scored = np.array([pair for pair in pairs if pair[1] is not None], np.float64)
         assert len(scored) > 5
         np.testing.assert_allclose(scored[:, 0], scored[:, 1], atol=1e-5)
+
+
+def test_only_windows_that_it_had_to_compute_tell_how_long_it_takes(blocks: Blocky) -> None:
+    """Of ten windows a block, nine cost it nothing: with them a slow candidate would seem fast."""
+    candidate = Candidate(Detector(Network.load(blocks.path, trusted=True)))
+    candidate.hear(0, SOUND)
+    times = [candidate.score(start, start + 5 * BLOCK, wanted=True)[1] for start in range(0, 3 * BLOCK, BLOCK // 10)]
+    assert [time is not None for time in times] == [place % 10 == 0 for place in range(30)]
 
 
 def test_a_candidate_begins_anew_after_a_time_without_a_microphone(blocks: Blocky) -> None:

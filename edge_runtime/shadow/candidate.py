@@ -74,7 +74,8 @@ class Candidate:
         """The log-likelihood ratio of a window, and the seconds of processor time that it took.
 
         None where it cannot be scored: its sound did not come, it is shorter than a window, or is not `wanted`; then
-        only what the next one shares with it is computed. Raises ModelError when the model fails.
+        only what the next one shares with it is computed. No time is told of one of its own that it had scored before.
+        Raises ModelError when the model fails.
         """
         if end - start != self._window or start < self._first or end > self._end:
             return None, None
@@ -83,6 +84,7 @@ class Candidate:
         began = time.thread_time()
         past = start - self._first
         shift = past - past % self._network.contract.hop_multiple
+        known = not self._fresh and shift == 0
         if self._fresh or shift > self._window:
             self._forget(past)
             self._inputs.reset()
@@ -97,7 +99,7 @@ class Candidate:
         self._forget(shift)
         if not wanted:
             return None, None
-        seconds = time.thread_time() - began
+        seconds = None if known else time.thread_time() - began
         if score is not None and math.isfinite(score):
             self._numberless = 0
             return score, seconds
