@@ -22,6 +22,7 @@ import numpy as np
 import onnxruntime
 
 from benchmarks.comparison import describe
+from benchmarks.hop import at_hop
 from benchmarks.instructions_aarch64.system import CORES, System, prepare
 from benchmarks.markdown import table
 from benchmarks.sound import speech_like
@@ -121,7 +122,9 @@ def instructions(
     if not paths or not cpus or min(windows, repeats) < 1:
         raise UsageError("counting needs at least one model, core, window and run")
     # For other processors files may be given: the emulated one decides, and not this one.
-    detectors = [Detector(Network.load(path, exact=True), hop_seconds=hop_seconds) for path in paths]
+    detectors = [
+        at_hop(Detector(Network.load(path, exact=True), hop_seconds=hop_seconds), hop_seconds) for path in paths
+    ]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         system = prepare(folder, paths[0])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import onnxruntime
 
+from benchmarks.hop import at_hop
 from edge_runtime import __version__
 from edge_runtime.detector import Detector
 from edge_runtime.errors import InputError, ModelError
@@ -62,7 +63,7 @@ def pack(model: Path, hop_seconds: float, *, anywhere: bool = False) -> tuple[Pa
         if not anywhere:
             raise
         network, exact = Network.load(model, exact=True), True
-    detector = Detector(network, hop_seconds=hop_seconds)
+    detector = at_hop(Detector(network, hop_seconds=hop_seconds), hop_seconds)
     try:
         content = model.read_bytes()
     except OSError as reason:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.hop import at_hop
 from benchmarks.sound import speech_like
 from benchmarks.stock import Stock
 from edge_runtime.detector import Detector
@@ -73,7 +74,9 @@ class StockPipeline(Pipeline):
         """Raises ModelError for the file, UsageError for the hop."""
         self.path, self.batch = path, 1
         # Asked of the runtime: what it refuses as a hop has no meaning here either.
-        self.hop_samples = Detector(Network.load(path, exact=True), hop_seconds=hop_seconds).hop_samples
+        self.hop_samples = at_hop(
+            Detector(Network.load(path, exact=True), hop_seconds=hop_seconds), hop_seconds
+        ).hop_samples
         self._stock = Stock(path, threads)
         self.contract = self._stock.contract
         self._sound = Loop(self.contract.sample_rate)
@@ -92,7 +95,7 @@ class OurPipeline(Pipeline):
     def __init__(self, path: Path, hop_seconds: float, threads: int) -> None:
         """Raises ModelError for the file, UsageError for the hop."""
         self.path = path
-        self.detector = Detector(Network.load(path, threads), hop_seconds=hop_seconds)
+        self.detector = at_hop(Detector(Network.load(path, threads), hop_seconds=hop_seconds), hop_seconds)
         self.contract = self.detector.network.contract
         self.hop_samples = self.detector.hop_samples
         self.batch = self.detector.network.largest_batch

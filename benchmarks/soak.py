@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.fresh import resident_bytes
+from benchmarks.hop import at_hop
 from benchmarks.pipelines import Loop
 from benchmarks.turns import Spread, silently
 from edge_runtime.decision.verdict import Summarizer
@@ -46,7 +47,7 @@ def soak(
     """
     if not (0 < hours <= 24 * 366) or threads < 1:
         raise UsageError("a soak needs more than 0 hours, a year at most, and at least one thread")
-    detector = Detector(Network.load(path, threads), hop_seconds=hop_seconds)
+    detector = at_hop(Detector(Network.load(path, threads), hop_seconds=hop_seconds), hop_seconds)
     summarizer = Summarizer(detector.thresholds)
     sound = Loop(detector.sample_rate)
     detector.push(sound.take(detector.window_samples))

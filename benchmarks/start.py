@@ -64,4 +64,11 @@ def main(kind: str, path: str, hop_seconds: float, threads: int) -> tuple[float,
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4]))))
+    try:
+        print(json.dumps(main(sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4]))))
+    except Exception as reason:
+        from edge_runtime.errors import EdgeDetectError  # late, as above
+
+        if not isinstance(reason, EdgeDetectError):
+            raise
+        sys.exit(str(reason))

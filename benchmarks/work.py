@@ -75,11 +75,10 @@ def _count(model: Any, *shapes_given: tuple[int, ...]) -> Work:
     recurrences = []
     for node in graph.node:
         kind, inputs = node.op_type, node.input
-        integer = kind in _INTEGER
+        # Of two such nodes' outputs ONNX Runtime multiplies the integers (QDQ).
+        integer = kind in _INTEGER or all(makers.get(name) == "DequantizeLinear" for name in inputs[:2])
         try:
             if kind in _CONVOLUTIONS:
-                # Between such nodes ONNX Runtime multiplies integers (QDQ).
-                integer |= all(makers.get(name) == "DequantizeLinear" for name in inputs[:2])
                 products[integer] += prod(shapes[node.output[0]]) * prod(shapes[inputs[_CONVOLUTIONS[kind]]][1:])
             elif kind in _PRODUCTS:
                 products[integer] += prod(shapes[node.output[0]]) * shapes[inputs[0]][-1]

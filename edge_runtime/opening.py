@@ -23,6 +23,9 @@ from edge_runtime.settings import AUTO, Settings
 if TYPE_CHECKING:
     from edge_runtime.detector import Detector
 
+_NEAR_HOP = 0.1
+"""By such a share of it a hop may differ from the one that was asked for, and nobody need know."""
+
 
 def open_detector(settings: Settings, stop: Callable[[], bool], log: Log) -> Detector:
     """The detector with its model; says in the log what whoever reads its verdicts should know.
@@ -49,6 +52,8 @@ def open_detector(settings: Settings, stop: Callable[[], bool], log: Log) -> Det
         log.info(note)
     if warning := foreign_window(detector):
         log.warning(warning)
+    if given is not None and (note := foreign_hop(detector, given)):
+        log.info(note)
     if auto:
         _find_hop(detector, stop, log)
     return detector
@@ -70,6 +75,17 @@ def foreign_window(detector: Detector) -> str:
     return (
         f"windows of {seconds:g} s: the model's scores and thresholds are calibrated for {own:g} s, and {effect}: "
         "leave --window out, or calibrate for this length"
+    )
+
+
+def foreign_hop(detector: Detector, hop_seconds: float) -> str:
+    """What whoever asked for `hop_seconds` should know where the model cannot have a hop near it; else nothing."""
+    if abs(detector.hop_seconds - hop_seconds) <= _NEAR_HOP * hop_seconds:
+        return ""
+    grain_seconds = detector.network.contract.hop_multiple / detector.sample_rate
+    return (
+        f"this model gives a verdict every {detector.hop_seconds:g} s, not every {hop_seconds:g} s: "
+        f"its hops are multiples of {grain_seconds:g} s"
     )
 
 

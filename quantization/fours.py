@@ -38,13 +38,13 @@ def four_bits(
     method: str = "gptq",
     seen: Mapping[str, Seen] | None = None,
 ) -> Fours:
-    """Finds the 4-bit codes of all GRU, sequence and dense weights of `found` on calibration windows, float32 [N, …].
+    """Finds the 4-bit codes of all weights of `found` but convolutions on calibration windows, float32 [N, …].
 
     `seen` is what `sequences.observe` gives, where there are sequence weights. Raises UsageError for a method that is
     unknown or not for this network, or too few windows, ModelError for a graph with neither, or whose GRU is not read
     by one head (or whose numbers are not finite).
     """
-    dense = {item.name: item for item in found if item.kind == "dense"}
+    dense = {item.name: item for item in found if item.kind in ("dense", "wide")}
     readers = [node for node in model.graph.node if node.op_type in ("Gemm", "MatMul") and node.input[1] in dense]
     grus = [node for node in model.graph.node if is_gru(node)]
     matrices: dict[str, FourBit] = {}

@@ -9,7 +9,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from quantization import levels
+from quantization.fours import four_bits
+from quantization.running import run
 from quantization.schemes import Builder, int8_weight
+from quantization.sequences import observe
 from quantization.surgery import Names
 from quantization.targets import target_of
 
@@ -18,18 +21,20 @@ INPUTS, OUTPUTS = 1024, 1024
 
 def graph_of(weight: np.ndarray) -> onnx.ModelProto:
     """A product over a sequence, and one of its mean with `weight`."""
-    small = np.eye(INPUTS, dtype=np.float32)[:, :INPUTS]
+    inputs, outputs = weight.shape
+    small = np.eye(inputs, dtype=np.float32)
     nodes = [
         helper.make_node("Neg", ["x"], ["turned"]),
         helper.make_node("MatMul", ["turned", "small"], ["y"]),
-        helper.make_node("ReduceMean", ["y"], ["mean"], axes=[1], keepdims=0),
+        helper.make_node("ReduceMean", ["y", "axis"], ["mean"], keepdims=0),
         helper.make_node("MatMul", ["mean", "wide"], ["logits"]),
     ]
-    constants = [numpy_helper.from_array(small, "small"), numpy_helper.from_array(weight, "wide")]
-    taken = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", "steps", INPUTS])
-    given = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", OUTPUTS])
+    values = {"small": small, "wide": weight, "axis": np.array([1], np.int64)}
+    constants = [numpy_helper.from_array(value, name) for name, value in values.items()]
+    taken = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", "steps", inputs])
+    given = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", outputs])
     made = helper.make_graph(nodes, "small", [taken], [given], constants)
-    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 
 
 @pytest.mark.parametrize("name", ["portable", "x86-avx2"])
@@ -63,3 +68,17 @@ def test_only_large_matrices_beside_a_transformer_are_wide() -> None:
     assert kinds == {"small": "sequence", "wide": "wide"}
     kinds = {item.name: item.kind for item in levels.weights(graph_of(large[:, :1000]))}
     assert kinds == {"small": "sequence", "wide": "dense"}
+
+
+def test_a_wide_matrix_has_4_bits_where_the_plan_gives_them() -> None:
+    random = np.random.default_rng(2)
+    model = graph_of(random.normal(0, 0.1, (128, 8192)).astype(np.float32))
+    windows = random.normal(0, 1, (8, 4, 128)).astype(np.float32)
+    found = levels.weights(model)
+    plan = levels.plan_of("int4", found)
+    assert plan == {"small": levels.INT8, "wide": levels.INT4}
+    fours = four_bits(model, found, windows, seen=observe(model, found, windows))
+    made = levels.build(fours.model, plan, target_of("portable"), fours.matrices)
+    (exact,), (rounded,) = run(model, windows), run(made, windows)
+    assert np.corrcoef(exact.ravel(), rounded.ravel())[0, 1] > 0.98
+    assert made.ByteSize() < model.ByteSize() / 6

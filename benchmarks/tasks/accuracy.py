@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from benchmarks.accuracy import accuracy, judge
 from benchmarks.accuracy_page import markdown
+from benchmarks.hop import at_hop
 from benchmarks.protocols import read_clips
 from benchmarks.scorefiles import check_names, write_scores
 from benchmarks.tasks.common import add_data, add_hop, add_report, check_target, write_text
@@ -46,7 +47,7 @@ def run(arguments: argparse.Namespace) -> str:
     for target in (arguments.scores, arguments.figures, arguments.output):
         if target is not None:
             check_target(target, may_be_device=True)
-    detector = Detector(arguments.model, hop_seconds=arguments.hop)
+    detector = at_hop(Detector(arguments.model, hop_seconds=arguments.hop), arguments.hop)
     clips = read_clips(arguments.data, arguments.audio)
     known = read_trained(arguments.trained_on) if arguments.trained_on else None
     if arguments.scores:

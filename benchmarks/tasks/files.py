@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from benchmarks.hop import at_hop
 from benchmarks.protocols import read_clips
 from benchmarks.tasks.common import add_data, add_hop, add_report
 from edge_runtime.detector import Detector
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> str:
     clips = read_clips(arguments.data, arguments.audio)
     lists = {arguments.data.name: clips} | {path.name: read_clips(path) for path in arguments.people}
     network = Network.load(arguments.model, arguments.threads)
-    detector = Detector(network, hop_seconds=arguments.hop, gate=True, least_speech_seconds=0.0)
+    detector = at_hop(Detector(network, hop_seconds=arguments.hop, gate=True, least_speech_seconds=0.0), arguments.hop)
     measured = Measured(
         detector.thresholds,
         compared(detector.thresholds),

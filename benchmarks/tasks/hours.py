@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from benchmarks.hop import at_hop
 from benchmarks.protocols import read_clips
 from benchmarks.tasks.common import add_data, add_hop, add_report
 from edge_runtime.detector import Detector
@@ -66,6 +67,7 @@ def run(arguments: argparse.Namespace) -> str:
     runs = []
     for gate in ("on", "off"):
         detector = Detector(network, hop_seconds=arguments.hop, gate=gate == "on", least_speech_seconds=least)
+        at_hop(detector, arguments.hop)
         rules = usual_rules(detector.thresholds, **given)
         stream = mixed(clips, arguments.minutes, arguments.seed, arguments.music)
         heard = hear(detector, stream, lambda items, gate=gate, **said: tqdm(items, **said | {"desc": f"gate {gate}"}))

@@ -12,6 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.gate import RequirementFailed, parse_all
+from benchmarks.hop import at_hop
 from benchmarks.latency import LatencyRun, latency
 from benchmarks.machine import record, warn
 from benchmarks.paired import MARGIN_POINTS
@@ -25,6 +26,7 @@ from benchmarks.robustness import robustness, subset
 from benchmarks.tasks.common import add_hop, add_workers, write_text
 from benchmarks.tasks.latency import STOCK, add_times, sweep_of
 from benchmarks.tdcf import read_asv
+from edge_runtime.detector import Detector
 from edge_runtime.errors import OutputError, UsageError
 
 FILES = ("report.md", "report.html", "report.json")
@@ -85,6 +87,8 @@ def run(arguments: argparse.Namespace) -> str:
     sweep = sweep_of(arguments.sweep)
     paths = [arguments.float_model, *arguments.models]
     files = open_files(paths)
+    for file in files:
+        at_hop(Detector(file.network, hop_seconds=arguments.hop), arguments.hop)
     data = _data(arguments)
     _make(arguments.folder)
     about = record(arguments.threads, arguments.hop)

@@ -22,7 +22,7 @@ from edge_runtime.detector import Detector
 from edge_runtime.errors import EdgeDetectError, Ended, InputError, UsageError
 from edge_runtime.log import Log
 from edge_runtime.machine import Machine, this_machine
-from edge_runtime.opening import foreign_window, open_detector
+from edge_runtime.opening import foreign_hop, foreign_window, open_detector
 from edge_runtime.options import variable
 from edge_runtime.report.jsonl import utc
 from edge_runtime.settings import AUTO, MIX, RAW, SOURCES, Settings
@@ -161,6 +161,8 @@ def _open_model(found: Found, stopped: Stopped) -> Detector | None:
         found.checks.append(warn("model", f"{text}: not calibrated, its verdicts mean little", todo))
     if warning := foreign_window(detector):
         found.checks.append(warn("window", warning, "take `window` out of the configuration"))
+    if hop is not None and (note := foreign_hop(detector, float(hop))):
+        found.checks.append(warn("hop", note, f"set hop = {detector.hop_seconds:g} in the configuration"))
     return detector
 
 

@@ -1,4 +1,4 @@
-"""Scores with another model the very windows that the running one scored."""
+"""Scores with another model the windows that the running one scored."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class Candidate:
     """The candidate's stream. Positions are samples from the start of the run, as the running program tells them.
 
     What windows share is computed once, as in `Detector`, so that the time measured is the time that it would take;
-    after sound that was dropped, and where a window does not lie on the candidate's grid, it begins anew.
+    after sound that was dropped, and after a time without a microphone, it begins anew. Its windows lie on a grid of
+    its own, of frames or blocks: of each of the running model's it scores its newest that had ended by then.
     """
 
     def __init__(self, detector: Detector) -> None:
@@ -39,6 +40,7 @@ class Candidate:
         self.begins: int | None = None
         """Where the sound begins that it was given: what was before, it was loaded too late for."""
         self._fresh = True  # nothing was computed of what is on the tape
+        self._paused = False  # what comes next does not follow what is on the tape
         self._numberless = 0  # windows in a row for which the model gave no number
 
     def hear(self, start: int, samples: NDArray[np.float32]) -> int:
@@ -50,6 +52,8 @@ class Candidate:
             self._tape.clear()
             self._first, self._fresh = start, True
             self.pause()
+        self._fresh |= self._paused
+        self._paused = False
         samples = self._high_pass.push(*clean(samples))
         excess = self._tape.length + len(samples) - self._held
         if excess > 0:
@@ -64,21 +68,25 @@ class Candidate:
     def pause(self) -> None:
         """What comes next does not follow what came before: no microphone was there in between."""
         self._high_pass.reset()
+        self._paused = True
 
     def score(self, start: int, end: int, wanted: bool) -> tuple[float | None, float | None]:
         """The log-likelihood ratio of a window, and the seconds of processor time that it took.
 
         None where it cannot be scored: its sound did not come, it is shorter than a window, or is not `wanted`; then
-        only what the next one shares with it is computed. Raises ModelError when the model fails.
+        only what the next one shares with it is computed. No time is told of one of its own that it had scored before.
+        Raises ModelError when the model fails.
         """
         if end - start != self._window or start < self._first or end > self._end:
             return None, None
         # The process has the lowest priority, so the time of day would tell what others do; what waiting for them
         # costs shows in the sound that is dropped.
         began = time.thread_time()
-        shift = start - self._first
-        if self._fresh or shift > self._window or shift % self._network.contract.hop_multiple:
-            self._forget(shift)
+        past = start - self._first
+        shift = past - past % self._network.contract.hop_multiple
+        known = not self._fresh and shift == 0
+        if self._fresh or shift > self._window:
+            self._forget(past)
             self._inputs.reset()
             self._fresh, shift = False, 0
         data = self._tape.data
@@ -91,7 +99,7 @@ class Candidate:
         self._forget(shift)
         if not wanted:
             return None, None
-        seconds = time.thread_time() - began
+        seconds = None if known else time.thread_time() - began
         if score is not None and math.isfinite(score):
             self._numberless = 0
             return score, seconds

@@ -75,7 +75,9 @@ class _Child:
             alarm_rules(order.settings, detector.thresholds),
         )
         candidate = Candidate(detector)
-        rate, hop_seconds = detector.sample_rate, order.hop_seconds
+        rate = detector.sample_rate
+        # It has no more work to do in a hop than in one of its own, where that is longer than the running model's.
+        hop_seconds = max(order.hop_seconds, detector.network.contract.hop_multiple / rate)
         self._write()
         self._say(state="ready")
         written = time.monotonic()
