@@ -212,17 +212,18 @@ def judged_by_fold(
 def _ending(start: RawNet2, parts: Sequence[Summaries], options: argparse.Namespace) -> RawNet2:
     """One that learnt the crops of `parts` and, with --taught, what endings of single parts say of the others."""
     torch.manual_seed(options.seed)
+    sizes = (options.epochs, options.dropout, options.members, options.bfloat16)
     crops = together(parts)
     wanted = crops.labels
     if options.taught and len(parts) > 1:
         teachers = []
         for number, part in enumerate(parts):
             teacher = without_ending(start, options.nodes * options.members)
-            fit_ending(teacher, part.inputs, part.labels, options.epochs, options.dropout, options.members)
+            fit_ending(teacher, part.inputs, part.labels, *sizes)
             teachers.append(Teacher(teacher, str(number), part.made))
         wanted = taught(parts, teachers, options.taught, SMOOTHING)
     model = without_ending(start, options.nodes * options.members)
-    fit_ending(model, crops.inputs, wanted, options.epochs, options.dropout, options.members)
+    fit_ending(model, crops.inputs, wanted, *sizes)
     return model
 
 

@@ -81,7 +81,7 @@ def see(
     else:
         summaries, of = kept
         if of != digest.hexdigest() or len(summaries) != first[-1]:
-            raise UsageError(f"{file} is of other clips, of another encoder or of another --hop: name another file")
+            raise UsageError(f"{file} is of other clips, another encoder, --hop or --bfloat16: name another file")
     return Seen(clips, cut, summaries, first)
 
 
