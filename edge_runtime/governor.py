@@ -44,6 +44,9 @@ class Governor:
     little to do, leads the hop back to that of the start: what made it wide may be over, and speech that finds the hop
     too narrow widens it again within a few windows. The hop is never wider than the window, so all sound stays covered;
     a box that is too slow even then loses sound in the ring in front of it, which is reported there.
+
+    With `by_sound` all sound is paid for once, scored or not, and a wider hop saves little: load is then the wall time
+    over that of the sound, and is expected to stay when the hop narrows.
     """
 
     def __init__(
@@ -52,11 +55,14 @@ class Governor:
         longest_seconds: float,
         start_seconds: float | None = None,
         grain_seconds: float = 0.0,
+        by_sound: bool = False,
     ) -> None:
         """Hops go from `shortest_seconds` to `longest_seconds`, the window; `start_seconds` None is the shortest.
 
-        With `grain_seconds` they are multiples of it, as a model may demand.
+        With `grain_seconds` they are multiples of it, as a model may demand; `by_sound` says what the model's work
+        follows.
         """
+        self._by_sound = by_sound
         self._ladder = ladder(shortest_seconds, longest_seconds, grain_seconds)
         start = shortest_seconds if start_seconds is None else start_seconds
         self._step = min(range(len(self._ladder)), key=lambda step: abs(self._ladder[step] - start))
@@ -97,7 +103,8 @@ class Governor:
         enough = self._windows >= LOOK_WINDOWS and self._sound >= LOOK_SECONDS
         if not self._windows or not (enough or behind):
             return None
-        sound, load = self._sound, self._busy / self._windows / self.hop_seconds
+        sound, own = self._sound, self._windows * self.hop_seconds
+        load = self._busy / (max(sound, own) if self._by_sound else own)
         self._sound, self._busy, self._windows = 0.0, 0.0, 0
         untried, self._untried = self._untried, False
         too_much = load > TOO_MUCH or (behind and load > COMFORTABLE)
@@ -125,7 +132,7 @@ class Governor:
             self._patience = PATIENCE_SECONDS
         if self._step == 0:
             return None
-        expected = load * self.hop_seconds / self._ladder[self._step - 1]
+        expected = load if self._by_sound else load * self.hop_seconds / self._ladder[self._step - 1]
         if expected > COMFORTABLE or behind:
             self._calm = 0.0
             return None

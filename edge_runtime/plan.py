@@ -228,8 +228,9 @@ def _governor(settings: Settings, detector: Detector) -> Governor:
     # With auto the hop found at the start may have been measured in a bad moment: the governor may go below it.
     window_seconds = detector.window_samples / detector.sample_rate
     shortest = min(SHORTEST_SECONDS if settings.hop == AUTO else detector.hop_seconds, window_seconds)
-    grain_seconds = detector.network.contract.hop_multiple / detector.sample_rate
-    return Governor(shortest, window_seconds, detector.hop_seconds, grain_seconds)
+    contract = detector.network.contract
+    grain_seconds = contract.hop_multiple / detector.sample_rate
+    return Governor(shortest, window_seconds, detector.hop_seconds, grain_seconds, by_sound=contract.form == "blocks")
 
 
 def _seen() -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import safetensors.torch
@@ -134,6 +135,15 @@ def test_a_damaged_file_is_one_clear_line(kind: str, blocks: Blocky, tmp_path: P
         Network.load(path, trusted=True)
     said = str(caught.value)
     assert reason in said and str(path) in said and "\n" not in said and len(said) < 500
+
+
+def test_what_is_seen_again_counts_as_memory(blocks: Blocky) -> None:
+    """A minute of frames before each block, of one sample each."""
+    bank = np.ones((200, 3), np.float32)
+    contract = replace(blocks.contract, pool=1, block_frames=3200, window_samples=16000, filters=bank)
+    contract.check()
+    with pytest.raises(ModelError, match="MB of memory"):
+        replace(contract, context_frames=950_000).check()
 
 
 @pytest.mark.parametrize("kind", ["no block", "a block that its graph does not have", "another name of an input"])

@@ -91,6 +91,8 @@ def test_members_of_an_ending_give_the_mean_of_what_each_would_say_alone() -> No
     [
         (["--members", "0"], 2, "--members"),
         (["--seed", "-1"], 2, "--seed"),
+        (["--seed", str(1 << 64)], 2, "--seed"),
+        (["--nodes", "1000000000"], 2, "65536 at most"),
         (["--augmentation", "nan"], 2, "augmentation"),
         (["--share", "codec=0.3", "--share", "codec=0.5"], 2, "--share"),
         ([], 5, "no folder"),

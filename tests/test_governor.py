@@ -177,6 +177,23 @@ def test_a_moment_of_silence_from_the_box_is_caught_up_without_a_wider_hop() -> 
     assert box.run(60) == [] and box.dropped == 0
 
 
+def test_work_that_follows_the_sound_is_no_load_of_the_windows_that_are_scored() -> None:
+    """Of a model with blocks: two windows of three have no speech, and their sound is paid for all the same."""
+    governor = Governor(0.5, WINDOW, grain_seconds=0.5, by_sound=True)
+    box = Box(governor, lambda now: 0.001 if int(2 * now) % 3 == 0 else 0.0, per_second=0.4)
+    assert box.run(600) == [] and box.dropped == 0
+
+
+def test_after_a_slow_spell_the_hop_comes_back_where_work_follows_the_sound() -> None:
+    box = Box(Governor(0.5, WINDOW, grain_seconds=0.5, by_sound=True), lambda now: 0.001, per_second=0.45)
+    assert box.run(60) == []
+    box.per_second = 1.1
+    widest = max(hop for _, hop in box.run(120))
+    assert widest > 2
+    box.per_second = 0.45
+    assert box.run(400)[-1][1] == 0.5
+
+
 def test_reasons_and_counters_tell_what_happened() -> None:
     governor = Governor(0.5, WINDOW)
     wide = governor.heard(2.0, 3.0, 1.0, windows=4)

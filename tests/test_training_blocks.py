@@ -147,6 +147,7 @@ def test_an_encoder_gets_blocks_and_whole_windows_again(tmp_path: Path) -> None:
         (["--block-frames", "31"], 2, "even"),
         (["--context-frames", "-2"], 2, "--context-frames"),
         (["--level-blocks", "0"], 2, "--level-blocks"),
+        (["--level-blocks", "6001"], 2, "6000 at most"),
         (["--block-frames", "4000", "--context-frames", "4000"], 2, "5996"),
         (["--block-frames", "60"], 2, "whole blocks"),
         (["--block-frames", "0", "--context-frames", "0", "--level-blocks", "0"], 2, "already"),

@@ -40,6 +40,8 @@ def with_blocks(config: Config, block_frames: int, context_frames: int, level_bl
         if REACH + block_frames + context_frames > LONGEST_FRAMES:
             longest = LONGEST_FRAMES - REACH
             raise UsageError(f"--block-frames and --context-frames are {longest} together at most")
+        if level_blocks > LONGEST_FRAMES:
+            raise UsageError(f"--level-blocks is {LONGEST_FRAMES} at most")
     check_window(found)
     return found
 

@@ -22,6 +22,8 @@ BATCH = 32
 LENGTHS = (1.0, 1.0, 0.5, 0.675)
 """Of the crops, in windows, one batch after the other."""
 PARTIAL, JOINED = 0.15, 0.25
+MOST_NODES = 1 << 16
+"""Of all members' hidden layers: some 800 MB of weights behind Whisper tiny's layers."""
 
 
 def add_crops(command: argparse.ArgumentParser) -> None:
@@ -88,8 +90,10 @@ def check_crops(options: argparse.Namespace, others: Sequence[Path], written: Se
         )
     if len(dict(options.share)) < len(options.share):
         raise UsageError("--share names one augmentation twice")
-    if options.seed < 0:
-        raise UsageError("--seed cannot be negative")
+    if options.nodes * options.members > MOST_NODES:
+        raise UsageError(f"--nodes times --members is {MOST_NODES} at most")
+    if not 0 <= options.seed < 1 << 63:
+        raise UsageError("--seed cannot be negative, or 2^63 and more")
     if not 0 <= options.dropout < 1:
         raise UsageError("--dropout lies between 0 and 1")
     files = [*others, *options.also, *filter(None, written)]

@@ -157,11 +157,6 @@ class Contract:
         if self.filters.ndim != 2 or 0 in self.filters.shape or not np.isfinite(self.filters).all():
             raise ModelError("the model's filter bank is damaged")
         self._check_sizes()
-        sizes = (self.block_frames, self.context_frames, self.level_blocks)
-        if self.form == "blocks":
-            limits.check_blocks(sizes, self.window_samples, self.pool, self.sample_rate)
-        elif any(sizes):
-            raise ModelError(f"the model has blocks, and the form {self.form}, which has none")
         high_pass = self.high_pass_hz  # NaN fails both comparisons
         if not (high_pass == 0 or 0.1 <= high_pass <= min(HIGHEST_HIGH_PASS_HZ, self.sample_rate / 8)):
             raise ModelError(
@@ -196,6 +191,11 @@ class Contract:
         ):
             if not least <= value <= most:
                 raise ModelError(f"the model's {what} is {limits.number(value)}, allowed are {least} to {most}")
+        sizes = (self.block_frames, self.context_frames, self.level_blocks)
+        if self.form == "blocks":
+            limits.check_blocks(sizes, self.window_samples, self.pool, self.sample_rate)
+        elif any(sizes):
+            raise ModelError(f"the model has blocks, and the form {self.form}, which has none")
         needed = self.needed_bytes(self.window_samples, channels=0, batch=1)
         limits.check_memory(needed, f"its window of {self.window_samples} samples with {count} filters")
 
@@ -208,6 +208,7 @@ class Contract:
             taps=self.filters.shape[1],
             form=self.form,
             block_frames=self.block_frames,
+            lead_frames=self.seen_frames - self.block_frames,
             channels=channels,
             batch=batch,
             held_samples=2 * window_samples if held_samples is None else held_samples,

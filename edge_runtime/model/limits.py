@@ -44,11 +44,13 @@ def needed_bytes(
     batch: int,
     held_samples: int,
     block_frames: int = 0,
+    lead_frames: int = 0,
 ) -> int:
     """Bytes around the network for windows of `window_samples`, `batch` at once; an upper bound.
 
     `held_samples` is the longest stretch of sound that is kept: two windows, or more where sound may wait. `channels`
-    are those of a column of the `shared` form, or of the moments of the `blocks` form.
+    are those of a column of the `shared` form, or of the moments of the `blocks` form, whose `lead_frames` are seen
+    again before each block.
     """
     # The samples as they came and as they are judged, and which of them are invalid; tapes have twice the room.
     needed = (2 * 4 + 2 * 4 + 2 * 1) * held_samples
@@ -63,6 +65,8 @@ def needed_bytes(
     needed += _GROUP * size * (16 + 8 + 4 + 4 + 8)
     if form == "blocks":
         step = max(1, block_frames)
+        # The silence before the stream and its frames, those of a block with it, and a copy while new ones are added.
+        needed += 3 * 4 * (lead_frames * pool + filters * (lead_frames + step))
         return needed + 4 * 2 * channels * (2 * (held // step + 2) + batch * (frames // step + 1))
     if form == "shared":
         columns = frames // 3 + 1
