@@ -230,6 +230,18 @@ def test_joined_clips_are_of_one_label_and_a_copy_is_joined_where_its_original_i
     assert np.mean(np.array(changes) > 1) > 0.3, "many crops go over from clip to clip"
 
 
+def test_crops_of_both_labels_begin_with_silence_as_often_and_a_second_of_speech_is_left(library: Library) -> None:
+    levels = Library(library.clips, RATE)
+    for index, clip in enumerate(levels.clips):
+        levels.samples[index] = np.full(6 * RATE, 3000 if clip.is_bonafide else -3000, np.int16)
+    crops = Crops(levels, 8, 4 * RATE, 1, 0, Strengths(0.0, 0, 1.0, waiting=0.5), high_pass_hz=0)
+    waits = np.concatenate([(crops.make(number)[0].numpy() != 0).argmax(1) for number in range(20)])
+    assert waits.max() <= 3 * RATE and 0.35 < np.mean(waits > 0) < 0.65
+    assert np.array_equal(waits[::2], waits[1::2]), "a copy waits as long as its original"
+    last = zip(waits[-8:], crops.make(19)[0].numpy(), strict=True)
+    assert all((crop[wait:] != 0).all() for wait, crop in last), "silence lies at the beginning alone"
+
+
 def test_crops_pass_an_augmentation_as_often_as_asked(library: Library) -> None:
     plain, never, always = (
         Crops(library, 8, 2 * RATE, 1, 0, Strengths(0.0, 0, 1.0, shares=shares)).make(0)[0]

@@ -26,6 +26,8 @@ from training.splice import own_cut, partial_spoof
 SHORTEST_SECONDS = 0.7
 END_SECONDS = (0.8, 3.2)
 LONGEST_PAUSE_SECONDS = 0.6
+LEAST_SPEECH_SECONDS = 1.0
+"""Of a crop that begins with silence: with less, the runtime judges no window."""
 MINED = {"bonafide": 8, "spoof": 3}
 """Draws of which the hardest is taken. Some synthesizers are found out at once and teach nothing more; but a spoofed
 clip that stays hard may hold no trace at all."""
@@ -125,6 +127,7 @@ class Strengths:
     partial: float = 0.0  # probability that a copy is but a stretch in its original; human clips get as many cuts
     mining: float = 0.0  # probability that a clip is the hardest of several draws
     joined: float = 0.0  # probability that another clip of the same label follows, as in speech that goes on
+    waiting: float = 0.0  # probability that a crop begins with silence, as when a box hears somebody begin to speak
     shares: Mapping[str, float] = field(default_factory=dict)  # probabilities by name, in place of the scaled ones
     balance: str = BALANCES[0]  # what clips are drawn by
 
@@ -238,7 +241,13 @@ class Crops(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
         if rng.random() < 0.25:
             length = int(rng.uniform(SHORTEST_SECONDS * rate, length))
         start = rng.integers(0, max(1, len(clip) - length + 1))
-        samples = augment(clip[start : start + length], rng, rate, strength, self.strengths.shares)
+        part = clip[start : start + length]
+        if self.strengths.waiting and rng.random() < self.strengths.waiting:
+            # The level of blocks is low after silence, and what it is related to it stands out as in no clip.
+            longest = self.crop_samples / rate - LEAST_SPEECH_SECONDS
+            silence = np.zeros(int(rng.uniform(0, max(0.0, longest)) * rate), np.float32)
+            part = np.concatenate((silence, part[: length - silence.size]))
+        samples = augment(part, rng, rate, strength, self.strengths.shares)
         samples = filtered(samples, self.high_pass_hz, rate)
         return repeat_to(samples[: self.crop_samples], self.crop_samples)
 

@@ -21,7 +21,7 @@ from training.summaries import DIGEST, Summaries, check_systems, look
 BATCH = 32
 LENGTHS = (1.0, 1.0, 0.5, 0.675)
 """Of the crops, in windows, one batch after the other."""
-PARTIAL, JOINED = 0.15, 0.25
+PARTIAL, JOINED, WAITING = 0.15, 0.25, 0.3
 MOST_NODES = 1 << 16
 """Of all members' hidden layers: some 800 MB of weights behind Whisper tiny's layers."""
 
@@ -121,7 +121,14 @@ def look_at(
     spoken = {clip.system for clip in library.clips if not clip.is_bonafide}
     check_systems(spoken.union(*(part.systems for part in parts)), options.without)
     strengths = Strengths(
-        options.augmentation, 0, 0.8, PARTIAL, joined=JOINED, shares=dict(options.share), balance=options.balance
+        augmentation=options.augmentation,
+        ramp=0,
+        matched=0.8,
+        partial=PARTIAL,
+        joined=JOINED,
+        waiting=WAITING,
+        shares=dict(options.share),
+        balance=options.balance,
     )
     config = model.config
     lengths = {share: crop_samples(config, config.window_samples * share) for share in dict.fromkeys(LENGTHS)}
@@ -133,6 +140,7 @@ def look_at(
     }
     seen, labels, systems, origins = look(model, [by_length[s] for s in LENGTHS], options.crops, options.bfloat16)
     made = {name: getattr(options, name) for name in ("crops", "augmentation", "seed", "bfloat16")}
+    made["waiting"] = WAITING
     if options.balance != BALANCES[0]:
         made["balance"] = options.balance
     made |= {"shares": dict(options.share), DIGEST: hashlib.sha256(seen.numpy().tobytes()).hexdigest()}
