@@ -94,6 +94,7 @@ def test_members_of_an_ending_give_the_mean_of_what_each_would_say_alone() -> No
         (["--seed", str(1 << 64)], 2, "--seed"),
         (["--nodes", "1000000000"], 2, "65536 at most"),
         (["--augmentation", "nan"], 2, "augmentation"),
+        (["--waiting", "1.5"], 2, "--waiting"),
         (["--share", "codec=0.3", "--share", "codec=0.5"], 2, "--share"),
         ([], 5, "no folder"),
     ],

@@ -21,7 +21,7 @@ from training.summaries import DIGEST, Summaries, check_systems, look
 BATCH = 32
 LENGTHS = (1.0, 1.0, 0.5, 0.675)
 """Of the crops, in windows, one batch after the other."""
-PARTIAL, JOINED, WAITING = 0.15, 0.25, 0.3
+PARTIAL, JOINED = 0.15, 0.25
 MOST_NODES = 1 << 16
 """Of all members' hidden layers: some 800 MB of weights behind Whisper tiny's layers."""
 
@@ -46,6 +46,9 @@ def add_crops(command: argparse.ArgumentParser) -> None:
         "alike (default: %(default)s)",
     )
     command.add_argument("--augmentation", type=float, default=0.6, help="as in training (default: 0.6)")
+    command.add_argument(
+        "--waiting", type=float, default=0.3, help="share of crops that begin with silence (default: 0.3)"
+    )
     command.add_argument(
         "--share",
         type=_share,
@@ -92,6 +95,8 @@ def check_crops(options: argparse.Namespace, others: Sequence[Path], written: Se
         raise UsageError("--share names one augmentation twice")
     if options.nodes * options.members > MOST_NODES:
         raise UsageError(f"--nodes times --members is {MOST_NODES} at most")
+    if not 0 <= options.waiting <= 1:
+        raise UsageError("--waiting lies between 0 and 1")
     if not 0 <= options.seed < 1 << 63:
         raise UsageError("--seed cannot be negative, or 2^63 and more")
     if not 0 <= options.dropout < 1:
@@ -126,7 +131,7 @@ def look_at(
         matched=0.8,
         partial=PARTIAL,
         joined=JOINED,
-        waiting=WAITING,
+        waiting=options.waiting,
         shares=dict(options.share),
         balance=options.balance,
     )
@@ -139,8 +144,7 @@ def look_at(
         for number, (share, samples) in enumerate(lengths.items())
     }
     seen, labels, systems, origins = look(model, [by_length[s] for s in LENGTHS], options.crops, options.bfloat16)
-    made = {name: getattr(options, name) for name in ("crops", "augmentation", "seed", "bfloat16")}
-    made["waiting"] = WAITING
+    made = {name: getattr(options, name) for name in ("crops", "augmentation", "waiting", "seed", "bfloat16")}
     if options.balance != BALANCES[0]:
         made["balance"] = options.balance
     made |= {"shares": dict(options.share), DIGEST: hashlib.sha256(seen.numpy().tobytes()).hexdigest()}
