@@ -1,4 +1,4 @@
-"""The hop that a benchmark was told, held against the one that a model has: figures of another one are not its own."""
+"""The hop that a benchmark was given, compared with the one that a model has: figures of another are not its own."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def test_only_windows_that_it_had_to_compute_tell_how_long_it_takes(blocks: Bloc
     assert [time is not None for time in times] == [place % 10 == 0 for place in range(30)]
 
 
-def test_a_candidate_begins_anew_after_a_time_without_a_microphone(blocks: Blocky) -> None:
+def test_a_candidate_begins_again_after_a_time_without_a_microphone(blocks: Blocky) -> None:
     """What was heard before is no context of what comes then, even where no sample is missing."""
     network = Network.load(blocks.path, trusted=True)
     candidate = Candidate(Detector(network))

@@ -23,7 +23,7 @@ class Candidate:
     """The candidate's stream. Positions are samples from the start of the run, as the running program tells them.
 
     What windows share is computed once, as in `Detector`, so that the time measured is the time that it would take;
-    after sound that was dropped, and after a time without a microphone, it begins anew. Its windows lie on a grid of
+    after sound that was dropped, and after a time without a microphone, it begins again. Its windows lie on a grid of
     its own, of frames or blocks: of each of the running model's it scores its newest that had ended by then.
     """
 
@@ -74,7 +74,7 @@ class Candidate:
         """The log-likelihood ratio of a window, and the seconds of processor time that it took.
 
         None where it cannot be scored: its sound did not come, it is shorter than a window, or is not `wanted`; then
-        only what the next one shares with it is computed. No time is told of one of its own that it had scored before.
+        only what the next one shares with it is computed. One of its own that it had scored before has no time.
         Raises ModelError when the model fails.
         """
         if end - start != self._window or start < self._first or end > self._end:
