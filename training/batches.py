@@ -237,7 +237,7 @@ class Crops(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
         Short stretches come from both labels alike, so that repetition is no sign of either.
         """
         clip, rate = clip[: until or None], self.library.sample_rate
-        length = int(self.crop_samples * 1.12)  # speed shortens by up to 10 %
+        length = whole = int(self.crop_samples * 1.12)  # speed shortens by up to 10 %
         if rng.random() < 0.25:
             length = int(rng.uniform(SHORTEST_SECONDS * rate, length))
         start = rng.integers(0, max(1, len(clip) - length + 1))
@@ -246,7 +246,8 @@ class Crops(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
             # The level of blocks is low after silence, and what it is related to it stands out as in no clip.
             longest = self.crop_samples / rate - LEAST_SPEECH_SECONDS
             silence = np.zeros(int(rng.uniform(0, max(0.0, longest)) * rate), np.float32)
-            part = np.concatenate((silence, part[: length - silence.size]))
+            rest = whole - silence.size
+            part = np.concatenate((silence, repeat_to(part[:rest], rest)))
         samples = augment(part, rng, rate, strength, self.strengths.shares)
         samples = filtered(samples, self.high_pass_hz, rate)
         return repeat_to(samples[: self.crop_samples], self.crop_samples)
