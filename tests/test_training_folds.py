@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file
 
 from benchmarks.__main__ import main as benchmarks
 from export.checkpoint import load, save
@@ -19,7 +20,7 @@ from export.rawnet2 import RawNet2
 from tests.buzzing import RATE, SMALL
 from tests.conftest import voice
 from tests.test_thresholds import crowd
-from training import calibrate, ending, folds, foldscores
+from training import calibrate, ending, folds, foldscores, unchanged
 from training.batches import Crops, Library, Strengths
 from training.blocks import with_blocks
 from training.calibrate import Limits, judged_by_others
@@ -114,6 +115,23 @@ def test_runs_teach_each_other_within_a_fold(data: Path, tmp_path: Path) -> None
     assert [row["file"] for row in said] == [row["file"] for row in alone]
     assert [row["windows"] for row in said] != [row["windows"] for row in alone]
     assert read(tmp_path / "more").made[0]["balance"] == "source"
+
+
+def test_clips_as_they_are_become_crops_of_which_folds_keep_apart_what_they_judge(data: Path, tmp_path: Path) -> None:
+    """Their summaries are the very ones that judging sees, so a fold's own must never be learnt."""
+    given = ["--data", data, "--windows", data / "windows", "--crops", "200", "--seed", "9", "-o", tmp_path / "raw"]
+    assert unchanged.main([*map(str, [data / "start.safetensors", *given])]) == 0
+    crops = read(tmp_path / "raw")
+    seen = {tuple(row) for row in load_file(data / "windows")["windows"].tolist()}
+    assert len(crops) == 200 and {tuple(row) for row in crops.inputs.tolist()} <= seen
+    sources = [origin.sources for origin in crops.origins]
+    assert {name for (name,) in sources} == {f"page {n}" for n in range(SOURCES)}, "a copy's is its original's"
+    assert np.mean([sources[n] == sources[n + 1] for n in range(0, 200, 2)]) > 0.7
+    kept = folds.apart(crops, {f"page {n}": str(n % 3) for n in range(SOURCES)}, "1")
+    assert 0 < len(kept) < 200 and not {sources[place] for place in kept} & {("page 1",), ("page 4",)}
+    more: list[str | Path] = ["--also", data / "crops", "--also", tmp_path / "raw", "--windows", data / "windows"]
+    assert run(data, *more, "-o", tmp_path / "S.csv") == 0
+    assert rows_of(tmp_path / "S.csv") != rows_of(data / "S.csv")
 
 
 def test_a_pair_is_left_out_if_either_crop_has_sound_of_the_fold() -> None:
