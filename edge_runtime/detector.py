@@ -153,20 +153,28 @@ class Detector:
         """Ends the stream and resets: the window at its end, where one is due.
 
         A stream shorter than a window is repeated up to one, as RawNet2 was trained, with its own end as the
-        window's. A longer one gets a last window, which ends less than a hop multiple before the stream does,
-        if that adds more than 0.05 s to what was scored. Raises ModelError when the model fails.
+        window's. A longer one gets a last window, if that adds more than 0.05 s to what was scored: it ends less
+        than a hop multiple before the stream does or, with blocks, where the stream does, and stands alone unless
+        it ends with a block. Raises ModelError when the model fails.
         """
         windows: list[Window] = []
         heard = self._samples.length
         if not self._complete:
             if heard:
-                windows = self._score_short()
+                windows = self._score_alone(0, np.resize(self._samples.data, self.window_samples))
         else:
             # The tapes begin with the last window scored: `start` is also how much a later one adds.
-            multiple = self.network.contract.hop_multiple
-            start = (heard - self.window_samples) // multiple * multiple
+            contract = self.network.contract
+            start = heard - self.window_samples
+            within = start % contract.hop_multiple
+            start -= 0 if contract.form == "blocks" else within  # a block is too long to leave out
             if start > TAIL_SECONDS * self.sample_rate:
-                windows = self._take_in(start) + self._score_waiting()
+                alone = contract.form == "blocks" and within
+                windows = (
+                    self._score_alone(start, self._samples.data[start:])
+                    if alone
+                    else self._take_in(start) + self._score_waiting()
+                )
         self.reset()
         return windows
 
@@ -188,13 +196,13 @@ class Detector:
         self._inputs.drop(start)
         return self._score_waiting() if len(self._waiting) == self.network.largest_batch else []
 
-    def _score_short(self) -> list[Window]:
-        """The one window of a stream shorter than a window."""
-        samples = self._samples.data
-        quality = self._quality(0, samples.size)
-        sound = _Sound(0, samples.size, quality, *self._speech(0, samples.size, ended=True))
+    def _score_alone(self, start: int, samples: NDArray[np.float32]) -> list[Window]:
+        """The last window, from `start` on the tapes to the stream's end: `samples`, as if no sound had come before."""
+        end = self._samples.length
+        quality = self._quality(start, end)
+        sound = _Sound(self._base + start, end - start, quality, *self._speech(start, end, ended=True))
         if sound.worth_scoring:
-            self._batch[0] = self._inputs.whole(np.resize(samples, self.window_samples))
+            self._batch[0] = self._inputs.whole(samples)
         self._waiting = [sound]
         return self._score_waiting()
 

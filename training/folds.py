@@ -32,7 +32,7 @@ from training.ending import SMOOTHING, fit_ending, judged, without_ending
 from training.foldscores import write
 from training.looking import add_crops, check_crops, look_at
 from training.report import report
-from training.seen import Seen, see
+from training.seen import Seen, add_whole_blocks, see
 from training.summaries import Summaries, check_distinct, check_systems, chosen, read, together, without
 from training.teaching import Teacher, taught
 from training.verdicts import Heard
@@ -69,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="weight, against labels, of what endings of single runs say of other runs' crops (default: 0)",
     )
+    add_whole_blocks(command)
     add_crops(command)
     add_limits(command)
     return command
@@ -99,7 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parts = without(parts, options.without)
         clips = [replace(library.clips[index], source=library.home(index)) for index in own]
         samples = [library.samples[index] for index in own]
-        seen = see(model, clips, samples, start.sha256, options.hop, options.bfloat16, options.windows)
+        seen = see(
+            model, clips, samples, start.sha256, options.hop, options.bfloat16, options.windows, options.whole_blocks
+        )
         folds = [fold_of[clip.source] for clip in clips]
         heard = judged_by_fold(start.model, parts, seen, folds, fold_of, options)
         said = judged_by_others(heard, limits, folds, strictly=True)

@@ -45,10 +45,12 @@ def summarize_at(
     """What the encoder sums up of windows, float32 [n, channels], which begin at `starts` (samples) in each clip.
 
     The clips, float32 [samples] each, are as `as_judged` gives them; one shorter than a window is repeated up to one.
-    With blocks a clip is a stream: the context and the level of a window's first block reach back before it, and a
-    window begins with a block.
+    With blocks a clip is a stream: the context and the level of a window's first block reach back before it. A window
+    that does not begin with a block stands alone.
     """
     config = model.config
+    if config.has_blocks and any(start % hop_multiple(config) for own in starts for start in own):
+        return _with_ends(model, clips, starts, batch)
     device = next(model.parameters()).device
     clips = [clip if len(clip) >= config.window_samples else repeat_to(clip, config.window_samples) for clip in clips]
     if not config.has_blocks:
@@ -72,6 +74,20 @@ def summarize_at(
             of_clip[number] = summary(moments[row, begin[:, None] + torch.arange(config.window_blocks)])
     ordered = [of_clip[number] for number in sorted(of_clip)]
     return torch.cat(ordered) if ordered else torch.empty(0, 2 * model.encoder.channels)
+
+
+def _with_ends(
+    model: RawNet2, clips: Sequence[NDArray[np.float32]], starts: Sequence[Sequence[int]], batch: int
+) -> Tensor:
+    """As `summarize_at`, for clips of which some have windows that stand alone."""
+    block, window = hop_multiple(model.config), model.config.window_samples
+    places = [(number, start) for number, own in enumerate(starts) for start in own]
+    alone = [start % block > 0 for _, start in places]
+    ends = [clips[number][start : start + window] for (number, start), own in zip(places, alone, strict=True) if own]
+    begun = [[start for start in own if not start % block] for own in starts]
+    found = summarize_at(model, [*clips, *ends], [*begun, *([0] for _ in ends)], batch)
+    order = np.argsort(np.argsort(alone, kind="stable"))  # from those in streams, then those that stand alone
+    return found[torch.from_numpy(order)]
 
 
 def _alike(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
@@ -118,9 +134,8 @@ def score_clips(model: RawNet2, clips: Sequence[NDArray[np.int16]], hop_seconds:
 
 
 def _starts(length: int, config: Config, hop: int) -> list[int]:
-    """Where windows begin: every `hop` samples, and one aligned to the end, or with blocks to the last whole block."""
+    """Where windows begin: every `hop` samples, and one aligned to the end."""
     last = max(0, length - config.window_samples)
-    last -= last % hop_multiple(config) if config.has_blocks else 0
     return sorted({*range(0, last + 1, hop), last})
 
 

@@ -20,7 +20,7 @@ import torch
 from edge_runtime.errors import EdgeDetectError, InputError, OutputError, UsageError
 from export.checkpoint import load
 from training.batches import BALANCES, Library, read_library
-from training.seen import Seen, see
+from training.seen import Seen, add_whole_blocks, see
 from training.summaries import DIGEST, Origin, Summaries
 
 MATCHED = 0.8
@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--crops", type=int, default=40_000, help="crops to draw (default: %(default)s)")
     command.add_argument("--balance", choices=BALANCES, default="source", help="as in training.ending")
     command.add_argument("--seed", type=int, default=1)
+    add_whole_blocks(command)
     command.add_argument("--bfloat16", action="store_true", help="as in training")
     return command
 
@@ -59,7 +60,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         start = load(options.start)
         library = read_library(options.data, None, start.model.config.sample_rate, "training")
         clips = [replace(clip, source=library.home(index)) for index, clip in enumerate(library.clips)]
-        seen = see(start.model, clips, library.samples, start.sha256, options.hop, options.bfloat16, options.windows)
+        seen = see(
+            start.model,
+            clips,
+            library.samples,
+            start.sha256,
+            options.hop,
+            options.bfloat16,
+            options.windows,
+            options.whole_blocks,
+        )
         crops = drawn(library, seen, start.sha256, options.crops, options.balance, options.seed)
         crops.save(options.output)
     except EdgeDetectError as reason:

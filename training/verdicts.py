@@ -105,9 +105,15 @@ def hear(
     return found
 
 
-def cuts(config: Config, samples: Sequence[NDArray[np.int16]], hop_seconds: float, what: str) -> Iterator[list[Cut]]:
-    """The clips (int16 [n] each) cut into windows, so many at a time that about AT_ONCE windows are to be scored."""
-    hop, multiple = hop_samples(config, hop_seconds), hop_multiple(config)
+def cuts(
+    config: Config, samples: Sequence[NDArray[np.int16]], hop_seconds: float, what: str, whole_blocks: bool = False
+) -> Iterator[list[Cut]]:
+    """The clips (int16 [n] each) cut into windows, so many at a time that about AT_ONCE windows are to be scored.
+
+    With `whole_blocks` the end of a clip that fills no block is left out, which the runtime scores by itself.
+    """
+    hop = hop_samples(config, hop_seconds)
+    multiple = 1 if config.has_blocks and not whole_blocks else hop_multiple(config)
     tail = int(TAIL_SECONDS * config.sample_rate)
     waiting: list[Cut] = []
     for clip in tqdm(samples, desc=f"scoring {what}", unit="clip"):
@@ -129,7 +135,8 @@ def cuts(config: Config, samples: Sequence[NDArray[np.int16]], hop_seconds: floa
 def starts(length: int, window: int, hop: int, multiple: int, tail: int) -> list[int]:
     """Where windows begin, in samples, in a clip of `length`: as `Detector` takes them.
 
-    One each hop, then one that ends less than `multiple` before the clip does, if that adds more than `tail`.
+    One each hop, then one that ends less than `multiple` before the clip does, if that adds more than `tail`; with
+    blocks `multiple` is 1, as the last window ends with the clip.
     """
     found = list(range(0, length - window + 1, hop)) or [0]
     last = max(0, length - window) // multiple * multiple
