@@ -25,7 +25,7 @@ from training.batches import Crops, Library, Strengths
 from training.blocks import with_blocks
 from training.calibrate import Limits, judged_by_others
 from training.seen import see
-from training.summaries import Origin, Summaries, chosen, read, together
+from training.summaries import Origin, Summaries, chosen, read, together, without_sources
 from training.verdicts import hear
 
 SOURCES = 6
@@ -132,6 +132,23 @@ def test_clips_as_they_are_become_crops_of_which_folds_keep_apart_what_they_judg
     more: list[str | Path] = ["--also", data / "crops", "--also", tmp_path / "raw", "--windows", data / "windows"]
     assert run(data, *more, "-o", tmp_path / "S.csv") == 0
     assert rows_of(tmp_path / "S.csv") != rows_of(data / "S.csv")
+
+
+def test_sources_are_left_out_of_what_is_learnt(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    listed = tmp_path / "names"
+    listed.write_text("page 1\npage 4\n")
+    kept: list[str | Path] = ["--also", data / "crops", "--windows", data / "windows", "--without-sources", listed]
+    (left,) = without_sources([read(data / "crops")], listed)
+    sources = {source for origin in left.origins for source in origin.sources}
+    assert len(left) % 2 == 0 and sources == {f"page {n}" for n in (0, 2, 3, 5)}
+    assert run(data, *kept, "-o", tmp_path / "S.csv") == 0
+    assert len(rows_of(tmp_path / "S.csv")) == 4 * SOURCES, "they are judged all the same"
+    for text, says in (("page 9", "no crop is of the source 'page 9'"), (None, "cannot read")):
+        listed.unlink()
+        if text:
+            listed.write_text(text)
+        assert run(data, *kept, "-o", tmp_path / "no.csv") == (2 if text else 3)
+        assert says in capsys.readouterr().err
 
 
 def test_a_pair_is_left_out_if_either_crop_has_sound_of_the_fold() -> None:

@@ -28,7 +28,7 @@ from export.checkpoint import load, save
 from export.rawnet2 import RawNet2
 from training.batches import read_library
 from training.looking import add_crops, check_crops, look_at
-from training.summaries import check_distinct, check_systems, read, together, without
+from training.summaries import check_distinct, check_systems, read, together, without, without_sources
 from training.teaching import AT_ONCE, read_teacher, taught
 
 FITTED_BATCH = 64
@@ -186,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 parts[-1].save(options.keep)
         else:
             check_systems(set().union(*(part.systems for part in parts)), options.without)
-        parts = without(parts, options.without)
+        parts = without_sources(without(parts, options.without), options.without_sources)
         crops = together(parts)
         wanted = taught(parts, teachers, options.taught, SMOOTHING) if teachers else crops.labels
         inputs, labels = crops.inputs, crops.labels
@@ -194,6 +194,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sizes = (options.epochs, options.dropout, options.members, options.bfloat16)
         loss = fit_ending(model, inputs, wanted, *sizes)
         made = {name: getattr(options, name) for name in ("nodes", "members", "epochs", "dropout", "seed", "without")}
+        if options.without_sources:
+            made["without_sources"] = options.without_sources.read_text("utf-8").split("\n")
         made |= {"crops": len(labels), "looked": list(crops.made)}
         if teachers:
             made |= {"taught": options.taught, "teachers": [teacher.sha256 for teacher in teachers]}

@@ -33,7 +33,16 @@ from training.foldscores import write
 from training.looking import add_crops, check_crops, look_at
 from training.report import report
 from training.seen import Seen, add_whole_blocks, see
-from training.summaries import Summaries, check_distinct, check_systems, chosen, read, together, without
+from training.summaries import (
+    Summaries,
+    check_distinct,
+    check_systems,
+    chosen,
+    read,
+    together,
+    without,
+    without_sources,
+)
 from training.teaching import Teacher, taught
 from training.verdicts import Heard
 
@@ -97,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             parts.append(look_at(model, start.sha256, parts, library, options))
             if options.keep:
                 parts[-1].save(options.keep)
-        parts = without(parts, options.without)
+        parts = without_sources(without(parts, options.without), options.without_sources)
         clips = [replace(library.clips[index], source=library.home(index)) for index in own]
         samples = [library.samples[index] for index in own]
         seen = see(

@@ -39,6 +39,12 @@ def add_crops(command: argparse.ArgumentParser) -> None:
         "--without", action="append", default=[], metavar="SYSTEM", help="leave out systems named so; repeatable"
     )
     command.add_argument(
+        "--without-sources",
+        type=Path,
+        metavar="FILE",
+        help="leave out what has sound of these sources, of which FILE names one a line",
+    )
+    command.add_argument(
         "--balance",
         choices=BALANCES,
         default=BALANCES[0],

@@ -157,6 +157,34 @@ def without(parts: Sequence[Summaries], prefixes: Sequence[str]) -> list[Summari
     return found
 
 
+def without_sources(parts: Sequence[Summaries], listed: Path | None) -> list[Summaries]:
+    """`parts` less the pairs that have sound of a source that `listed` names, one a line, and less what is empty then.
+
+    Raises InputError where the list cannot be read or crops do not say where they are from, UsageError where none is
+    left or a source is of no crop.
+    """
+    if listed is None:
+        return list(parts)
+    try:
+        names = {line.strip() for line in listed.read_text("utf-8").splitlines() if line.strip()}
+    except (OSError, UnicodeDecodeError) as reason:
+        raise InputError(f"cannot read {listed}: {getattr(reason, 'strerror', None) or reason}") from None
+    origins = [origin for part in parts for origin in part.origins]
+    if any(not origin.sources for origin in origins):
+        raise InputError("a file of --also does not say of which sources its crops are: look at them again with --keep")
+    if unknown := sorted(names - {source for origin in origins for source in origin.sources}):
+        raise UsageError(f"{listed}: no crop is of the source {unknown[0]!r}")
+    found = []
+    for part in parts:
+        own = [not names.isdisjoint(origin.sources) for origin in part.origins]
+        left = [place for place in range(len(own)) if not (own[place // 2 * 2] or own[place // 2 * 2 + 1])]
+        if left:
+            found.append(chosen(part, left))
+    if not found:
+        raise UsageError(f"{listed}: no crops are left")
+    return found
+
+
 def chosen(part: Summaries, places: Sequence[int]) -> Summaries:
     """The crops of `part` at `places`."""
     index = torch.tensor(places)
