@@ -83,12 +83,12 @@ def test_the_shipped_checkpoint_becomes_a_float_file_without_pytorch(tmp_path: P
     (tmp_path / "packages").mkdir()
     quantize = packages(tmp_path / "packages", "quantize")
     made = tmp_path / "float.onnx"
-    done = run(quantize, "export", str(PROJECT / "training/edge-6.safetensors"), "-o", str(made))
+    done = run(quantize, "export", str(PROJECT / "training/edge-7.safetensors"), "-o", str(made))
     assert done.returncode == 0 and "without PyTorch" in done.stderr, done.stderr
     contract = Network.load(made).contract
-    assert (contract.level, contract.name, contract.calibrated) == ("fp32", "edge-6", True)
+    assert (contract.level, contract.name, contract.calibrated) == ("fp32", "edge-7", True)
     other = tmp_path / "other.onnx"
-    for words in (["training/edge.safetensors"], ["training/edge-6.safetensors", "--form", "waveform"]):
+    for words in (["training/edge.safetensors"], ["training/edge-7.safetensors", "--form", "waveform"]):
         done = run(quantize, "export", str(PROJECT / words[0]), *words[1:], "-o", str(other))
         assert done.returncode == 2 and "pip install -e '.[export]'" in done.stderr and not other.exists()
 

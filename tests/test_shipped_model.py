@@ -21,7 +21,7 @@ from tests.rigs.pulse import PulseMicrophone
 
 ROOT = Path(__file__).parent.parent
 HUMAN, SYNTHETIC = ROOT / "examples" / "human.flac", ROOT / "examples" / "synthetic.flac"
-CHECKPOINT = ROOT / "training" / "edge-6.safetensors"
+CHECKPOINT = ROOT / "training" / "edge-7.safetensors"
 PROGRAM = [sys.executable, "-m", "edge_runtime"]
 
 
@@ -35,7 +35,7 @@ def test_it_is_small_calibrated_and_tells_its_figures() -> None:
     contract = Network.load().contract
     assert SHIPPED.stat().st_size <= 20e6
     assert CHECKPOINT.stat().st_size <= 45e6
-    assert contract.form == "streaming" and contract.variant == "hybrid" and contract.calibrated
+    assert contract.form == "blocks" and contract.variant == "hybrid" and contract.calibrated
     assert 0 < contract.figures["accuracy"]["eer_pooled"] < 0.5
     assert contract.figures["accuracy"]["data"]
 
@@ -51,7 +51,7 @@ def test_it_is_quantized_for_any_processor_and_carries_the_proof_of_what_that_co
 
 def test_it_was_made_from_the_checkpoint_beside_it() -> None:
     checkpoint = load(CHECKPOINT)
-    contract, expected = Network.load().contract, contract_of(checkpoint, "streaming")
+    contract, expected = Network.load().contract, contract_of(checkpoint)
     assert contract.source_sha256 == checkpoint.sha256
     assert contract.threshold == expected.threshold and contract.scale == expected.scale
     samples, _ = soundfile.read(SYNTHETIC, dtype="float32")

@@ -228,7 +228,7 @@ def test_files_that_do_not_belong_together_are_refused(exported: Callable[[str],
     with pytest.raises(ModelError, match="--form waveform"):
         open_all([exported("streaming"), int8], HOP_SECONDS, 1)
     with pytest.raises(ModelError, match="other windows"):
-        open_all([exported("waveform"), ROOT / "edge_runtime" / "models" / "edge.onnx"], HOP_SECONDS, 1)
+        open_all([exported("waveform"), ROOT / "edge_runtime" / "models" / "edge.onnx"], 0.5, 1)
 
 
 def test_the_command_prints_every_figure(exported: Callable[[str], Path], int8: Path, tmp_path: Path) -> None:

