@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_runtime.errors import OutputError, UsageError
+from edge_runtime.errors import InputError, OutputError, UsageError
 from export.rawnet2 import RawNet2
 from training.augment import NAMES
 from training.batches import BALANCES, SHORTEST_SECONDS, Crops, Library, Strengths
@@ -88,7 +88,7 @@ def _share(text: str) -> tuple[str, float]:
 
 
 def check_crops(options: argparse.Namespace, others: Sequence[Path], written: Sequence[Path | None]) -> None:
-    """Raises UsageError or OutputError for options of `add_crops` that could not end well, before minutes of work.
+    """Raises UsageError, InputError or OutputError for options of `add_crops` that could not end well, before any work.
 
     `others` are files and checkpoints that are read beside --also, `written` the files to be written.
     """
@@ -105,6 +105,8 @@ def check_crops(options: argparse.Namespace, others: Sequence[Path], written: Se
         raise UsageError("--waiting lies between 0 and 1")
     if not 0 <= options.seed < 1 << 63:
         raise UsageError("--seed cannot be negative, or 2^63 and more")
+    if options.without_sources is not None and not options.without_sources.is_file():
+        raise InputError(f"cannot read {options.without_sources}: there is no such file")
     if not 0 <= options.dropout < 1:
         raise UsageError("--dropout lies between 0 and 1")
     files = [*others, *options.also, *filter(None, written)]
