@@ -69,12 +69,10 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = destination(path)
     mask = os.umask(0)
     os.umask(mask)
+    unfinished = Unfinished(target)
     try:
-        unfinished = Unfinished(target, 0o600)
-    except OSError as reason:
-        raise OutputError(f"cannot write {path}: {reason.strerror or reason}") from None
-    try:
-        with _removed_on_signals(unfinished.path):
+        with _removed_on_signals(unfinished):
+            unfinished.open(0o600)
             yield unfinished.path
             # Private until now; a model is read by the service's user.
             unfinished.path.chmod(0o666 & ~mask)
@@ -92,8 +90,9 @@ def replace_file(target: Path, content: bytes, mode: int, *, keep: bool = False)
 
     With `keep` it gives a descriptor of the file that holds its lock: while that is open, `abandoned` says no.
     """
-    unfinished = Unfinished(destination(target), mode)
+    unfinished = Unfinished(destination(target))
     try:
+        unfinished.open(mode)
         unfinished.write(content)
         unfinished.publish()
         return unfinished.release() if keep else None
@@ -104,17 +103,25 @@ def replace_file(target: Path, content: bytes, mode: int, *, keep: bool = False)
 class Unfinished:
     """A file that is being written beside its target, with a lock on it."""
 
-    def __init__(self, target: Path, mode: int) -> None:
-        """Makes it, and removes those of the same target whose writers are dead. Raises OSError."""
+    def __init__(self, target: Path) -> None:
+        """Gives it a path. It is made by `open`, so that whoever removes it on a signal knows the path first."""
         self._target = target
-        stem = "." + os.fsdecode(os.fsencode(target.name.removeprefix("."))[:_LONGEST_NAME]) + "."
-        sweep(target.parent, re.compile(re.escape(stem) + PART))
+        self._stem = "." + os.fsdecode(os.fsencode(target.name.removeprefix("."))[:_LONGEST_NAME]) + "."
         self._file: int | None = None
+        self.path = self._another()
+
+    def open(self, mode: int) -> None:
+        """Makes it, and removes those of the same target whose writers are dead. Raises OSError."""
+        sweep(self._target.parent, re.compile(re.escape(self._stem) + PART))
         while self._file is None:  # between the two calls another's `sweep` may take it for abandoned
-            self.path = target.with_name(f"{stem}{secrets.token_hex(4)}.part")
             with contextlib.suppress(FileExistsError):
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
                 self._file = _locked(os.open(self.path, flags, mode), self.path)
+            if self._file is None:
+                self.path = self._another()
+
+    def _another(self) -> Path:
+        return self._target.with_name(f"{self._stem}{secrets.token_hex(4)}.part")
 
     def write(self, content: bytes) -> None:
         """Has it hold `content`, on the disk. Raises OSError."""
@@ -199,15 +206,15 @@ def _names(path: Path, file: int) -> bool:
 
 
 @contextmanager
-def _removed_on_signals(path: Path) -> Iterator[None]:
-    """Within it, a signal that would end this process at once removes the file first."""
+def _removed_on_signals(unfinished: Unfinished) -> Iterator[None]:
+    """Within it, a signal that would end this process at once removes the file first, if it is there."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def end(number: int, _frame: FrameType | None) -> None:
         with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
+            unfinished.path.unlink(missing_ok=True)
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 

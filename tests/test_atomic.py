@@ -16,7 +16,8 @@ from edge_runtime.atomic import replace_file, whole_file
 from edge_runtime.errors import OutputError
 
 WRITER = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it is ignored
 from edge_runtime.atomic import whole_file
 with whole_file(sys.argv[1]) as half:
     half.write_text("half")
@@ -102,3 +103,52 @@ def test_a_name_as_long_as_names_may_be(tmp_path: Path) -> None:
     with whole_file(target) as half:
         half.write_text("new")
     assert target.read_text() == "new"
+
+
+INTERRUPTED = """
+import os, signal, sys
+from pathlib import Path
+from edge_runtime import atomic
+target, number = Path(sys.argv[1]), int(sys.argv[2])
+ends = set()
+for last in range(1, 1000):
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        seen = 0
+        def trace(frame, event, _argument):
+            global seen
+            if frame.f_code.co_filename != atomic.__file__:
+                return None
+            if event == "line":
+                seen += 1
+                if seen == last:
+                    os.kill(os.getpid(), number)
+            return trace
+        sys.settrace(trace)
+        try:
+            with atomic.whole_file(target) as half:
+                half.write_text("new")
+        except KeyboardInterrupt:
+            sys.settrace(None)
+            os._exit(2)
+        sys.settrace(None)
+        os._exit(0 if seen < last else 1)
+    _, status = os.waitpid(child, 0)
+    ends.add(status)
+    names = [path.name for path in target.parent.iterdir()]
+    assert set(names) <= {target.name}, (last, status, names)
+    if status == 0:
+        break
+assert last > 20, last
+print(sorted(ends))
+"""
+
+
+@pytest.mark.parametrize(("number", "end"), [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, 2 << 8)])
+def test_at_whatever_line_a_signal_comes_nothing_unfinished_stays(tmp_path: Path, number: int, end: int) -> None:
+    """Before the file is there, between its making and its first word, and while it takes the target's place."""
+    words = [sys.executable, "-c", INTERRUPTED, str(tmp_path / "target"), str(int(number))]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    assert str(int(end)) in ended.stdout
