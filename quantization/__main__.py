@@ -18,7 +18,7 @@ from edge_runtime.report.output import printable
 from edge_runtime.stop import leaving_in_order
 
 if TYPE_CHECKING:
-    from benchmarks.comparison import Row
+    from evaluation.comparison import Row
     from quantization.workshop import Made, Workshop
 
 _EXITS = """levels:
@@ -130,7 +130,7 @@ def _workshop(options: argparse.Namespace) -> Workshop:
         from quantization.workshop import Workshop
     except ModuleNotFoundError as missing:
         raise UsageError(how_to_get(str(missing.name), "quantize")) from None
-    from benchmarks.protocols import read_clips
+    from evaluation.protocols import read_clips
 
     if options.method not in METHODS:
         raise UsageError(f"there is no method {options.method}: take one of {', '.join(METHODS)}")
@@ -176,7 +176,7 @@ def _jobs(options: argparse.Namespace, name: str) -> list[tuple[str, str, Path]]
 
 def _run(options: argparse.Namespace) -> tuple[str, list[str]]:
     """What to print, and a line for every requirement that was not met."""
-    from benchmarks.gate import check, measures, parse_all
+    from evaluation.gate import check, measures, parse_all
 
     requirements = parse_all(options.require)
     if not options.evaluate and any(item.measure.startswith("eer_") for item in requirements):
@@ -211,7 +211,7 @@ def _run(options: argparse.Namespace) -> tuple[str, list[str]]:
 
 
 def _report(options: argparse.Namespace, made: Sequence[tuple[Path, Made]]) -> str:
-    from benchmarks.comparison import comparison_table, describe
+    from evaluation.comparison import comparison_table, describe
 
     rows: list[Row] = [describe(path, options.model, item.contract, item.comparison) for path, item in made]
     if not options.json:
@@ -244,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except OSError as reason:
             raise OutputError(f"cannot print the result: {reason.strerror}") from None
         if failures:
-            from benchmarks.gate import RequirementFailed
+            from evaluation.gate import RequirementFailed
 
             raise RequirementFailed("; ".join(failures) + "; not written")
     except EdgeDetectError as error:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy import Judged, judge
-from benchmarks.comparison import Comparison, compare, compare_scores
-from benchmarks.protocols import Clip
 from edge_runtime.decision.verdict import Thresholds, decide
 from edge_runtime.detector import Detector
 from edge_runtime.errors import InputError, ModelError
 from edge_runtime.model.contract import Contract
 from edge_runtime.model.network import Network
+from evaluation.accuracy import Judged, judge
+from evaluation.comparison import Comparison, compare, compare_scores
+from evaluation.protocols import Clip
 from quantization.running import Floats64
 
 

@@ -13,12 +13,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from benchmarks.comparison import Comparison
 from edge_runtime.atomic import whole_file
 from edge_runtime.errors import ModelError, OutputError
 from edge_runtime.model.contract import Contract
 from edge_runtime.model.network import Network
 from edge_runtime.model.processor import ANY, judge_target, this_processor
+from evaluation.comparison import Comparison
 from export.sharing import join, split
 from quantization import levels, sensitivity, smoothing
 from quantization.calibration import CalibrationSet, gather

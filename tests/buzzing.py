@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from benchmarks.protocols import Clip
+from evaluation.protocols import Clip
 from export.rawnet2 import VARIANTS
 from training.batches import Library
 

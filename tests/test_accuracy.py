@@ -14,17 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.__main__ import main
-from benchmarks.accuracy import Judged, accuracy
-from benchmarks.accuracy_page import markdown
-from benchmarks.alarms import alarms, share
-from benchmarks.breakdown import FEWEST, Members, by_condition, by_source, by_system
-from benchmarks.metrics import Floats, auc
-from benchmarks.protocols import Clip
+from benchmarks.report.accuracy import markdown
 from benchmarks.tasks import accuracy as command
-from benchmarks.trained import parts, trained, unseen
-from benchmarks.within import auc_within, macro_eer, within_sources
 from edge_runtime.decision.verdict import Verdict
 from edge_runtime.errors import OutputError
+from evaluation.accuracy import Judged, accuracy
+from evaluation.breakdown import FEWEST, Members, by_condition, by_source, by_system
+from evaluation.false_alarms import alarms, share
+from evaluation.metrics import Floats, auc
+from evaluation.protocols import Clip
+from evaluation.trained import parts, trained, unseen
+from evaluation.within import auc_within, macro_eer, within_sources
 from tests.conftest import voice
 
 

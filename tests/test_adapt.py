@@ -12,8 +12,8 @@ import pytest
 import soundfile
 import torch
 
-from benchmarks.protocols import Clip, read_clips
 from edge_runtime.decision.verdict import Verdict, Window
+from evaluation.protocols import Clip, read_clips
 from export.checkpoint import load, save
 from export.rawnet2 import VARIANTS, Config, RawNet2
 from tests.conftest import TINY, random_model, voice

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks.options import CHANGES, session_options
-from benchmarks.pipelines import OurPipeline
-from benchmarks.soak import soak
-from benchmarks.stages import ENCODER, stages
-from benchmarks.work import work
+from benchmarks.timing.operations import work
+from benchmarks.timing.pipelines import OurPipeline
+from benchmarks.timing.session_options import CHANGES, session_options
+from benchmarks.timing.soak import soak
+from benchmarks.timing.stages import ENCODER, stages
 from edge_runtime import Detector
 from edge_runtime.model.blocks import BlockStream
 from edge_runtime.model.network import Network

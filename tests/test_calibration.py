@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from benchmarks.protocols import Clip
 from edge_runtime.detector import Detector
 from edge_runtime.errors import InputError, UsageError
 from edge_runtime.model.contract import Contract
 from edge_runtime.model.highpass import filtered
 from edge_runtime.model.network import Network
+from evaluation.protocols import Clip
 from quantization.calibration import BUILT_IN, FEWEST_WINDOWS, CalibrationSet, gather, overlap, read, refuse_overlap
 from quantization.calibration import windows as windows_of
 from tests.conftest import voice, without_high_pass

@@ -13,13 +13,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from benchmarks.accuracy import Judged
-from benchmarks.comparison import Comparison, compare, compare_scores, comparison_table, correlation_text, describe
-from benchmarks.metrics import eer, eer_clustered
-from benchmarks.protocols import Clip
 from edge_runtime.decision.verdict import Thresholds, Verdict, decide
 from edge_runtime.errors import InputError
 from edge_runtime.model.contract import Contract
+from evaluation.accuracy import Judged
+from evaluation.comparison import Comparison, compare, compare_scores, comparison_table, correlation_text, describe
+from evaluation.metrics import eer, eer_clustered
+from evaluation.protocols import Clip
 
 ROOT = Path(__file__).parent.parent
 SCORE = st.floats(-30, 30, allow_nan=False)

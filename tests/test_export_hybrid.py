@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmarks.pipelines import OurPipeline
-from benchmarks.stages import ENCODER, stages
+from benchmarks.timing.pipelines import OurPipeline
+from benchmarks.timing.stages import ENCODER, stages
 from edge_runtime import Detector
 from edge_runtime.errors import EdgeDetectError, UsageError
 from edge_runtime.model.highpass import filtered

@@ -10,11 +10,11 @@ import pytest
 import soundfile
 
 from benchmarks.__main__ import main
-from benchmarks.effects import RATE
-from benchmarks.protocols import read_clips
-from benchmarks.recordings import SHORTEST_SECONDS, gated, hear, human, insert
+from benchmarks.alarms.recordings import SHORTEST_SECONDS, gated, hear, human, insert
 from edge_runtime.detector import Detector
 from edge_runtime.model.network import Network
+from evaluation.acoustics.effects import RATE
+from evaluation.protocols import read_clips
 from tests.conftest import voice
 
 

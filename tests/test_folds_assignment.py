@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.__main__ import main
-from benchmarks.folds.assignment import Record, assign, balance, system_name
+from evaluation.folds.assignment import Record, assign, balance, system_name
 
 RECORDS = st.lists(
     st.builds(
@@ -91,7 +91,7 @@ def test_spellings_of_a_system_are_one_and_names_that_name_none_are_not_kept_tog
 def test_every_process_finds_the_same_folds() -> None:
     """The order of a set of strings differs from process to process."""
     program = (
-        "from benchmarks.folds.assignment import Record, assign\n"
+        "from evaluation.folds.assignment import Record, assign\n"
         "names = [f'system {i}' for i in range(40)]\n"
         "print(assign([Record(f'page {i % 30}', 'spoof', names[i * i % 40], 2020 + i % 6) for i in range(300)]))"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.folds.ledger import BEGINNING, LEDGER
+from benchmarks.report.ledger import BEGINNING, LEDGER
 from tests.test_folds_figures import written
 
 Capture = pytest.CaptureFixture[str]

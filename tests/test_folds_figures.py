@@ -1,4 +1,4 @@
-"""Figures of out-of-fold scores: equal to those of `benchmarks.metrics`, slice by slice and fold by fold."""
+"""Figures of out-of-fold scores: equal to those of `evaluation.metrics`, slice by slice and fold by fold."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.breakdown import by_source, macro
-from benchmarks.folds.figures import Sheet, judge, threshold_at
-from benchmarks.folds.slices import slices
-from benchmarks.folds.table import Scored, matched, read_scored
-from benchmarks.metrics import cllr, eer, min_cllr
-from benchmarks.within import within_sources
+from evaluation.breakdown import by_source, macro
+from evaluation.folds.figures import Sheet, judge, threshold_at
+from evaluation.folds.slices import slices
+from evaluation.folds.table import Scored, matched, read_scored
+from evaluation.metrics import cllr, eer, min_cllr
+from evaluation.within import within_sources
 
 HEADER = "file,label,source,system,kind,year,language,fold,score,duration"
 PER_SOURCE = 7

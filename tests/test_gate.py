@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.comparison import compare_scores
-from benchmarks.gate import (
+from edge_runtime.decision.verdict import Verdict
+from edge_runtime.errors import EdgeDetectError, UsageError
+from evaluation.comparison import compare_scores
+from evaluation.gate import (
     GATE_FAILED,
     MEASURES,
     Requirement,
@@ -20,8 +22,6 @@ from benchmarks.gate import (
     measures,
     parse,
 )
-from edge_runtime.decision.verdict import Verdict
-from edge_runtime.errors import EdgeDetectError, UsageError
 
 SIGNS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
 BLANKS = st.text(" \t", max_size=3)

@@ -11,15 +11,27 @@ import pytest
 import soundfile
 
 from benchmarks.__main__ import main
-from benchmarks.effects import RATE
-from benchmarks.hours import Heard, hear, judge, usual_rules, verdicts
-from benchmarks.mixed import FLOOR_DBFS, HUMAN, LEVELS_DBFS, MUSIC, NOISE, ROOM, SHARES, SPOOF, Piece, grouped, mixed
-from benchmarks.protocols import Clip, read_clips
+from benchmarks.alarms.mixed_stream import (
+    FLOOR_DBFS,
+    HUMAN,
+    LEVELS_DBFS,
+    MUSIC,
+    NOISE,
+    ROOM,
+    SHARES,
+    SPOOF,
+    Piece,
+    grouped,
+    mixed,
+)
+from benchmarks.alarms.stream import Heard, hear, judge, usual_rules, verdicts
 from edge_runtime.decision.alarm import LIVE_SMOOTHING_SECONDS, Rules
 from edge_runtime.decision.verdict import Reason, Thresholds, Verdict, Window
 from edge_runtime.detector import Detector
 from edge_runtime.errors import InputError, UsageError
 from edge_runtime.settings import FIELDS
+from evaluation.acoustics.effects import RATE
+from evaluation.protocols import Clip, read_clips
 from tests.conftest import voice
 
 HOP = 0.5

@@ -21,8 +21,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.instructions import differences, instruction_table, instructions
-from benchmarks.instructions_aarch64.system import CORES, plugin_version
+from benchmarks.emulated.instructions import differences, instruction_table, instructions
+from benchmarks.emulated.system import CORES, plugin_version
 from benchmarks.tasks import instructions as task
 from edge_runtime.detector import Detector
 from edge_runtime.errors import ModelError, UsageError
@@ -31,7 +31,7 @@ from edge_runtime.model.processor import parse, this_processor
 from tests.conftest import voice
 
 ROOT = Path(__file__).parent.parent
-GUEST = ROOT / "benchmarks/instructions_aarch64/guest.py"
+GUEST = ROOT / "benchmarks/emulated/guest.py"
 FAKE_QEMU = """#!{python}
 import json, os, pathlib, subprocess, sys
 if "--version" in sys.argv:

@@ -21,13 +21,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.energy import Counters, Sensors, find_meter
-from benchmarks.latency import LatencyRun, latency
-from benchmarks.latency_table import latency_table
-from benchmarks.latency_worker import Timed, rounds_of, run_worker
-from benchmarks.percentiles import CONFIDENCE, TAILS, Percentiles, needed
+from benchmarks.machine.energy import Counters, Sensors, find_meter
 from benchmarks.tasks import latency as task
+from benchmarks.timing.latency import LatencyRun, latency
+from benchmarks.timing.latency_table import latency_table
+from benchmarks.timing.latency_worker import Timed, rounds_of, run_worker
 from edge_runtime.errors import EdgeDetectError, ModelError, UsageError
+from evaluation.percentiles import CONFIDENCE, TAILS, Percentiles, needed
 
 ROUNDS, PROCESSES = 4, 2
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.condition import Condition, condition, parse_throttled, tegra_temperatures_c, tegra_watts
-from benchmarks.machine import BUSY_LOAD, Record, record, warn
+from benchmarks.machine.environment import Condition, condition, parse_throttled, tegra_temperatures_c, tegra_watts
+from benchmarks.machine.record import BUSY_LOAD, Record, record, warn
 
 ORIN = (
     "11-25-2026 10:00:00 RAM 2448/7471MB (lfb 4x4MB) SWAP 0/3735MB (cached 0MB) CPU [5%@729,0%@729,off,off] "

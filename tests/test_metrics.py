@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from benchmarks.metrics import (
+from evaluation.metrics import (
     BAYES_THRESHOLD,
     act_dcf,
     cllr,

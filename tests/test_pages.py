@@ -14,7 +14,7 @@ import pytest
 import soundfile
 from scipy import signal as dsp
 
-from benchmarks.protocols import read_clips
+from evaluation.protocols import read_clips
 from tests.paged import OTHER, PAGE, one_page, pages, repository, row, sound, spoken, table, write_list
 from tests.waiting import until
 from training.pages.__main__ import main

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from benchmarks.comparison import compare_scores
-from benchmarks.metrics import eer, measures
-from benchmarks.paired import mcnemar, paired
-from benchmarks.percentiles import needed
 from benchmarks.tasks import metrics
-from benchmarks.tdcf import FORMS
 from edge_runtime.errors import InputError, UsageError
+from evaluation.comparison import compare_scores
+from evaluation.metrics import eer, measures
+from evaluation.paired import mcnemar, paired
+from evaluation.percentiles import needed
+from evaluation.tdcf import FORMS
 
 Scores = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ PROGRAMS = {
     "the program": ["-m", "edge_runtime", "--file", "examples/human.flac"],
     "the library": ["-c", "from edge_runtime import Detector; Detector(gate=True)"],
     "quantization": ["-c", "import quantization.running as tool; tool.onnxruntime.InferenceSession(tool_model())"],
-    "benchmarks": ["-c", "import benchmarks.machine as tool; tool.onnxruntime.InferenceSession(tool_model())"],
+    "benchmarks": ["-c", "import benchmarks.machine.record as tool; tool.onnxruntime.InferenceSession(tool_model())"],
 }
 OPEN = "def tool_model():\n    return 'edge_runtime/models/edge.onnx'\n"
 

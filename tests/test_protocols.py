@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.protocols import LAYOUTS, Clip, read_clips, read_list, trial_name
 from edge_runtime.errors import InputError
+from evaluation.protocols import LAYOUTS, Clip, read_clips, read_list, trial_name
 
 # A line of a spoofed and of a bona fide trial, T1 and T2, as the corpora have them, and what is to be read of the
 # first: system, speaker, source and condition.

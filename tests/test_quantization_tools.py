@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from benchmarks.gru import gru_speed
+from benchmarks.timing.gru import gru_speed
 from edge_runtime.errors import ModelError, UsageError
 from edge_runtime.model.network import Network
 from quantization.calibration import read

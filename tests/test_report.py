@@ -14,10 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.comparison import compare_scores
-from benchmarks.gate import UNMATCHED, measures, parse_all
-from benchmarks.markdown import table
-from benchmarks.metrics import det_curve
 from benchmarks.report.changes import changes
 from benchmarks.report.changes import markdown as changes_markdown
 from benchmarks.report.html import html as html_page
@@ -27,6 +23,10 @@ from benchmarks.report.page import Against, Condition, Group, Interval, Model, P
 from benchmarks.report.plots import decimated, plots
 from benchmarks.report.words import correlation
 from edge_runtime.errors import InputError, UsageError
+from evaluation.comparison import compare_scores
+from evaluation.gate import UNMATCHED, measures, parse_all
+from evaluation.markdown import table
+from evaluation.metrics import det_curve
 
 NASTY = '<script>alert("x")</script> | `pipe`'
 

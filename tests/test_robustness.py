@@ -14,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.__main__ import main
-from benchmarks.conditions import CONDITIONS, chosen, generator, possible
-from benchmarks.effects import (
+from benchmarks.robustness.error_rates import robustness, subset
+from edge_runtime.errors import UsageError
+from evaluation.acoustics.conditions import CONDITIONS, chosen, generator, possible
+from evaluation.acoustics.effects import (
     PEAK,
     RATE,
     Samples,
@@ -30,10 +32,8 @@ from benchmarks.effects import (
     trimmed,
     white,
 )
-from benchmarks.protocols import Clip, read_clips
-from benchmarks.replay import T60_S, decay_s, drawn_room, impulse_response
-from benchmarks.robustness import robustness, subset
-from edge_runtime.errors import UsageError
+from evaluation.acoustics.replay import T60_S, decay_s, drawn_room, impulse_response
+from evaluation.protocols import Clip, read_clips
 from tests.conftest import voice
 
 SOUND = voice(3.0, 5)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.protocols import Clip, read_list
-from benchmarks.scorefiles import SCORE_FORMS, ScoreForm, contradicted, match, read_scores, write_scores
 from edge_runtime.errors import InputError, OutputError, UsageError
+from evaluation.protocols import Clip, read_list
+from evaluation.scorefiles import SCORE_FORMS, ScoreForm, contradicted, match, read_scores, write_scores
 
 FLOATS = st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=20)
 

@@ -22,13 +22,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.__main__ import main
-from benchmarks.accuracy import judge
-from benchmarks.parcels import pack
-from benchmarks.protocols import Clip, read_clips
-from benchmarks.scoring import score, score_clips
-from benchmarks.store import Identity, Outcome, open_store
 from edge_runtime.detector import Detector
 from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
+from evaluation.accuracy import judge
+from evaluation.protocols import Clip, read_clips
+from evaluation.scoring.clips import score, score_clips
+from evaluation.scoring.payload import pack
+from evaluation.scoring.store import Identity, Outcome, open_store
 
 ROOT = Path(__file__).parent.parent
 HOP_SECONDS = 0.02

@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.__main__ import main
-from benchmarks.conditions import CONDITIONS, Condition, generator
-from benchmarks.effects import RATE, Samples, unchanged
-from benchmarks.features import FEATURES, alone, features
-from benchmarks.interventions import INTERVENTIONS, speech_only
-from benchmarks.protocols import Clip, read_clips
-from benchmarks.shortcuts import Line, drawn, line, shortcuts
-from benchmarks.shortcuts_page import NOTED, words
+from benchmarks.robustness.features import FEATURES, alone, features
+from benchmarks.robustness.interventions import INTERVENTIONS, speech_only
+from benchmarks.robustness.shortcuts import Line, drawn, line, shortcuts
+from benchmarks.robustness.shortcuts_page import NOTED, words
 from edge_runtime.errors import InputError, UsageError
+from evaluation.acoustics.conditions import CONDITIONS, Condition, generator
+from evaluation.acoustics.effects import RATE, Samples, unchanged
+from evaluation.protocols import Clip, read_clips
 from tests.conftest import voice
 
 SOUND = voice(2.0, 5)

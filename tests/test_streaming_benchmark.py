@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.bound import Bound, Machine, Reading, bound, cache_bytes
-from benchmarks.cut import part, read, recurrent_input
-from benchmarks.machine import BUSY_LOAD, record
-from benchmarks.options import CHANGES, session_options
-from benchmarks.pipelines import Loop, OurPipeline, open_all, open_pipeline
-from benchmarks.soak import soak
-from benchmarks.stages import first_block_frames
-from benchmarks.stock import Stock
-from benchmarks.turns import Spread, Turns, in_turns
-from benchmarks.work import Recurrence, Work, work
+from benchmarks.machine.record import BUSY_LOAD, record
+from benchmarks.timing.baseline import Stock
+from benchmarks.timing.interleaved import Spread, Turns, in_turns
+from benchmarks.timing.operations import Recurrence, Work, work
+from benchmarks.timing.pipelines import Loop, OurPipeline, open_all, open_pipeline
+from benchmarks.timing.roofline import Bound, Machine, Reading, bound, cache_bytes
+from benchmarks.timing.session_options import CHANGES, session_options
+from benchmarks.timing.soak import soak
+from benchmarks.timing.stages import first_block_frames
+from benchmarks.timing.subgraph import part, read, recurrent_input
 from edge_runtime import Detector
 from edge_runtime.errors import ModelError, UsageError
 from edge_runtime.model.inputs import Inputs

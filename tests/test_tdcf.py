@@ -9,10 +9,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from benchmarks.breakdown import by_condition, by_system, macro
-from benchmarks.protocols import Clip
-from benchmarks.tdcf import FORM_NAMES, FORMS, AsvRates, AsvScores, min_tdcf, read_asv, weights
 from edge_runtime.errors import InputError
+from evaluation.breakdown import by_condition, by_system, macro
+from evaluation.protocols import Clip
+from evaluation.tdcf import FORM_NAMES, FORMS, AsvRates, AsvScores, min_tdcf, read_asv, weights
 
 SCORES = st.lists(st.floats(-10, 10, allow_nan=False), min_size=2, max_size=30)
 SMALL = st.floats(0, 0.5)

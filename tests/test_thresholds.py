@@ -12,11 +12,11 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.protocols import Clip
 from edge_runtime.decision.verdict import Reason, Summarizer, Verdict, Window
 from edge_runtime.detector import Detector
 from edge_runtime.errors import InputError
 from edge_runtime.model.network import Network
+from evaluation.protocols import Clip
 from export.checkpoint import Calibration, load, save
 from export.rawnet2 import RawNet2
 from tests.conftest import voice

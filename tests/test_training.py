@@ -14,8 +14,8 @@ import pytest
 import soundfile
 import torch
 
-from benchmarks.protocols import read_clips
 from edge_runtime.errors import InputError
+from evaluation.protocols import read_clips
 from export.rawnet2 import VARIANTS
 from training.augment import CHAIN, augment
 from training.batches import Crops, Library, Strengths

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from benchmarks.protocols import Clip
 from edge_runtime.decision.verdict import Summarizer
 from edge_runtime.detector import Detector
 from edge_runtime.model.network import Network
+from evaluation.protocols import Clip
 from export import __main__ as export_program
 from export.checkpoint import Calibration, load, save
 from export.rawnet2 import RawNet2

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.workers import LocalPool, spread
 from edge_runtime.errors import InputError
+from evaluation.scoring.workers import LocalPool, spread
 
 # Worker processes import this module: nothing heavy is imported here.
 

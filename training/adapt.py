@@ -21,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from benchmarks.protocols import Clip, read_clips
 from edge_runtime.atomic import whole_file
 from edge_runtime.errors import EdgeDetectError, InputError, OutputError, UsageError
+from evaluation.protocols import Clip, read_clips
 from export.checkpoint import Checkpoint, load, save
 from training.adaptation.card import Card
 from training.adaptation.copies import CHEAP, engines_here, make_copies

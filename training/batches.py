@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 from tqdm import tqdm
 
-from benchmarks.protocols import Clip, read_clips
 from edge_runtime.errors import EdgeDetectError, InputError
 from edge_runtime.model.contract import HIGH_PASS_HZ
 from edge_runtime.model.highpass import filtered
+from evaluation.protocols import Clip, read_clips
 from training.augment import augment
 from training.splice import own_cut, partial_spoof
 

@@ -19,8 +19,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from benchmarks.metrics import eer
 from edge_runtime.errors import EdgeDetectError, ModelError, OutputError
+from evaluation.metrics import eer
 from export.checkpoint import save
 from export.rawnet2 import Config, RawNet2, envelopes_fft
 from training.batches import Crops, Library, Strengths

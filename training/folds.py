@@ -20,10 +20,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.folds.assignment import Record, assign
-from benchmarks.folds.table import read_rows
-from benchmarks.protocols import read_clips
 from edge_runtime.errors import EdgeDetectError, InputError, UsageError
+from evaluation.folds.assignment import Record, assign
+from evaluation.folds.table import read_rows
+from evaluation.protocols import read_clips
 from export.checkpoint import load
 from export.rawnet2 import RawNet2
 from training.batches import Library, read_library

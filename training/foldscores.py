@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.folds.table import read_rows, read_scored
-from benchmarks.scorefiles import number
 from edge_runtime.atomic import whole_file
 from edge_runtime.decision.verdict import Reason, Verdict, Window
 from edge_runtime.errors import InputError
+from evaluation.folds.table import read_rows, read_scored
+from evaluation.scorefiles import number
 from training.verdicts import Heard, Judged
 
 NEEDED = ("file", "label", "source", "fold", "score")

@@ -26,8 +26,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.protocols import read_clips
 from edge_runtime.errors import EdgeDetectError, InputError, ModelError
+from evaluation.protocols import read_clips
 from export.checkpoint import save
 from export.rawnet2 import VARIANTS, Config, RawNet2
 from training.batches import load, repeat_to

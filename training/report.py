@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.metrics import Estimate, cllr, min_cllr
-from benchmarks.protocols import Clip
 from edge_runtime.decision.verdict import Reason, Verdict
+from evaluation.metrics import Estimate, cllr, min_cllr
+from evaluation.protocols import Clip
 from export.checkpoint import Calibration
 from training.verdicts import SAID, Judged, groups, shares
 

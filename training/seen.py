@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from benchmarks.protocols import Clip
 from edge_runtime.atomic import whole_file
 from edge_runtime.errors import InputError, UsageError
+from evaluation.protocols import Clip
 from export.rawnet2 import RawNet2
 from training.scoring import summarize_at
 from training.verdicts import Cut, Heard, cuts

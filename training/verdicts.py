@@ -14,8 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from benchmarks.metrics import Estimate, drawn_over, draws
-from benchmarks.protocols import Clip
 from edge_runtime.decision.quality import measure, objection
 from edge_runtime.decision.verdict import (
     SPOOFED_SHARE,
@@ -28,6 +26,8 @@ from edge_runtime.decision.verdict import (
     decide,
 )
 from edge_runtime.detector import TAIL_SECONDS
+from evaluation.metrics import Estimate, drawn_over, draws
+from evaluation.protocols import Clip
 from export.checkpoint import Calibration
 from export.rawnet2 import Config, RawNet2
 from training.scoring import as_judged, hop_multiple, hop_samples, score_at

@@ -10,21 +10,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy import Judged
-from benchmarks.comparison import Row as Facts
-from benchmarks.comparison import describe
-from benchmarks.machine import Record
-from benchmarks.paired import MARGIN_POINTS
-from benchmarks.parcels import versions
-from benchmarks.protocols import Clip, ClipList
+from benchmarks.machine.record import Record
 from benchmarks.report.figures import against_of, rates_of
 from benchmarks.report.page import Condition, Model, Page, Timing
-from benchmarks.scoring import score
-from benchmarks.tdcf import FORMS, AsvScores, weights
-from benchmarks.turns import silently
 from edge_runtime.detector import Detector
 from edge_runtime.errors import InputError, ModelError
 from edge_runtime.model.network import Network
+from evaluation.accuracy import Judged
+from evaluation.comparison import Row as Facts
+from evaluation.comparison import describe
+from evaluation.paired import MARGIN_POINTS
+from evaluation.progress import silently
+from evaluation.protocols import Clip, ClipList
+from evaluation.scoring.clips import score
+from evaluation.scoring.payload import versions
+from evaluation.tdcf import FORMS, AsvScores, weights
 
 STOCK_NOTE = (
     "A file of the waveform form: its times are those of the stock pipeline, which gives ONNX Runtime the whole window "

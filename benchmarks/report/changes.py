@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks.markdown import table
 from benchmarks.report.measures import MEASURES, measured
 from benchmarks.report.page import Interval, Model, Page
 from benchmarks.report.words import NOT_KNOWN
+from evaluation.markdown import table
 
 _SETTINGS = ("data", "hop_seconds")
 _OF_THE_MOMENT = ("load", "waited", "before", "after", "warning")

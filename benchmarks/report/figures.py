@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.accuracy import Accuracy, Judged, accuracy
-from benchmarks.comparison import matched
-from benchmarks.latency import LatencyRun, Row
-from benchmarks.metrics import Estimate, det_curve, measures
-from benchmarks.paired import paired
 from benchmarks.report.page import Against, Condition, Group, Interval, Rates, Timing
 from benchmarks.report.plots import decimated
-from benchmarks.robustness import Robustness
-from benchmarks.tdcf import FORMS, AsvScores, min_tdcf
+from benchmarks.robustness.error_rates import Robustness
+from benchmarks.timing.latency import LatencyRun, Row
 from edge_runtime.errors import InputError
+from evaluation.accuracy import Accuracy, Judged, accuracy
+from evaluation.comparison import matched
+from evaluation.metrics import Estimate, det_curve, measures
+from evaluation.paired import paired
+from evaluation.tdcf import FORMS, AsvScores, min_tdcf
 
 _MOST_SAMPLES = 400
 """Latencies that a page keeps, evenly of all that were sorted."""
@@ -88,7 +88,7 @@ def against_of(reference: Sequence[Judged], other: Sequence[Judged], margin_poin
 
 
 def timing_of(row: Row, run: LatencyRun) -> Timing:
-    """What `benchmarks.latency` found for one model, as a page has it."""
+    """What `benchmarks.timing.latency` found for one model, as a page has it."""
     samples = row.samples_ms
     step = -(-len(samples) // _MOST_SAMPLES)
     return Timing(
@@ -114,7 +114,7 @@ def timing_of(row: Row, run: LatencyRun) -> Timing:
 
 
 def conditions_of(found: Robustness, names: Sequence[str]) -> list[Condition]:
-    """What `benchmarks.robustness` found, as a page has it; `names` are those of the models on it."""
+    """What `benchmarks.robustness.error_rates` found, as a page has it; `names` are those of the models on it."""
     return [
         Condition(
             line.axis,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.markdown import table
 from benchmarks.report.page import Page
 from benchmarks.report.tables import tables
+from evaluation.markdown import table
 
 
 def markdown(page: Page, title: str) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.gate import FEWEST_CLIPS, Measure, Requirement, check
 from benchmarks.report.page import Model, Page
+from evaluation.gate import FEWEST_CLIPS, Measure, Requirement, check
 
 _DATA = "it needs labelled clips of both kinds (--data)"
 _ENOUGH = f"it needs {FEWEST_CLIPS} clips or more of both labels (--data)"

@@ -141,7 +141,7 @@ class Page:
     command: str
     data: str
     hop_seconds: float
-    machine: dict[str, Any]  # benchmarks.machine's record
+    machine: dict[str, Any]  # benchmarks.machine.record's record
     machine_lines: list[str]
     warnings: list[str]
     models: list[Model]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.comparison import correlation_text
 from benchmarks.report.page import Against, Interval, Model, Timing
+from evaluation.comparison import correlation_text
 
 NOT_KNOWN = "-"
 

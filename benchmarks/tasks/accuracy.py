@@ -11,14 +11,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.accuracy import accuracy, judge
-from benchmarks.accuracy_page import markdown
-from benchmarks.hop import at_hop
-from benchmarks.protocols import read_clips
-from benchmarks.scorefiles import check_names, write_scores
+from benchmarks.report.accuracy import markdown
 from benchmarks.tasks.common import add_data, add_hop, add_report, check_target, write_text
-from benchmarks.trained import read_trained
 from edge_runtime.detector import Detector
+from evaluation.accuracy import accuracy, judge
+from evaluation.hop import at_hop
+from evaluation.protocols import read_clips
+from evaluation.scorefiles import check_names, write_scores
+from evaluation.trained import read_trained
 
 
 def declare(tasks: Any) -> None:

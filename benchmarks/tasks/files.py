@@ -9,14 +9,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.hop import at_hop
-from benchmarks.protocols import read_clips
 from benchmarks.tasks.common import add_data, add_hop, add_report
 from edge_runtime.detector import Detector
 from edge_runtime.errors import UsageError
 from edge_runtime.extras import demand
 from edge_runtime.model.network import Network
 from edge_runtime.settings import FIELDS
+from evaluation.hop import at_hop
+from evaluation.protocols import read_clips
 
 _GATE_SECONDS = 60.0
 
@@ -42,9 +42,9 @@ def run(arguments: argparse.Namespace) -> str:
     """The report."""
     demand("bench", "scipy")
     # What these import needs the extra: the command says so above, in place of an ImportError.
-    from benchmarks.hearing import read_samples
-    from benchmarks.recordings import compared, gate_cost, hear, human, inserted
-    from benchmarks.recordings_page import Measured, as_json, page
+    from benchmarks.alarms.recordings import compared, gate_cost, hear, human, inserted
+    from benchmarks.alarms.recordings_page import Measured, as_json, page
+    from evaluation.scoring.perturbation import read_samples
 
     if arguments.threads < 1 or arguments.voices < 0 or not 0 < arguments.seconds <= 3600:
         raise UsageError("--threads must be at least 1, --voices at least 0, --seconds above 0 and at most 3600")

@@ -14,18 +14,18 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.folds.agreement import agreement, read_page
-from benchmarks.folds.assignment import assign, balance
-from benchmarks.folds.calls import calls
-from benchmarks.folds.figures import Sheet, judge
-from benchmarks.folds.ledger import LEDGER, append, check_unscored, sha256
-from benchmarks.folds.page import Page, as_json, markdown
-from benchmarks.folds.slices import slices
-from benchmarks.folds.table import matched, read_records, read_scored
-from benchmarks.markdown import table
+from benchmarks.report.folds import Page, as_json, markdown
+from benchmarks.report.ledger import LEDGER, append, check_unscored, sha256
 from benchmarks.tasks.common import add_report, check_target, write_text
-from benchmarks.trained import read_trained
 from edge_runtime.errors import InputError, UsageError
+from evaluation.folds.agreement import agreement, read_page
+from evaluation.folds.assignment import assign, balance
+from evaluation.folds.calls import calls
+from evaluation.folds.figures import Sheet, judge
+from evaluation.folds.slices import slices
+from evaluation.folds.table import matched, read_records, read_scored
+from evaluation.markdown import table
+from evaluation.trained import read_trained
 
 
 def declare(tasks: Any) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.gru import gru_speed, table
 from benchmarks.tasks.common import add_report, add_timing
+from benchmarks.timing.gru import gru_speed, table
 
 
 def declare(tasks: Any) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.hop import at_hop
-from benchmarks.protocols import read_clips
 from benchmarks.tasks.common import add_data, add_hop, add_report
 from edge_runtime.detector import Detector
 from edge_runtime.errors import UsageError
 from edge_runtime.extras import demand
 from edge_runtime.model.network import Network
 from edge_runtime.settings import FIELDS
+from evaluation.hop import at_hop
+from evaluation.protocols import read_clips
 
 RULES = {"on": "alarm_on", "off": "alarm_off", "smoothing": "smoothing", "duration": "alarm_duration"} | {
     "hold": "alarm_hold",
@@ -50,9 +50,9 @@ def run(arguments: argparse.Namespace) -> str:
     """The report."""
     demand("bench", "scipy")
     # What these import needs the extra: the command says so above, in place of an ImportError.
-    from benchmarks.hours import hear, judge, usual_rules
-    from benchmarks.hours_page import Run, as_json, page
-    from benchmarks.mixed import mixed
+    from benchmarks.alarms.mixed_stream import mixed
+    from benchmarks.alarms.stream import hear, judge, usual_rules
+    from benchmarks.alarms.stream_page import Run, as_json, page
 
     if arguments.threads < 1:
         raise UsageError(f"--threads must be at least 1, not {arguments.threads}")

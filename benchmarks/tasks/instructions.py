@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.instructions import instruction_table, instructions
+from benchmarks.emulated.instructions import instruction_table, instructions
 from benchmarks.tasks.common import add_hop, add_report
 
 

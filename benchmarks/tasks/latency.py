@@ -9,10 +9,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.latency import latency
-from benchmarks.latency_table import latency_table
-from benchmarks.machine import warn
+from benchmarks.machine.record import warn
 from benchmarks.tasks.common import add_hop, add_report
+from benchmarks.timing.latency import latency
+from benchmarks.timing.latency_table import latency_table
 from edge_runtime.errors import UsageError
 
 STOCK = (

@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.breakdown import FEWEST, Part, by_condition, by_source, by_system, macro
-from benchmarks.comparison import correlation_text
-from benchmarks.metrics import BAYES_THRESHOLD, Estimate, Floats, Measures, eer, eer_clustered, measures
-from benchmarks.paired import MARGIN_POINTS, Paired, paired
-from benchmarks.percentiles import needed
-from benchmarks.protocols import ClipList, read_list
-from benchmarks.scorefiles import Matched, contradicted, first_of, match, read_scores
 from benchmarks.tasks.common import add_report
-from benchmarks.tdcf import FORM_NAMES, FORMS, AsvRates, Form, min_tdcf, read_asv
-from benchmarks.within import within_sources
 from edge_runtime.errors import InputError, UsageError
 from edge_runtime.extras import demand
+from evaluation.breakdown import FEWEST, Part, by_condition, by_source, by_system, macro
+from evaluation.comparison import correlation_text
+from evaluation.metrics import BAYES_THRESHOLD, Estimate, Floats, Measures, eer, eer_clustered, measures
+from evaluation.paired import MARGIN_POINTS, Paired, paired
+from evaluation.percentiles import needed
+from evaluation.protocols import ClipList, read_list
+from evaluation.scorefiles import Matched, contradicted, first_of, match, read_scores
+from evaluation.tdcf import FORM_NAMES, FORMS, AsvRates, Form, min_tdcf, read_asv
+from evaluation.within import within_sources
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.machine import record, warn
-from benchmarks.options import page, session_options
+from benchmarks.machine.record import record, warn
 from benchmarks.tasks.common import add_report
+from benchmarks.timing.session_options import page, session_options
 
 
 def declare(tasks: Any) -> None:

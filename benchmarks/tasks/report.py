@@ -11,23 +11,23 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.gate import RequirementFailed, parse_all
-from benchmarks.hop import at_hop
-from benchmarks.latency import LatencyRun, latency
-from benchmarks.machine import record, warn
-from benchmarks.paired import MARGIN_POINTS
-from benchmarks.protocols import read_list
+from benchmarks.machine.record import record, warn
 from benchmarks.report.build import Data, File, build, check_data, open_files
 from benchmarks.report.figures import conditions_of, timing_of
 from benchmarks.report.markdown import markdown
 from benchmarks.report.measures import MEASURES, failures
 from benchmarks.report.page import Condition, Page, Timing
-from benchmarks.robustness import robustness, subset
+from benchmarks.robustness.error_rates import robustness, subset
 from benchmarks.tasks.common import add_hop, add_workers, write_text
 from benchmarks.tasks.latency import STOCK, add_times, sweep_of
-from benchmarks.tdcf import read_asv
+from benchmarks.timing.latency import LatencyRun, latency
 from edge_runtime.detector import Detector
 from edge_runtime.errors import OutputError, UsageError
+from evaluation.gate import RequirementFailed, parse_all
+from evaluation.hop import at_hop
+from evaluation.paired import MARGIN_POINTS
+from evaluation.protocols import read_list
+from evaluation.tdcf import read_asv
 
 FILES = ("report.md", "report.html", "report.json")
 

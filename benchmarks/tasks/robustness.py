@@ -10,10 +10,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.conditions import chosen
-from benchmarks.protocols import read_clips
-from benchmarks.robustness import markdown, robustness, subset
+from benchmarks.robustness.error_rates import markdown, robustness, subset
 from benchmarks.tasks.common import add_data, add_hop, add_report, add_workers
+from evaluation.acoustics.conditions import chosen
+from evaluation.protocols import read_clips
 
 
 def declare(tasks: Any) -> None:

@@ -11,13 +11,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.accuracy import Judged
-from benchmarks.protocols import read_list
-from benchmarks.scorefiles import SCORE_FORMS, ScoreForm, check_names, write_scores
-from benchmarks.scoring import KINDS, Scored, score_clips
 from benchmarks.tasks.common import add_data, add_hop, add_report, add_workers, check_target
 from edge_runtime.atomic import whole_file
 from edge_runtime.errors import InputError
+from evaluation.accuracy import Judged
+from evaluation.protocols import read_list
+from evaluation.scorefiles import SCORE_FORMS, ScoreForm, check_names, write_scores
+from evaluation.scoring.clips import KINDS, Scored, score_clips
 
 _NAMED = 20
 """Clips without a score that the report names; the store has all."""

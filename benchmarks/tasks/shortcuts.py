@@ -10,13 +10,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.conditions import chosen
-from benchmarks.interventions import INTERVENTIONS
-from benchmarks.protocols import read_clips
-from benchmarks.shortcuts import drawn, shortcuts
-from benchmarks.shortcuts_page import markdown
+from benchmarks.robustness.interventions import INTERVENTIONS
+from benchmarks.robustness.shortcuts import drawn, shortcuts
+from benchmarks.robustness.shortcuts_page import markdown
 from benchmarks.tasks.common import add_data, add_hop, add_report, add_workers
 from edge_runtime.extras import demand
+from evaluation.acoustics.conditions import chosen
+from evaluation.protocols import read_clips
 
 
 def declare(tasks: Any) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.machine import record, warn
-from benchmarks.soak import soak, table
+from benchmarks.machine.record import record, warn
 from benchmarks.tasks.common import add_hop, add_report
+from benchmarks.timing.soak import soak, table
 
 
 def declare(tasks: Any) -> None:

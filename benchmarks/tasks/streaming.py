@@ -9,9 +9,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.machine import warn
-from benchmarks.streaming import markdown, streaming
+from benchmarks.machine.record import warn
 from benchmarks.tasks.common import add_hop, add_report, add_timing
+from benchmarks.timing.streaming import markdown, streaming
 
 
 def declare(tasks: Any) -> None:

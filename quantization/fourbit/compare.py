@@ -20,11 +20,11 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper
 
-from benchmarks.comparison import compare_scores, correlation_text
-from benchmarks.protocols import Clip, read_clips
 from edge_runtime.errors import EdgeDetectError, ModelError, UsageError
 from edge_runtime.model.contract import Contract
 from edge_runtime.model.network import INPUTS, Network
+from evaluation.comparison import compare_scores, correlation_text
+from evaluation.protocols import Clip, read_clips
 from quantization.calibration import CalibrationSet, gather, read, refuse_overlap
 from quantization.fourbit import Floats, Head, Layer, logits, previous, scores, states
 from quantization.fourbit.blocks import BLOCKS

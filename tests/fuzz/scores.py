@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.protocols import read_list
-from benchmarks.scorefiles import contradicted, match, read_scores
-from benchmarks.tdcf import read_asv
+from evaluation.protocols import read_list
+from evaluation.scorefiles import contradicted, match, read_scores
+from evaluation.tdcf import read_asv
 from tests.fuzz.harness import Target
 
 _SCORES = (

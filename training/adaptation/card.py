@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.metrics import Estimate
 from edge_runtime.decision.verdict import Verdict
+from evaluation.metrics import Estimate
 from export.checkpoint import Calibration
 from training.adaptation.trial import BLIND_SHARE, MOST_RISE, Column
 from training.report import Report, thresholds_line

@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.protocols import Clip, read_clips
 from edge_runtime.errors import InputError, OutputError
+from evaluation.protocols import Clip, read_clips
 from training.synthesize.catalogue import COPY
 from training.synthesize.clips import LIST, Human, describe
 from training.synthesize.engine import CopyEngine

@@ -11,10 +11,10 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from benchmarks.protocols import SUFFIXES, Clip, read_clips
 from edge_runtime.capture.file import read_blocks
 from edge_runtime.decision.quality import SILENCE_DBFS
 from edge_runtime.errors import InputError, OutputError
+from evaluation.protocols import SUFFIXES, Clip, read_clips
 
 PIECE_SECONDS = 5.0
 SHORTEST_SECONDS = 1.0

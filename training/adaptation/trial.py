@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.metrics import Estimate, eer
 from edge_runtime.decision.verdict import Verdict
+from evaluation.metrics import Estimate, eer
 from export.checkpoint import Calibration
 from export.rawnet2 import RawNet2
 from training.batches import Library

@@ -1,0 +1,1 @@
+"""What an operator lives through: false alarms and missed voices on long sound."""

@@ -1,0 +1,1 @@
+"""What changes a score that should not: noise, codecs, rooms, level, and whatever else betrays a label."""

@@ -1,0 +1,1 @@
+"""How long things take: hops, stages, starts, whole days; interleaved, as ratios, on this machine."""
