@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from edge_runtime.extras import demand
+from edge_runtime.system.extras import demand
 
 demand("bench", "tqdm")  # first, as what is imported next needs it
 
@@ -30,7 +30,7 @@ from benchmarks.tasks import (  # noqa: E402
 )
 from benchmarks.tasks.common import write_text  # noqa: E402
 from edge_runtime.errors import EdgeDetectError, OutputError  # noqa: E402
-from edge_runtime.stop import leaving_in_order  # noqa: E402
+from edge_runtime.run.stop import leaving_in_order  # noqa: E402
 
 TASKS = (
     report,

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.decision.pace import RECOVERED, SLOW, Change, Pace
 from edge_runtime.detector import Detector
-from edge_runtime.pace import RECOVERED, SLOW, Change, Pace
 
 SHORTEST_SECONDS = 0.1
 """The shortest hop that `--hop auto` takes: verdicts that come faster than syllables tell nothing new."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge_runtime.detector import Detector
 from edge_runtime.errors import UsageError
-from edge_runtime.opening import foreign_hop
+from edge_runtime.run.opening import foreign_hop
 
 
 def at_hop(detector: Detector, hop_seconds: float) -> Detector:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
-from edge_runtime.extras import demand, how_to_get
 from edge_runtime.model.contract import LEVELS, TARGETS
 from edge_runtime.report.output import printable
-from edge_runtime.stop import leaving_in_order
+from edge_runtime.run.stop import leaving_in_order
+from edge_runtime.system.extras import demand, how_to_get
 
 if TYPE_CHECKING:
     from evaluation.comparison import Row

@@ -19,8 +19,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from edge_runtime.capture.device.quiet import quiet_c
 from edge_runtime.capture.file import mix, read_blocks
-from edge_runtime.capture.quiet import quiet_c
 from edge_runtime.decision.quality import clean, measure, objection
 from edge_runtime.decision.verdict import Reason
 from edge_runtime.errors import InputError, UsageError

@@ -15,9 +15,9 @@ import numpy as np
 
 from edge_runtime.capture.block import Event
 from edge_runtime.decision.verdict import Verdict, Window
-from edge_runtime.report.accounting import LedgerReport
-from edge_runtime.report.coverage import Coverage, read
-from edge_runtime.report.ledger import Ledger
+from edge_runtime.report.coverage.report import Coverage, read
+from edge_runtime.report.ledger.accounting import LedgerReport
+from edge_runtime.report.ledger.writer import Ledger
 
 ABOUT = {"device": "USB PnP, 48000 Hz, 1 ch", "model": "tiny", "model_sha256": "0" * 64, "version": "9"}
 NOON = 1_795_608_000.0  # a whole hour, UTC

@@ -103,7 +103,7 @@ class Running:
     def child(self) -> int:
         """The process that listens."""
         listed = subprocess.run(
-            ["pgrep", "-f", "-P", str(self._process.pid), "edge_runtime.capture.child"],
+            ["pgrep", "-f", "-P", str(self._process.pid), "edge_runtime.capture.device.child"],
             capture_output=True,
             text=True,
             check=True,

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_runtime.capture.chunks import ChunkParser
-from edge_runtime.capture.containers import family_of
 from edge_runtime.capture.file import read_blocks
+from edge_runtime.capture.formats.chunks import ChunkParser
+from edge_runtime.capture.formats.containers import family_of
 from edge_runtime.capture.pcm import RawFormat
 from edge_runtime.errors import InputError
 

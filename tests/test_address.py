@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.capture.address import shown, without_secrets
-from edge_runtime.settings import misfits
+from edge_runtime.settings.schema import misfits
 from tests.program import one_line, run
 
 

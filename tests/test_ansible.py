@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 import pytest
 
-from edge_runtime.config import problems
+from edge_runtime.settings.config import problems
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 ROLE = DEPLOY / "ansible/roles/edge_detect"

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge_runtime.capture.chunks import ChunkParser
-from edge_runtime.capture.containers import family_of
 from edge_runtime.capture.file import length_seconds, mix, read_blocks
-from edge_runtime.capture.layout import OtherCoding
+from edge_runtime.capture.formats.chunks import ChunkParser
+from edge_runtime.capture.formats.containers import family_of
+from edge_runtime.capture.formats.layout import OtherCoding
 from edge_runtime.capture.pcm import ENCODINGS, LOW_BITS, RawFormat, RawParser, decode
 from edge_runtime.capture.resample import Resampler
 from edge_runtime.errors import InputError

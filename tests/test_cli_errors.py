@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.options import flag
-from edge_runtime.settings import FIELDS
+from edge_runtime.settings.option import flag
+from edge_runtime.settings.schema import FIELDS
 from tests.program import PROGRAM, lines, one_line, run
 
 

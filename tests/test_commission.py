@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_runtime.app.cli import main
 from edge_runtime.capture.block import Losses
-from edge_runtime.cli import main
 from edge_runtime.commission import sound, speed
 from edge_runtime.commission.check import Grade
 from edge_runtime.commission.clips import Judged
 from edge_runtime.commission.clips import judge as judge_clip
 from edge_runtime.detector import Detector
-from edge_runtime.machine import this_machine
+from edge_runtime.system.machine import this_machine
 from tests.rigs.pulse import PulseMicrophone
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime import config, document
-from edge_runtime.cli import parser
+from edge_runtime.app.cli import parser
 from edge_runtime.errors import EdgeDetectError, UsageError
-from edge_runtime.options import Option, flag, from_text, option_of, unfit, variable
-from edge_runtime.settings import FIELDS, Settings
-from edge_runtime.stop import Stop
+from edge_runtime.run.stop import Stop
+from edge_runtime.settings import config, document
+from edge_runtime.settings.option import Option, flag, from_text, option_of, unfit, variable
+from edge_runtime.settings.schema import FIELDS, Settings
 
 PROJECT = Path(__file__).parent.parent
 STORED = [name for name, field in FIELDS.items() if option_of(field).stored]

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime import config, document, tomlfile
-from edge_runtime.cli import parser
+from edge_runtime.app.cli import parser
 from edge_runtime.errors import UsageError
-from edge_runtime.stop import Stop
+from edge_runtime.run.stop import Stop
+from edge_runtime.settings import config, document, tomlfile
 from tests.program import one_line, run
 
 HOSTILE = {

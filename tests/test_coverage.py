@@ -18,7 +18,7 @@ from edge_runtime.capture.block import DROPPED, HOP, IDENTITY, OUTAGE, STATE, Ev
 from edge_runtime.decision.alarm import OFF, ON, Alarm
 from edge_runtime.decision.verdict import Reason, Verdict
 from edge_runtime.errors import InputError, UsageError
-from edge_runtime.report.coverage import moment, read, show
+from edge_runtime.report.coverage.report import moment, read, show
 from edge_runtime.report.output import Output
 from tests.booked import ABOUT, NOON, Listening, killed, rows, writer
 
@@ -172,7 +172,7 @@ def test_a_ledger_may_begin_with_a_run_that_is_killed(path: Path) -> None:
 
 READER = """
 import os, sys
-from edge_runtime.report.coverage import read
+from edge_runtime.report.coverage.report import read
 if os.getuid() == 0:
     os.setgid(65534)
     os.setuid(65534)

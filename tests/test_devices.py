@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.capture.devices import Device, in_order, resolve, resolve_again
-from edge_runtime.capture.identity import Card, Facts, Known, Watch, card_of, find, read_cards
+from edge_runtime.capture.device.devices import Device, in_order, resolve, resolve_again
+from edge_runtime.capture.device.identity import Card, Facts, Known, Watch, card_of, find, read_cards
 from edge_runtime.errors import InputError
 
 DEVICES = [

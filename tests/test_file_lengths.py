@@ -14,8 +14,8 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.capture import flac, mp3
 from edge_runtime.capture.file import length_seconds
+from edge_runtime.capture.formats import flac, mp3
 from edge_runtime.errors import InputError
 from tests.sounds import RATE, Sound, fmt, parsed, read, read_pipe, read_until_error, riff
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_runtime import Detector
+from edge_runtime.decision.pace import RECOVERED, SLOW
 from edge_runtime.governor import (
     COMFORTABLE,
     LONGEST_PATIENCE_SECONDS,
@@ -22,7 +23,6 @@ from edge_runtime.governor import (
     shortest_sustained,
 )
 from edge_runtime.model.network import Network
-from edge_runtime.pace import RECOVERED, SLOW
 
 WINDOW = 4.0
 RING_SECONDS = 20.0

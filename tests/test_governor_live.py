@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_runtime.pace import RECOVERED, SLOW
+from edge_runtime.decision.pace import RECOVERED, SLOW
 from tests.conftest import voice
 from tests.rigs.pulse import PulseMicrophone
 

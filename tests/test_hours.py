@@ -29,7 +29,7 @@ from edge_runtime.decision.alarm import LIVE_SMOOTHING_SECONDS, Rules
 from edge_runtime.decision.verdict import Reason, Thresholds, Verdict, Window
 from edge_runtime.detector import Detector
 from edge_runtime.errors import InputError, UsageError
-from edge_runtime.settings import FIELDS
+from edge_runtime.settings.schema import FIELDS
 from evaluation.acoustics.effects import RATE
 from evaluation.protocols import Clip, read_clips
 from tests.conftest import voice

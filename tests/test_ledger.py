@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from edge_runtime.capture.block import CLOCK, LOST, Event
 from edge_runtime.decision.alarm import ON, Alarm
 from edge_runtime.errors import OutputError
-from edge_runtime.report.coverage import read
-from edge_runtime.report.ledger import Ledger
-from edge_runtime.report.ledger_file import LedgerFile, Minute, State
+from edge_runtime.report.coverage.report import read
+from edge_runtime.report.ledger.file import LedgerFile, Minute, State
+from edge_runtime.report.ledger.writer import Ledger
 from tests.booked import ABOUT, ALARMED, NOON, Listening, rows, writer
 from tests.small_disk import small_disk
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.decision.verdict import Reason, Verdict
-from edge_runtime.report.coverage import read
+from edge_runtime.report.coverage.report import read
 from tests.booked import NOON, Listening, rows
 from tests.program import lines, run
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.errors import InputError, OutputError
-from edge_runtime.report.coverage import read
+from edge_runtime.report.coverage.report import read
 from tests.booked import ABOUT, NOON, Ledger, Listening, rows
 from tests.planted import DAMAGED, DAMAGED_ROWS, HEARD, beside, executed, listening_socket, sound_ledger
 from tests.program import one_line, run

@@ -13,10 +13,10 @@ import pytest
 from edge_runtime.capture.block import STATE, Event
 from edge_runtime.decision.alarm import OFF, ON, Alarm
 from edge_runtime.errors import OutputError
-from edge_runtime.report.backlog import ALARMS_WAITING, Backlog, Minute
-from edge_runtime.report.coverage import read
-from edge_runtime.report.ledger_file import LedgerFile, State
-from edge_runtime.report.ledger_keeping import EVENTS_KEPT, forgotten_kinds
+from edge_runtime.report.coverage.report import read
+from edge_runtime.report.ledger.backlog import ALARMS_WAITING, Backlog, Minute
+from edge_runtime.report.ledger.file import LedgerFile, State
+from edge_runtime.report.ledger.keeping import EVENTS_KEPT, forgotten_kinds
 from tests.booked import ABOUT, NOON, Listening, rows
 from tests.planted import sound_ledger
 from tests.program import run as program

@@ -17,13 +17,13 @@ import numpy as np
 from edge_runtime.capture.block import LOST, OUTAGE, STATE, Block, Event
 from edge_runtime.decision.alarm import Alarms, Rules
 from edge_runtime.detector import Detector
-from edge_runtime.listen import run
+from edge_runtime.run.listen import run
 from edge_runtime.report import Report, Several
-from edge_runtime.report.coverage import read
+from edge_runtime.report.coverage.report import read
 from edge_runtime.report.evidence import Evidence
 from edge_runtime.report.jsonl import JsonLines
-from edge_runtime.report.accounting import LedgerReport
-from edge_runtime.report.ledger import Ledger
+from edge_runtime.report.ledger.accounting import LedgerReport
+from edge_runtime.report.ledger.writer import Ledger
 from edge_runtime.report.output import Output
 
 model, folder, hops = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])

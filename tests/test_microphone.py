@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from edge_runtime.capture.device.ring import Ring
 from edge_runtime.capture.loss import LossMeter
-from edge_runtime.capture.ring import Ring
 from tests.rigs.jack import JackMicrophone
 from tests.rigs.pulse import PulseMicrophone
 

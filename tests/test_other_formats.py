@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from edge_runtime.capture import ffmpeg
+from edge_runtime.capture.formats import ffmpeg
 from tests.program import PROGRAM, lines, one_line, run
 from tests.sounds import RATE, read, read_until_error
 

@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from edge_runtime.cli import main
+from edge_runtime.app.cli import main
 from edge_runtime.detector import Detector
 from edge_runtime.errors import ModelError
 from edge_runtime.model import provider

@@ -229,7 +229,7 @@ def test_a_file_loses_nothing_to_a_slow_reader(long_file: Path, exported: Callab
 
 HANGS = """
 import sys, threading
-from edge_runtime.stop import Stop
+from edge_runtime.run.stop import Stop
 stop = Stop()
 stop.patience = float(sys.argv[1])
 lock = threading.Lock()

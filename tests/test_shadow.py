@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from edge_runtime.app.log import Log
 from edge_runtime.decision.verdict import Verdict, Window
 from edge_runtime.detector import Detector
-from edge_runtime.log import Log
-from edge_runtime.settings import Settings
+from edge_runtime.settings.schema import Settings
 from edge_runtime.shadow.order import Order
 from edge_runtime.shadow.report import Shadow
 from edge_runtime.shadow.trial import FAILED, PASSED, TRYING, Tally, judge

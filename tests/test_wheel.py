@@ -51,9 +51,9 @@ def test_it_runs_where_nothing_of_the_clone_can_be_imported(wheel: Path, tmp_pat
     code = (
         f"import sys; sys.path.insert(0, {str(installed)!r})\n"
         f"sys.path = [entry for entry in sys.path if entry != {str(PROJECT)!r}]\n"
-        "import edge_runtime.cli\n"
+        "import edge_runtime.app.cli\n"
         f"assert edge_runtime.__file__.startswith({str(installed)!r}), edge_runtime.__file__\n"
-        f"code = edge_runtime.cli.main(['--file', {str(PROJECT / 'examples' / 'human.flac')!r}, '--json'])\n"
+        f"code = edge_runtime.app.cli.main(['--file', {str(PROJECT / 'examples' / 'human.flac')!r}, '--json'])\n"
         "heavy = {'torch', 'onnx', 'export', 'training', 'scipy', 'pyaudio'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
         "sys.exit(code)"

@@ -15,7 +15,7 @@ from edge_runtime.decision.alarm import LIVE_SMOOTHING_SECONDS, OFF, ON, Alarms,
 from edge_runtime.decision.verdict import Thresholds, Window
 from edge_runtime.detector import Detector
 from edge_runtime.errors import UsageError
-from edge_runtime.settings import FIELDS
+from edge_runtime.settings.schema import FIELDS
 from evaluation.acoustics.effects import RATE, Samples
 from evaluation.metrics import FEWEST_CLUSTERS
 from evaluation.progress import silently

@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
-from edge_runtime.sysfiles import text
+from edge_runtime.system.sysfiles import text
 
 SAMPLING_SECONDS = 0.02
 """Between two readings of a power sensor. An INA3221 averages over about as long."""

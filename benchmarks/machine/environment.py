@@ -11,7 +11,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_runtime.sysfiles import number, text
+from edge_runtime.system.sysfiles import number, text
 
 _PATIENCE_SECONDS = 1.0
 """For a program's first line. A tegrastats that prints every 0.1 s has then printed several, and is ended."""

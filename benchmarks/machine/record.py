@@ -16,9 +16,9 @@ import numpy as np
 import onnxruntime
 
 from benchmarks.machine.environment import Condition, condition
-from edge_runtime.machine import board_name, fields, processor_name, usable_cores
 from edge_runtime.model.processor import this_processor
-from edge_runtime.sysfiles import text
+from edge_runtime.system.machine import board_name, fields, processor_name, usable_cores
+from edge_runtime.system.sysfiles import text
 
 BUSY_LOAD = 0.3
 """Load average (1 minute) from which others may have disturbed the timing."""

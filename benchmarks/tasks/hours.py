@@ -13,9 +13,9 @@ from tqdm import tqdm
 from benchmarks.tasks.common import add_data, add_hop, add_report
 from edge_runtime.detector import Detector
 from edge_runtime.errors import UsageError
-from edge_runtime.extras import demand
 from edge_runtime.model.network import Network
-from edge_runtime.settings import FIELDS
+from edge_runtime.settings.schema import FIELDS
+from edge_runtime.system.extras import demand
 from evaluation.hop import at_hop
 from evaluation.protocols import read_clips
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from benchmarks.tasks.common import add_report
 from edge_runtime.errors import InputError, UsageError
-from edge_runtime.extras import demand
+from edge_runtime.system.extras import demand
 from evaluation.breakdown import FEWEST, Part, by_condition, by_source, by_system, macro
 from evaluation.comparison import correlation_text
 from evaluation.metrics import BAYES_THRESHOLD, Estimate, Floats, Measures, eer, eer_clustered, measures

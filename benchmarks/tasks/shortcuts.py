@@ -14,7 +14,7 @@ from benchmarks.robustness.interventions import INTERVENTIONS
 from benchmarks.robustness.shortcuts import drawn, shortcuts
 from benchmarks.robustness.shortcuts_page import markdown
 from benchmarks.tasks.common import add_data, add_hop, add_report, add_workers
-from edge_runtime.extras import demand
+from edge_runtime.system.extras import demand
 from evaluation.acoustics.conditions import chosen
 from evaluation.protocols import read_clips
 

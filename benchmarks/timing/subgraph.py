@@ -8,7 +8,7 @@ from typing import Any
 import onnxruntime
 
 from edge_runtime.errors import ModelError, UsageError
-from edge_runtime.extras import how_to_get
+from edge_runtime.system.extras import how_to_get
 
 
 def need_onnx() -> Any:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from edge_runtime import __version__
-from edge_runtime.cli import parser
+from edge_runtime.app.cli import parser
 
 COMMANDS = {"coverage": ["coverage"], "commission": ["commission"], "config": ["config"]}
 PATHS = ("PATH", "DIR", "FILE", "COMMAND")

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from edge_runtime.capture import opened
 from edge_runtime.capture.channels import Mixer
-from edge_runtime.capture.external import NOTHING
+from edge_runtime.capture.formats import opened
+from edge_runtime.capture.formats.external import NOTHING
 from edge_runtime.capture.pcm import Piece, RawFormat, Samples
 from edge_runtime.capture.piped import PipedSound
 from edge_runtime.capture.resample import Resampler

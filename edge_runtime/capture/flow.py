@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.capture.channels import Mixer
-from edge_runtime.capture.microphone import Heard
+from edge_runtime.capture.device.microphone import Heard
 from edge_runtime.capture.pcm import RawFormat
 from edge_runtime.capture.piped import PipedSound
 from edge_runtime.capture.resample import Resampler

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edge_runtime.capture.chunks import ChunkParser
-from edge_runtime.capture.containers import family_of
-from edge_runtime.capture.layout import OtherCoding
+from edge_runtime.capture.formats.chunks import ChunkParser
+from edge_runtime.capture.formats.containers import family_of
+from edge_runtime.capture.formats.layout import OtherCoding
 from edge_runtime.capture.pcm import Piece, RawFormat, RawParser
 from edge_runtime.errors import InputError
 

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.capture.block import CHANNELS, DROPPED, IDENTITY, LOST, OVERFLOW, Block, Event
-from edge_runtime.capture.devices import Device
-from edge_runtime.capture.identity import Facts, Watch
+from edge_runtime.capture.device.devices import Device
+from edge_runtime.capture.device.identity import Facts, Watch
+from edge_runtime.capture.device.microphone import Heard
+from edge_runtime.capture.device.remote import Channels, Finished, Opened, Order, Remote, Trouble
 from edge_runtime.capture.liveness import Limits, Liveness, State
 from edge_runtime.capture.loss import LossMeter
-from edge_runtime.capture.microphone import Heard
 from edge_runtime.capture.pipe import Pipe
-from edge_runtime.capture.remote import Channels, Finished, Opened, Order, Remote, Trouble
 from edge_runtime.capture.throttle import LONGEST_GAP_SECONDS
 from edge_runtime.capture.wanted import MIX, STDIN, WORDS, Kind, Wanted
 from edge_runtime.errors import InputError

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from edge_runtime.capture.address import PROTOCOLS, without_secrets
 from edge_runtime.errors import InputError
-from edge_runtime.process import die_with_parent
+from edge_runtime.system.process import die_with_parent
 
 _MISSING = "streams need ffmpeg, which is not installed: `sudo apt install ffmpeg`"
 _MOST_MEMORY = 512 << 20

@@ -9,9 +9,9 @@ from edge_runtime.commission.check import Check, fail, ok, warn
 from edge_runtime.commission.order import KINDS, Clip
 from edge_runtime.detector import Detector
 from edge_runtime.errors import CHECK_FAILED, InputError
-from edge_runtime.files import blocks_of
-from edge_runtime.listen import run
 from edge_runtime.report import Report
+from edge_runtime.run.files import blocks_of
+from edge_runtime.run.listen import run
 
 
 @dataclass(frozen=True)

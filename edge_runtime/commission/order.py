@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_runtime.decision.verdict import Verdict
-from edge_runtime.options import number_from
+from edge_runtime.settings.option import number_from
 
 KINDS = (str(Verdict.BONAFIDE), str(Verdict.SPOOF))
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 1, 600

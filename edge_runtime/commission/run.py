@@ -10,22 +10,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_runtime import __version__, config
-from edge_runtime.capture.identity import Card, card_of, read_cards
+from edge_runtime import __version__
+from edge_runtime.app.log import Log
+from edge_runtime.capture.device.identity import Card, card_of, read_cards
+from edge_runtime.capture.device.probe import Probed, probe
 from edge_runtime.capture.liveness import Limits
-from edge_runtime.capture.probe import Probed, probe
 from edge_runtime.capture.source import LiveSource
 from edge_runtime.commission import clips, sound, speed
 from edge_runtime.commission.check import Check, exit_code, fail, ok, warn, worst
 from edge_runtime.commission.order import Order
 from edge_runtime.detector import Detector
 from edge_runtime.errors import EdgeDetectError, Ended, InputError, UsageError
-from edge_runtime.log import Log
-from edge_runtime.machine import Machine, this_machine
-from edge_runtime.opening import foreign_hop, foreign_window, open_detector
-from edge_runtime.options import variable
 from edge_runtime.report.jsonl import utc
-from edge_runtime.settings import AUTO, MIX, RAW, SOURCES, Settings
+from edge_runtime.run.opening import foreign_hop, foreign_window, open_detector
+from edge_runtime.settings import config
+from edge_runtime.settings.option import variable
+from edge_runtime.settings.schema import AUTO, MIX, RAW, SOURCES, Settings
+from edge_runtime.system.machine import Machine, this_machine
 
 CONNECT_SECONDS = 15.0
 """How long a microphone is waited for at most, where the configuration would wait longer: USB takes seconds at boot."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edge_runtime import __version__
-from edge_runtime.capture.probe import Probed
+from edge_runtime.app.log import times
+from edge_runtime.capture.device.probe import Probed
 from edge_runtime.commission.check import Check, Grade
 from edge_runtime.commission.run import Found
-from edge_runtime.log import times
-from edge_runtime.machine import Machine
 from edge_runtime.report.output import printable
+from edge_runtime.system.machine import Machine
 
 _COLUMN = 15
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.decision.quality import SILENCE_DBFS
 from edge_runtime.errors import UsageError
-from edge_runtime.extras import pip_here
+from edge_runtime.system.extras import pip_here
 
 RATE = 16000
 """Hz, the only rate at which the gate works."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edge_runtime.errors import ModelError
 from edge_runtime.model.trial import PROCESSOR_SECONDS, Wish
-from edge_runtime.process import die_with_parent, own_output
+from edge_runtime.system.process import die_with_parent, own_output
 
 _WANTED_MEMORY = ("bad_alloc", "bad allocation", "allocate", "out of memory")
 """Words of ONNX Runtime's messages for want of memory."""

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable
 from typing import TextIO
 
-from edge_runtime.capture.bounded import abandon
-from edge_runtime.queued import Queued, Rank
+from edge_runtime.capture.device.bounded import abandon
 from edge_runtime.report.output import Output
+from edge_runtime.system.queued import Queued, Rank
 
 
 class Front(Output):

@@ -10,11 +10,11 @@ from typing import Any
 
 from edge_runtime.capture.block import STATE, UNREAD, Event, Losses
 from edge_runtime.decision.alarm import Alarm
+from edge_runtime.decision.pace import Pace
 from edge_runtime.decision.verdict import Stretch, Summary, Window
-from edge_runtime.pace import Pace
-from edge_runtime.queued import Rank
 from edge_runtime.report import Report
 from edge_runtime.report.output import Output, without_surrogates
+from edge_runtime.system.queued import Rank
 
 
 class JsonLines(Report):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NoReturn, TextIO
 
 from edge_runtime.errors import OutputError
-from edge_runtime.queued import Rank, ready
+from edge_runtime.system.queued import Rank, ready
 
 _LOOK_SECONDS = 0.2
 _PATIENCE_SECONDS = 2.0

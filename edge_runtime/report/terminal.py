@@ -8,11 +8,11 @@ from collections.abc import Callable
 from edge_runtime.capture.block import CHANNELS, CLOCK, DROPPED, HOP, IDENTITY, OUTAGE, OVERFLOW, STATE, Event, Losses
 from edge_runtime.capture.liveness import State
 from edge_runtime.decision.alarm import ON, Alarm
+from edge_runtime.decision.pace import SLOW, Pace
 from edge_runtime.decision.verdict import Reason, Summary, Verdict, Window, foremost
-from edge_runtime.pace import SLOW, Pace
-from edge_runtime.queued import Rank
 from edge_runtime.report import Report
 from edge_runtime.report.output import Output, printable
+from edge_runtime.system.queued import Rank
 
 _REDRAW_SECONDS = 0.1
 _QUIETEST_DBFS = -60.0

@@ -20,11 +20,11 @@ from typing import Any, BinaryIO
 
 from edge_runtime.decision.verdict import Thresholds, Window
 from edge_runtime.errors import EdgeDetectError, OutputError
-from edge_runtime.opening import alarm_rules
-from edge_runtime.process import die_with_parent, own_output
+from edge_runtime.run.opening import alarm_rules
 from edge_runtime.shadow import statefile, wire
 from edge_runtime.shadow.order import Order
 from edge_runtime.shadow.trial import FAILED, TRYING, Judgement, Trial, judge
+from edge_runtime.system.process import die_with_parent, own_output
 
 WRITE_SECONDS = 60.0
 """From one writing of the state file to the next: a card wears out, and so much may be lost with a power cut."""

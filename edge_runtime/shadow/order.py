@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edge_runtime.errors import ModelError
-from edge_runtime.settings import AUTO, Settings
+from edge_runtime.settings.schema import AUTO, Settings
 from edge_runtime.shadow.statefile import Models
 
 if TYPE_CHECKING:

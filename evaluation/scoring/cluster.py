@@ -12,7 +12,7 @@ from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from edge_runtime.errors import InputError, UsageError
-from edge_runtime.extras import demand
+from edge_runtime.system.extras import demand
 
 _PATIENCE_SECONDS = 120.0  # without any worker, as while a cluster's machines start again
 _ANSWER_SECONDS = 10

@@ -9,11 +9,11 @@ import tomllib
 from pathlib import Path
 from types import ModuleType
 
-from edge_runtime import config, document
-from edge_runtime.cli import parser
+from edge_runtime.app.cli import parser
 from edge_runtime.errors import UsageError
-from edge_runtime.options import flag, option_of, variable
-from edge_runtime.settings import FIELDS
+from edge_runtime.settings import config, document
+from edge_runtime.settings.option import flag, option_of, variable
+from edge_runtime.settings.schema import FIELDS
 from tests.fuzz.harness import Target
 
 _IMAGE = Path(__file__).resolve().parents[2] / "deploy/image/files/usr/lib/edge-detect-image"

@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 
 from edge_runtime.errors import EdgeDetectError, InputError
-from edge_runtime.report.coverage import read, show
+from edge_runtime.report.coverage.report import read, show
 from edge_runtime.report.output import Output
 from tests.booked import NOON, Listening
 from tests.fuzz.harness import Target

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from edge_runtime.capture import mp3
-from edge_runtime.capture.chunks import ChunkParser
-from edge_runtime.capture.containers import family_of
 from edge_runtime.capture.file import length_seconds, read_blocks
-from edge_runtime.capture.layout import OtherCoding
+from edge_runtime.capture.formats import mp3
+from edge_runtime.capture.formats.chunks import ChunkParser
+from edge_runtime.capture.formats.containers import family_of
+from edge_runtime.capture.formats.layout import OtherCoding
 from edge_runtime.errors import InputError
 from tests.fuzz.harness import Target
 

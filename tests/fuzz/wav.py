@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from edge_runtime.capture.chunks import ChunkParser
-from edge_runtime.capture.containers import family_of
-from edge_runtime.capture.layout import OtherCoding
+from edge_runtime.capture.formats.chunks import ChunkParser
+from edge_runtime.capture.formats.containers import family_of
+from edge_runtime.capture.formats.layout import OtherCoding
 from edge_runtime.capture.pcm import HIGHEST_RATE, LOWEST_RATE, MOST_CHANNELS
 from edge_runtime.errors import InputError
 from tests.fuzz.harness import Target

@@ -1,0 +1,1 @@
+"""`edge-detect coverage`: what a ledger says of a time."""

@@ -1,0 +1,1 @@
+"""The ledger: every minute of listening in one SQLite file."""

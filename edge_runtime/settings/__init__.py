@@ -1,0 +1,1 @@
+"""Every option of the program: what it is, where its value comes from, how it is documented."""

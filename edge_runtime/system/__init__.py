@@ -1,0 +1,1 @@
+"""What of the operating system several rooms use: processes of our own, queued lines, facts of the machine."""
