@@ -19,7 +19,7 @@ from edge_runtime.system.extras import demand, how_to_get
 
 if TYPE_CHECKING:
     from evaluation.comparison import Row
-    from quantization.workshop import Made, Workshop
+    from quantization.quantizer import Made, Workshop
 
 _EXITS = """levels:
   fp32         the float file itself
@@ -125,9 +125,9 @@ def _workshop(options: argparse.Namespace) -> Workshop:
 
         from quantization import sensitivity
         from quantization.calibration import name_of, read, refuse_overlap
-        from quantization.fourbit.stack import METHODS
-        from quantization.proof import Evaluation
-        from quantization.workshop import Workshop
+        from quantization.int4.stack import METHODS
+        from quantization.parity import Evaluation
+        from quantization.quantizer import Workshop
     except ModuleNotFoundError as missing:
         raise UsageError(how_to_get(str(missing.name), "quantize")) from None
     from evaluation.protocols import read_clips
@@ -182,7 +182,7 @@ def _run(options: argparse.Namespace) -> tuple[str, list[str]]:
     if not options.evaluate and any(item.measure.startswith("eer_") for item in requirements):
         raise UsageError("a requirement on the EER needs labelled clips: name them with --evaluate")
     shop = _workshop(options)
-    from quantization.workshop import write  # behind the message on what is not installed
+    from quantization.quantizer import write  # behind the message on what is not installed
 
     # A model's name is whatever somebody wrote into a checkpoint; it becomes a part of a path here.
     name = re.sub(r"[^\w.+-]+", "-", shop.contract.name).strip(".-") or options.model.stem

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from edge_runtime.errors import ModelError
-from quantization.gru import rewrite
+from quantization.passes.gru import rewrite
+from quantization.passes.surgery import Names, bodies, constants, drop_unused, graphs, replace_node
 from quantization.schemes import Builder, EightBit, FourBit
-from quantization.surgery import Names, bodies, constants, drop_unused, graphs, replace_node
 from quantization.targets import Target
 
 Floats = NDArray[np.float32]
@@ -167,7 +167,7 @@ def build(
     wide = _wide(result, sequences)
     static = [name for name, scheme in plan.items() if scheme == STATIC8 and name not in sequences]
     if static:
-        from quantization.convolutions import quantize  # loads ONNX Runtime's tools, which few levels need
+        from quantization.passes.convolutions import quantize  # loads ONNX Runtime's tools, which few levels need
 
         result = quantize(result, static, ranges, target)
     if any(plan.get(f"gru.{layer}.{kind}") in (INT8, INT4) for layer in range(len(plan)) for kind in "WR"):

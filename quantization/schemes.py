@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from quantization.surgery import Names, set_constant
+from quantization.passes.surgery import Names, set_constant
 from quantization.targets import Target
 
 Floats = NDArray[np.float32]

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import signal
 
-from training import codecs
-from training.augment import CHAIN, NAMES, Augmentation, augment
-from training.codecs import BY_AV, BY_SOUNDFILE, Codec
-from training.rooms import ROOMS, replay, room, room_response
+from training.augmentation import codecs
+from training.augmentation.augment import CHAIN, NAMES, Augmentation, augment
+from training.augmentation.codecs import BY_AV, BY_SOUNDFILE, Codec
+from training.augmentation.rooms import ROOMS, replay, room, room_response
 
 RATE = 16000
 seeds = st.integers(0, 2**32 - 1)

@@ -20,8 +20,8 @@ from edge_runtime.model.blocks import BlockStream
 from edge_runtime.model.network import Network
 from export.inspection import inspect
 from quantization.calibration import read
+from quantization.quantizer import Workshop, write
 from quantization.running import raw_scores
-from quantization.workshop import Workshop, write
 from tests.blocky import BLOCK, RATE, SOUND, TINY, Blocky
 from tests.conftest import voice
 from tests.program import lines, run

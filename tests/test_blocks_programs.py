@@ -19,7 +19,7 @@ from edge_runtime import Detector
 from edge_runtime.model.network import Network
 from edge_runtime.shadow.candidate import Candidate
 from quantization.calibration import read
-from quantization.workshop import Workshop, write
+from quantization.quantizer import Workshop, write
 from tests.blocky import BLOCK, RATE, SOUND, Blocky
 from tests.conftest import voice
 from tests.program import run

@@ -12,8 +12,8 @@ from export.checkpoint import load, save
 from export.rawnet2 import RawNet2
 from tests.buzzing import SMALL
 from tests.conftest import TINY
-from training import committee
-from training.ending import fit_ending, without_ending
+from training import ensemble as committee
+from training.head import fit_ending, without_ending
 
 MADE = {"ending": {"members": 1}}
 

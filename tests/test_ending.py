@@ -14,11 +14,11 @@ from export.rawnet2 import Config, RawNet2
 from tests.buzzing import SMALL, buzzing_library
 from tests.conftest import TINY
 from tests.small_disk import small_disk
-from training import ending
+from training import head as ending
 from training.batches import Library
 from training.blocks import with_blocks
+from training.heads.crop_features import Summaries, check_distinct, read, without
 from training.scoring import score_clips
-from training.summaries import Summaries, check_distinct, read, without
 
 
 @pytest.fixture(scope="module")

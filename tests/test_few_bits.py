@@ -16,8 +16,8 @@ from quantization import levels, schemes
 from quantization.targets import target_of
 from tests.conftest import random_model
 from tests.test_quantization_hybrid import TINY, float_file
-from training import few_bits
-from training.few_bits import LARGEST, rounded, widths
+from training import qat as few_bits
+from training.qat import LARGEST, rounded, widths
 
 ROOT = Path(__file__).parent.parent
 

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from edge_runtime.errors import ModelError, UsageError
-from quantization.fourbit import Floats, Head, Layer, logits, states
-from quantization.fourbit.blocks import BLOCKS, METHODS, Quantized
-from quantization.fourbit.distill import Settings, dequantized, distill, score_error
-from quantization.fourbit.gptq import errors, gptq, moments
-from quantization.fourbit.reading import read_stack
-from quantization.fourbit.stack import METHODS as STACK_METHODS
-from quantization.fourbit.stack import quantize_stack
+from quantization.int4 import Floats, Head, Layer, logits, states
+from quantization.int4.blocks import BLOCKS, METHODS, Quantized
+from quantization.int4.distill import Settings, dequantized, distill, score_error
+from quantization.int4.gptq import errors, gptq, moments
+from quantization.int4.reading import read_stack
+from quantization.int4.stack import METHODS as STACK_METHODS
+from quantization.int4.stack import quantize_stack
 from tests.conftest import voice
 
 ROOT = Path(__file__).parent.parent
@@ -210,7 +210,7 @@ def test_the_command_prints_a_table_and_refuses_the_test_set(exported: Callable[
         options = ["--data", str(tmp_path / "data"), "--evaluate", str(tmp_path / test), "--windows", "12"]
         options += ["--held-out", "6", "--block", "64", "--method", "rtn", "gptq"]
         return subprocess.run(
-            [sys.executable, "-m", "quantization.fourbit.compare", str(exported("streaming")), *options],
+            [sys.executable, "-m", "quantization.int4.compare", str(exported("streaming")), *options],
             cwd=ROOT,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             capture_output=True,

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge_runtime.errors import ModelError
 from export.parity import signals
-from quantization.gru import rewrite
+from quantization.passes.gru import rewrite
 from quantization.running import run
 
 LIMIT = 1e-5

@@ -26,11 +26,11 @@ from export.convert import contract_of
 from export.graph import build as export_graph
 from quantization import levels
 from quantization.calibration import read
+from quantization.passes.surgery import Names, graphs
+from quantization.quantizer import Made, Workshop, write
 from quantization.running import raw_scores, run
 from quantization.schemes import Builder, FourBit
-from quantization.surgery import Names, graphs
 from quantization.targets import family, target_of
-from quantization.workshop import Made, Workshop, write
 from tests.conftest import voice
 
 ROOT = Path(__file__).parent.parent

@@ -26,13 +26,13 @@ from export.rawnet2 import VARIANTS
 from quantization import levels
 from quantization.calibration import read
 from quantization.levels import INT4, INT8, STATIC8, Weight
+from quantization.passes.linear import Seen, eight_bits, four_bits
+from quantization.passes.surgery import Names
+from quantization.quantizer import Made, Workshop, write
 from quantization.rounding import fitted
 from quantization.running import raw_scores, run
 from quantization.schemes import BLOCK, Builder, int8_weight
-from quantization.sequences import Seen, eight_bits, four_bits
-from quantization.surgery import Names
 from quantization.targets import target_of
-from quantization.workshop import Made, Workshop, write
 from tests.conftest import random_model
 
 ROOT = Path(__file__).parent.parent

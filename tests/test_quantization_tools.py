@@ -15,7 +15,7 @@ from benchmarks.timing.gru import gru_speed
 from edge_runtime.errors import ModelError, UsageError
 from edge_runtime.model.network import Network
 from quantization.calibration import read
-from quantization.workshop import Workshop, write
+from quantization.quantizer import Workshop, write
 
 ROOT = Path(__file__).parent.parent
 
@@ -67,7 +67,7 @@ def test_the_command_prints_a_table_or_json(exported: Callable[[str], Path], sma
 
 
 def test_the_stock_tools_leave_the_gru_in_float(exported: Callable[[str], Path], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "quantization.stock", str(exported("streaming")), "-o", str(tmp_path)]
+    command = [sys.executable, "-m", "quantization.baseline", str(exported("streaming")), "-o", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     for name in ("stock-dynamic", "stock-static"):

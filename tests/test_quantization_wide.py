@@ -9,11 +9,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from quantization import levels
-from quantization.fours import four_bits
+from quantization.int4.weights import four_bits
+from quantization.passes.linear import observe
+from quantization.passes.surgery import Names
 from quantization.running import run
 from quantization.schemes import Builder, int8_weight
-from quantization.sequences import observe
-from quantization.surgery import Names
 from quantization.targets import target_of
 
 INPUTS, OUTPUTS = 1024, 1024

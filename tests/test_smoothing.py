@@ -12,12 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 from quantization import levels
 from quantization.calibration import read
 from quantization.levels import Weight
+from quantization.passes.smoothing import factors, factors_of, smoothed
+from quantization.passes.surgery import constants, set_constant
+from quantization.quantizer import Workshop
 from quantization.running import raw_scores, run
 from quantization.sensitivity import deviation
-from quantization.smoothing import factors, factors_of, smoothed
-from quantization.surgery import constants, set_constant
 from quantization.targets import target_of
-from quantization.workshop import Workshop
 from tests.test_quantization_hybrid import float_file
 
 UNEVEN = 60.0

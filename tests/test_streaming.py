@@ -29,7 +29,7 @@ from export.parity import signals
 from export.rawnet2 import RawNet2
 from export.sharing import can_share, join, split
 from quantization.calibration import read
-from quantization.workshop import Workshop, write
+from quantization.quantizer import Workshop, write
 from tests.conftest import TINY, voice, without_high_pass
 
 ROOT = Path(__file__).parent.parent

@@ -31,7 +31,7 @@ from edge_runtime.model.inputs import Inputs
 from edge_runtime.model.network import Network
 from export.rawnet2 import Config
 from quantization.calibration import read as read_calibration
-from quantization.workshop import Workshop, write
+from quantization.quantizer import Workshop, write
 from tests.conftest import TINY, TINY_PUBLIC, voice
 
 ROOT = Path(__file__).parent.parent

@@ -13,10 +13,10 @@ from export.checkpoint import load, save
 from export.rawnet2 import RawNet2
 from tests.buzzing import SMALL, buzzing_library
 from tests.conftest import TINY
-from training import ending
+from training import head as ending
 from training.batches import Library
-from training.summaries import DIGEST, Summaries
-from training.teaching import Teacher, read_teacher, same_run, taught
+from training.heads.crop_features import DIGEST, Summaries
+from training.heads.distillation import Teacher, read_teacher, same_run, taught
 
 RUNS = tuple({"crops": 200, "seed": seed} for seed in range(3))
 

@@ -17,10 +17,10 @@ import torch
 from edge_runtime.errors import InputError
 from evaluation.protocols import read_clips
 from export.rawnet2 import VARIANTS
-from training.augment import CHAIN, augment
+from training.augmentation.augment import CHAIN, augment
 from training.batches import Crops, Library, Strengths
-from training.few_bits import rounded, widths
 from training.fit import Trainer
+from training.qat import rounded, widths
 from training.recipe import Recipe
 
 RATE = 16000

@@ -29,9 +29,9 @@ from training.adaptation.tune import Settings, tune
 from training.batches import Library
 from training.blend import between
 from training.blocks import crop_samples, with_blocks
-from training.committee import committee
-from training.ending import without_ending
+from training.ensemble import committee
 from training.fit import Trainer, _front_end
+from training.head import without_ending
 from training.recipe import Recipe
 from training.scoring import as_judged, score_at, score_clips
 from training.verdicts import hear, judge

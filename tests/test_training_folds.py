@@ -20,12 +20,15 @@ from export.rawnet2 import RawNet2
 from tests.buzzing import RATE, SMALL
 from tests.conftest import voice
 from tests.test_thresholds import crowd
-from training import calibrate, ending, folds, foldscores, unchanged
+from training import calibrate, folds
+from training import head as ending
+from training import window_crops as unchanged
 from training.batches import Crops, Library, Strengths
 from training.blocks import with_blocks
 from training.calibrate import Limits, judged_by_others
-from training.seen import see
-from training.summaries import Origin, Summaries, chosen, read, together, without_sources
+from training.heads import fold_scores as foldscores
+from training.heads.crop_features import Origin, Summaries, chosen, read, together, without_sources
+from training.heads.window_features import see
 from training.verdicts import hear
 
 SOURCES = 6

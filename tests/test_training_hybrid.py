@@ -18,10 +18,10 @@ from export.checkpoint import load, save
 from export.rawnet2 import VARIANTS, RawNet2
 from tests.buzzing import RATE, SMALL, buzzing_library
 from training import blend, pretrained
+from training.augmentation.splice import insert, own_cut, partial_spoof
 from training.batches import Crops, Library, Strengths
 from training.fit import Trainer, mask
 from training.recipe import Recipe
-from training.splice import insert, own_cut, partial_spoof
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ from edge_runtime.errors import EdgeDetectError, InputError
 from edge_runtime.model.contract import HIGH_PASS_HZ
 from edge_runtime.model.highpass import filtered
 from evaluation.protocols import Clip, read_clips
-from training.augment import augment
-from training.splice import own_cut, partial_spoof
+from training.augmentation.augment import augment
+from training.augmentation.splice import own_cut, partial_spoof
 
 SHORTEST_SECONDS = 0.7
 END_SECONDS = (0.8, 3.2)

@@ -2,7 +2,7 @@
 
 The encoder's weights stay as they are: a Whisper's layers, or those of a checkpoint that saw whole windows. What it
 sums up of a window changes with the blocks, so an ending that was fitted to whole windows is of no use any more: fit
-another one with `python -m training.ending`. (`export.blocks` has the mathematics.)
+another one with `python -m training.head`. (`export.blocks` has the mathematics.)
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from scipy.optimize import minimize
 from edge_runtime.errors import EdgeDetectError, InputError, UsageError
 from export.checkpoint import Calibration, load, save
 from training.batches import read_library
-from training.foldscores import read
+from training.heads.fold_scores import read
 from training.report import report, thresholds_line
 from training.verdicts import Floats, Heard, Judged, groups, hear, judge
 

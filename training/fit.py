@@ -25,7 +25,7 @@ from export.checkpoint import save
 from export.rawnet2 import Config, RawNet2, envelopes_fft
 from training.batches import Crops, Library, Strengths
 from training.blocks import crop_samples
-from training.few_bits import few_bits
+from training.qat import few_bits
 from training.recipe import Recipe
 from training.scoring import score_clips
 

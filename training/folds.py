@@ -28,12 +28,8 @@ from export.checkpoint import load
 from export.rawnet2 import RawNet2
 from training.batches import Library, read_library
 from training.calibrate import Limits, add_limits, judged_by_others
-from training.ending import SMOOTHING, fit_ending, judged, without_ending
-from training.foldscores import write
-from training.looking import add_crops, check_crops, look_at
-from training.report import report
-from training.seen import Seen, add_whole_blocks, see
-from training.summaries import (
+from training.head import SMOOTHING, fit_ending, judged, without_ending
+from training.heads.crop_features import (
     Summaries,
     check_distinct,
     check_systems,
@@ -43,7 +39,11 @@ from training.summaries import (
     without,
     without_sources,
 )
-from training.teaching import Teacher, taught
+from training.heads.crops import add_crops, check_crops, look_at
+from training.heads.distillation import Teacher, taught
+from training.heads.fold_scores import write
+from training.heads.window_features import Seen, add_whole_blocks, see
+from training.report import report
 from training.verdicts import Heard
 
 FOLDS = 5

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from edge_runtime.errors import UsageError
 from export.rawnet2 import LONGEST_FRAMES, Config
 from training.batches import BALANCES
-from training.few_bits import WIDTHS
+from training.qat import WIDTHS
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Recipe:
     encoder_rate: float = 0.2  # the encoder's learning rate, relative to that of what begins at random
     dropout: float = 0.0  # probability that an output inside the encoder is left out
     distillation: float = 0.0  # weight of a teacher's scores in the loss, against the labels
-    weight_bits: int = 0  # width of the weights that the loss is computed with (`training.few_bits`); 0 = as they are
+    weight_bits: int = 0  # width of the weights that the loss is computed with (`training.qat`); 0 = as they are
     balance: str = "group"  # what clips are drawn by (`training.batches.BALANCES`)
     augmentation: float = 1.0  # scales the probability of every augmentation
     ramp: int = 1000  # steps over which augmentation rises from 30 % to that

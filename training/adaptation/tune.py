@@ -50,7 +50,7 @@ def tune(
 ) -> tuple[RawNet2, int]:
     """The adapted network, and the steps that `seconds` were enough for; the learning rate falls with either.
 
-    Where the ending was fitted to an encoder as it is (`training.ending`), the encoder is held here too: trained on, it
+    Where the ending was fitted to an encoder as it is (`training.head`), the encoder is held here too: trained on, it
     got worse on sources unseen (docs/edge-6.md).
     """
     model = copy.deepcopy(old)

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from quantization.levels import Weight
+from quantization.passes.surgery import Names, constants, consumers, replace_node, set_constant
 from quantization.running import run
-from quantization.surgery import Names, constants, consumers, replace_node, set_constant
 
 Floats = NDArray[np.float32]
 WINDOWS = 32

@@ -18,7 +18,7 @@ from torch import Tensor
 from edge_runtime.errors import ModelError, UsageError
 from export.checkpoint import load
 from export.rawnet2 import RawNet2
-from training.summaries import DIGEST, Summaries
+from training.heads.crop_features import DIGEST, Summaries
 
 AT_ONCE = 8192
 

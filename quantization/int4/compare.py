@@ -1,4 +1,4 @@
-"""`python -m quantization.fourbit.compare MODEL --data DATA`: what each way to 4 bits costs in a model's GRU stack.
+"""`python -m quantization.int4.compare MODEL --data DATA`: what each way to 4 bits costs in a model's GRU stack.
 
 The stack's inputs are computed once for windows of the data. Every method is fitted to the first clips and measured
 on others, the held-out ones: these two lists are what to choose by. `--evaluate` adds columns to report, not to
@@ -26,12 +26,12 @@ from edge_runtime.model.network import INPUTS, Network
 from evaluation.comparison import compare_scores, correlation_text
 from evaluation.protocols import Clip, read_clips
 from quantization.calibration import CalibrationSet, gather, read, refuse_overlap
-from quantization.fourbit import Floats, Head, Layer, logits, previous, scores, states
-from quantization.fourbit.blocks import BLOCKS
-from quantization.fourbit.gptq import errors, moments
-from quantization.fourbit.reading import read_stack
-from quantization.fourbit.stack import METHODS, Stack, quantize_stack
-from quantization.gru import is_gru
+from quantization.int4 import Floats, Head, Layer, logits, previous, scores, states
+from quantization.int4.blocks import BLOCKS
+from quantization.int4.gptq import errors, moments
+from quantization.int4.reading import read_stack
+from quantization.int4.stack import METHODS, Stack, quantize_stack
+from quantization.passes.gru import is_gru
 
 _BATCH = 16
 _LARGEST_DOUBT = 1e-3
@@ -159,7 +159,7 @@ def table(rows: Sequence[Row]) -> str:
 
 def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(
-        prog="python -m quantization.fourbit.compare",
+        prog="python -m quantization.int4.compare",
         description="What each way to 4 bits costs in a model's GRU stack, as a Markdown table.",
         epilog="Exit codes: 0 done, 2 usage, 3 data, 4 model.",
     )
@@ -222,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         print(report(parser().parse_args(arguments)), end="")
     except EdgeDetectError as error:
-        print(f"quantization.fourbit.compare: {error}", file=sys.stderr)
+        print(f"quantization.int4.compare: {error}", file=sys.stderr)
         return error.exit_code
     return 0
 

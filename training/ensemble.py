@@ -1,4 +1,4 @@
-"""`python -m training.committee A B … -o OUT`: the endings of several networks with one encoder, as one network.
+"""`python -m training.ensemble A B … -o OUT`: the endings of several networks with one encoder, as one network.
 
 Members that learnt from one set of crops err alike; those of runs whose crops were augmented differently err less so,
 and the mean of what they say is better than either run's. The encoder runs once for all of them, so that a member
@@ -32,7 +32,7 @@ def committee(models: Sequence[RawNet2]) -> RawNet2:
     """
     first, nodes = models[0], [model.config.fc_nodes for model in models]
     if not first.config.has_encoder or first.config.encoder_read:
-        raise UsageError("only networks that `python -m training.ending` made have endings that fit beside each other")
+        raise UsageError("only networks that `python -m training.head` made have endings that fit beside each other")
     made = RawNet2(replace(first.config, fc_nodes=sum(nodes)))
     state = first.state_dict()
     shared = {name: tensor for name, tensor in state.items() if not name.startswith(OWN)}
@@ -70,10 +70,10 @@ def _line(model: RawNet2) -> tuple[torch.Tensor, torch.Tensor]:
 
 def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(
-        prog="python -m training.committee", description="Several endings of one encoder, as one network."
+        prog="python -m training.ensemble", description="Several endings of one encoder, as one network."
     )
     command.add_argument(
-        "members", type=Path, nargs="+", metavar="CHECKPOINT", help="two or more, as `python -m training.ending` makes"
+        "members", type=Path, nargs="+", metavar="CHECKPOINT", help="two or more, as `python -m training.head` makes"
     )
     command.add_argument("-o", "--output", type=Path, required=True, help="the checkpoint to calibrate")
     return command
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if len({member.sha256 for member in members}) < max(2, len(members)):
             raise UsageError("name two or more checkpoints, each once")
         if any("ending" not in member.figures for member in members):
-            raise UsageError("name the checkpoints that `python -m training.ending` wrote, no committee of them")
+            raise UsageError("name the checkpoints that `python -m training.head` wrote, no committee of them")
         made = [{"sha256": member.sha256, "ending": member.figures["ending"]} for member in members]
         model = committee([member.model for member in members])
         save(options.output, model, figures={"committee": made}, name=options.output.stem)

@@ -14,8 +14,8 @@ import onnx
 from numpy.typing import NDArray
 
 from edge_runtime.errors import UsageError
-from quantization.fourbit.blocks import LARGEST_CODE, METHODS, Quantized
-from quantization.fourbit.gptq import gptq
+from quantization.int4.blocks import LARGEST_CODE, METHODS, Quantized
+from quantization.int4.gptq import gptq
 from quantization.levels import Weight
 from quantization.rounding import Doubles, Grid, fitted
 from quantization.running import run

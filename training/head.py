@@ -1,4 +1,4 @@
-"""`python -m training.ending START --data DIR … -o OUT`: the ending of a hybrid network, fitted to its encoder.
+"""`python -m training.head START --data DIR … -o OUT`: the ending of a hybrid network, fitted to its encoder.
 
 A run that begins with a random ending spends its first thousand steps on it and drags the encoder along, away from
 what it had learnt: Kumar et al., "Fine-tuning can distort pretrained features and underperform out-of-distribution",
@@ -7,7 +7,7 @@ taken once for many augmented crops, and the two dense layers behind are trained
 Most of the inputs say the same, so a part is dropped at random each time (Srivastava et al. 2014).
 
 What was seen of the crops can be kept in a file and learnt again, with more crops or with fewer kinds of them; and
-what other endings say of them can be learnt beside their labels (`training.teaching`).
+what other endings say of them can be learnt beside their labels (`training.heads.distillation`).
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from edge_runtime.errors import EdgeDetectError, UsageError
 from export.checkpoint import load, save
 from export.rawnet2 import RawNet2
 from training.batches import read_library
-from training.looking import add_crops, check_crops, look_at
-from training.summaries import check_distinct, check_systems, read, together, without, without_sources
-from training.teaching import AT_ONCE, read_teacher, taught
+from training.heads.crop_features import check_distinct, check_systems, read, together, without, without_sources
+from training.heads.crops import add_crops, check_crops, look_at
+from training.heads.distillation import AT_ONCE, read_teacher, taught
 
 FITTED_BATCH = 64
 """Crops of a step."""
@@ -141,7 +141,7 @@ def _fit_member(
 
 def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(
-        prog="python -m training.ending", description="Fit the ending of a hybrid network to its encoder as it is."
+        prog="python -m training.head", description="Fit the ending of a hybrid network to its encoder as it is."
     )
     command.add_argument(
         "start", type=Path, help="checkpoint with an encoder, as `python -m training.pretrained` makes"

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_runtime.errors import ModelError
-from quantization.surgery import Names, constants, consumers, drop_unused, replace_node
+from quantization.passes.surgery import Names, constants, consumers, drop_unused, replace_node
 
 Floats = NDArray[np.float32]
 _ATTRIBUTES = {"hidden_size", "linear_before_reset", "direction", "activations", "layout"}

@@ -4,7 +4,7 @@ A detector learns whatever tells the two folders apart, and that is first of all
 codec and the silence of the recordings. Everything here blurs those and leaves the trace of synthesis.
 There is no pitch shift by phase vocoder: it would put a vocoder's trace into human speech. The pitch is moved by
 resampling (speed), which leaves none. The convolutive, impulsive and stationary noises follow RawBoost (Tak et
-al., ICASSP 2022) in spirit. Rooms and replay are in `training.rooms`, codecs in `training.codecs`.
+al., ICASSP 2022) in spirit. Rooms and replay are in `rooms`, codecs in `codecs`, beside this file.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import soxr
 from numpy.typing import NDArray
 from scipy import fft, signal
 
-from training.codecs import codec
-from training.rooms import as_noise, coloured_noise, replay, room
+from training.augmentation.codecs import codec
+from training.augmentation.rooms import as_noise, coloured_noise, replay, room
 
 Samples = NDArray[np.float32]
 Augmentation = Callable[[Samples, np.random.Generator, int], Samples]

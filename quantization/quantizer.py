@@ -20,16 +20,17 @@ from edge_runtime.model.network import Network
 from edge_runtime.model.processor import ANY, judge_target, this_processor
 from evaluation.comparison import Comparison
 from export.sharing import join, split
-from quantization import levels, sensitivity, smoothing
+from quantization import levels, sensitivity
 from quantization.calibration import CalibrationSet, gather
-from quantization.convolutions import find_ranges
-from quantization.fours import Fours, four_bits
+from quantization.int4.weights import Fours, four_bits
 from quantization.levels import INT4, INT8, STATIC8
-from quantization.proof import Evaluation, compare_windows
+from quantization.parity import Evaluation, compare_windows
+from quantization.passes import smoothing
+from quantization.passes.convolutions import find_ranges
+from quantization.passes.linear import eight_bits, observe
+from quantization.passes.surgery import constants, graphs
 from quantization.running import Floats64, raw_scores
 from quantization.schemes import EightBit, FourBit
-from quantization.sequences import eight_bits, observe
-from quantization.surgery import constants, graphs
 from quantization.targets import Target, target_of
 
 _QUANTIZED = (

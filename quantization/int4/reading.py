@@ -7,9 +7,9 @@ import onnx
 from onnx import helper
 
 from edge_runtime.errors import ModelError
-from quantization.fourbit import Head, Layer
-from quantization.gru import is_gru, read_weights
-from quantization.surgery import constants
+from quantization.int4 import Head, Layer
+from quantization.passes.gru import is_gru, read_weights
+from quantization.passes.surgery import constants
 
 
 def read_stack(model: onnx.ModelProto) -> tuple[list[Layer], Head]:

@@ -1,4 +1,4 @@
-"""`python -m training.unchanged START --data DIR … --windows FILE -o CROPS`: clips as they are, as crops to learn from.
+"""`python -m training.window_crops START --data DIR … --windows FILE -o CROPS`: clips as they are, as crops.
 
 What judging sees of clips is learnt from as well: windows of unaugmented streams, with the context and the level that
 a stream has. The encoder looks at each window once, for this and for `training.folds` with the same `--windows`, so
@@ -20,8 +20,8 @@ import torch
 from edge_runtime.errors import EdgeDetectError, InputError, OutputError, UsageError
 from export.checkpoint import load
 from training.batches import BALANCES, Library, read_library
-from training.seen import Seen, add_whole_blocks, see
-from training.summaries import DIGEST, Origin, Summaries
+from training.heads.crop_features import DIGEST, Origin, Summaries
+from training.heads.window_features import Seen, add_whole_blocks, see
 
 MATCHED = 0.8
 """Share of spoofed windows beside which there is a human one of the same source, where the source has one."""
@@ -29,7 +29,7 @@ MATCHED = 0.8
 
 def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(
-        prog="python -m training.unchanged",
+        prog="python -m training.window_crops",
         description="Make crops to learn from, out of the windows that judging sees of clips as they are.",
         epilog="Exit codes: 0 done, 2 usage, 3 data, 4 checkpoint, 5 output.",
     )
@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("-o", "--output", type=Path, required=True, metavar="CROPS", help="for --also")
     command.add_argument("--hop", type=float, default=0.5, help="seconds between windows (default: %(default)s)")
     command.add_argument("--crops", type=int, default=40_000, help="crops to draw (default: %(default)s)")
-    command.add_argument("--balance", choices=BALANCES, default="source", help="as in training.ending")
+    command.add_argument("--balance", choices=BALANCES, default="source", help="as in training.head")
     command.add_argument("--seed", type=int, default=1)
     add_whole_blocks(command)
     command.add_argument("--bfloat16", action="store_true", help="as in training")

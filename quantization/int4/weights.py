@@ -9,17 +9,17 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quantization import sequences
-from quantization.fourbit import Floats, Head, Layer
-from quantization.fourbit.gptq import gptq, moments
-from quantization.fourbit.reading import read_stack
-from quantization.fourbit.stack import quantize_stack
-from quantization.gru import is_gru
+from quantization.int4 import Floats, Head, Layer
+from quantization.int4.gptq import gptq, moments
+from quantization.int4.reading import read_stack
+from quantization.int4.stack import quantize_stack
 from quantization.levels import Weight
+from quantization.passes import linear as sequences
+from quantization.passes.gru import is_gru
+from quantization.passes.linear import Seen
+from quantization.passes.surgery import set_constant
 from quantization.running import run
 from quantization.schemes import BLOCK, FourBit
-from quantization.sequences import Seen
-from quantization.surgery import set_constant
 
 
 @dataclass(frozen=True)

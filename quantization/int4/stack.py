@@ -9,10 +9,10 @@ from importlib.util import find_spec
 import numpy as np
 
 from edge_runtime.errors import ModelError, UsageError
-from quantization.fourbit import Floats, Head, Layer, logits, previous, states
-from quantization.fourbit import blocks as rounding
-from quantization.fourbit.distill import HELD_OUT_SHARE, Pair, Settings, dequantized, distill, score_error
-from quantization.fourbit.gptq import gptq, moments
+from quantization.int4 import Floats, Head, Layer, logits, previous, states
+from quantization.int4 import blocks as rounding
+from quantization.int4.distill import HELD_OUT_SHARE, Pair, Settings, dequantized, distill, score_error
+from quantization.int4.gptq import gptq, moments
 
 METHODS = (*rounding.METHODS, "gptq", "distilled", "best")
 """`distilled` trains what `gptq` gives; `best` is whichever of `kquant`, `gptq`, `distilled` errs least, held out."""

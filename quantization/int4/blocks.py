@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import UsageError
-from quantization.fourbit import Floats
+from quantization.int4 import Floats
 
 Codes = NDArray[np.uint8]
 LARGEST_CODE = 15

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from edge_runtime.errors import InputError, OutputError, UsageError
 from export.rawnet2 import RawNet2
-from training.augment import NAMES
+from training.augmentation.augment import NAMES
 from training.batches import BALANCES, SHORTEST_SECONDS, Crops, Library, Strengths
 from training.blocks import crop_samples
-from training.summaries import DIGEST, Summaries, check_systems, look
+from training.heads.crop_features import DIGEST, Summaries, check_systems, look
 
 BATCH = 32
 LENGTHS = (1.0, 1.0, 0.5, 0.675)

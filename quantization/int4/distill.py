@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_runtime.errors import UsageError
-from quantization.fourbit import Floats, Head, Layer, logits, states
-from quantization.fourbit.blocks import LARGEST_CODE, MIDDLE, Quantized
+from quantization.int4 import Floats, Head, Layer, logits, states
+from quantization.int4.blocks import LARGEST_CODE, MIDDLE, Quantized
 
 if TYPE_CHECKING:
     import torch

@@ -13,8 +13,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from quantization.fourbit import Floats
-from quantization.fourbit.blocks import LARGEST_CODE, METHODS, MIDDLE, Quantized
+from quantization.int4 import Floats
+from quantization.int4.blocks import LARGEST_CODE, METHODS, MIDDLE, Quantized
 
 Doubles = NDArray[np.float64]
 _GROUP = 64

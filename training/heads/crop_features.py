@@ -100,7 +100,7 @@ def read(path: Path) -> Summaries:
     except OSError as reason:
         raise InputError(f"cannot read {path}: {reason.strerror or reason}") from None
     except (SafetensorError, KeyError, ValueError, IndexError, TypeError):
-        raise InputError(f"{path} is no file that `python -m training.ending --keep` wrote, or it is damaged") from None
+        raise InputError(f"{path} is no file that `python -m training.head --keep` wrote, or it is damaged") from None
     return found
 
 

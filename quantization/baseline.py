@@ -1,4 +1,4 @@
-"""`python -m quantization.stock FLOAT.onnx -o DIR`: what ONNX Runtime's own tools make of a model, to compare with.
+"""`python -m quantization.baseline FLOAT.onnx -o DIR`: what ONNX Runtime's own tools make of a model, to compare with.
 
 Writes `stock-dynamic.onnx` and `stock-static.onnx`, by `quantize_dynamic` and `quantize_static` with what their
 documentation recommends for x86 without VNNI (uint8 activations, 7-bit int8 weights, a scale a channel) and every
@@ -23,8 +23,8 @@ from edge_runtime.errors import EdgeDetectError, OutputError
 from edge_runtime.report.output import printable
 from edge_runtime.run.stop import leaving_in_order
 from quantization.calibration import read, windows
-from quantization.convolutions import Reader, quiet
-from quantization.workshop import float_model, stamped
+from quantization.passes.convolutions import Reader, quiet
+from quantization.quantizer import float_model, stamped
 
 WINDOWS = 64
 """Calibration windows: the tools keep the inner values of all of them in memory."""
@@ -62,7 +62,7 @@ def make(path: Path, folder: Path, calibration: Path | None) -> list[Path]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program and gives its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m quantization.stock", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m quantization.baseline", description=__doc__)
     parser.add_argument("model", type=Path, help="float file of `python -m export`")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the two files")
     parser.add_argument("--calibration", type=Path, metavar="DATA", help="folder or CSV (default: built-in clips)")

@@ -1,0 +1,1 @@
+"""What a microphone, a room and a channel do to a voice."""
