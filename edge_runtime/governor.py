@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.decision.pace import RECOVERED, SLOW, Change, Pace
+from edge_runtime.decision.pace import RECOVERED, SLOW, HopChange, Pace
 from edge_runtime.detector import Detector
 
 SHORTEST_SECONDS = 0.1
@@ -82,7 +82,9 @@ class Governor:
         """The hop decided on."""
         return self._ladder[self._step]
 
-    def heard(self, sound_seconds: float, busy_seconds: float, waiting_seconds: float, windows: int) -> Change | None:
+    def heard(
+        self, sound_seconds: float, busy_seconds: float, waiting_seconds: float, windows: int
+    ) -> HopChange | None:
         """Takes in what some sound cost, how many windows were scored for it, and how much more was waiting then.
 
         Gives a new hop, or None.
@@ -116,7 +118,7 @@ class Governor:
             return self._widen(load)
         return self._consider_narrower(load, sound, behind)
 
-    def _widen(self, load: float) -> Change | None:
+    def _widen(self, load: float) -> HopChange | None:
         self._calm = 0.0
         if self._since_narrowing < PATIENCE_SECONDS:
             self._patience = min(2 * self._patience, LONGEST_PATIENCE_SECONDS)
@@ -127,7 +129,7 @@ class Governor:
         step = next((s for s in range(first, len(self._ladder)) if self._ladder[s] >= wanted), len(self._ladder) - 1)
         return self._change(step, SLOW)
 
-    def _consider_narrower(self, load: float, sound_seconds: float, behind: bool) -> Change | None:
+    def _consider_narrower(self, load: float, sound_seconds: float, behind: bool) -> HopChange | None:
         if self._since_narrowing > LONGEST_PATIENCE_SECONDS:
             self._patience = PATIENCE_SECONDS
         if self._step == 0:
@@ -142,7 +144,7 @@ class Governor:
         self._calm = self._since_narrowing = 0.0
         return self._change(self._step - 1, RECOVERED)
 
-    def _consider_silence(self, behind: bool) -> Change | None:
+    def _consider_silence(self, behind: bool) -> HopChange | None:
         if behind or self._quiet_busy > COMFORTABLE * self._quiet:
             self._quiet = self._quiet_busy = 0.0
         if self._step <= self._start or self._quiet < self._silence:
@@ -151,11 +153,11 @@ class Governor:
         self._untried = True
         return self._change(self._step - 1, RECOVERED)
 
-    def _change(self, step: int, reason: str) -> Change:
+    def _change(self, step: int, reason: str) -> HopChange:
         self._step = step
         widest = max(self.pace.widest_hop_seconds, self.hop_seconds)
         self.pace = dataclasses.replace(self.pace, hop_changes=self.pace.hop_changes + 1, widest_hop_seconds=widest)
-        return Change(self.hop_seconds, reason)
+        return HopChange(self.hop_seconds, reason)
 
 
 def ladder(shortest_seconds: float, longest_seconds: float, grain_seconds: float = 0.0) -> list[float]:

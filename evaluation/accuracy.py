@@ -15,7 +15,7 @@ from edge_runtime.decision.verdict import Summarizer, Summary, Verdict
 from edge_runtime.detector import Detector
 from edge_runtime.errors import InputError
 from evaluation import breakdown
-from evaluation.false_alarms import Alarms, alarms
+from evaluation.false_alarms import FalseAlarms, alarms
 from evaluation.metrics import Estimate, Floats, cllr, eer_clustered
 from evaluation.progress import silently
 from evaluation.protocols import Clip
@@ -27,7 +27,7 @@ BLOCK_BATCHES = 4
 
 
 @dataclass(frozen=True)
-class Judged:
+class ClipVerdict:
     """A clip with the score (LLR) and verdict that the runtime gave it."""
 
     clip: Clip
@@ -36,7 +36,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Row:
+class GroupErrors:
     """One line of a table: a name, counts, and an error rate (None where it cannot be said)."""
 
     name: str
@@ -58,10 +58,10 @@ class Accuracy:
     human_unsure: float
     spoof_found: float
     spoof_unsure: float
-    alarms: Alarms  # the same rates with their intervals, and source by source
-    sources: list[Row]
-    systems: list[Row]
-    conditions: list[Row]  # none where all clips are of one
+    alarms: FalseAlarms  # the same rates with their intervals, and source by source
+    sources: list[GroupErrors]
+    systems: list[GroupErrors]
+    conditions: list[GroupErrors]  # none where all clips are of one
     unscored: list[str]
     unseen: Unseen | None = None  # where the lists of training data are known
 
@@ -125,7 +125,7 @@ def judge_file(detector: Detector, path: Path) -> Summary:
 
 def judge(
     detector: Detector, clips: Sequence[Clip], progress: Callable[..., Any] = silently
-) -> tuple[list[Judged], list[str]]:
+) -> tuple[list[ClipVerdict], list[str]]:
     """Scores clips as `edge-detect --file --no-gate` does. Returns them and a line for each clip that got no score.
 
     In this process, one after the other: `evaluation.scoring.clips.score` has many, and outlives a kill.
@@ -140,11 +140,11 @@ def judge(
         if summary.score is None or summary.verdict is None:
             unscored.append(f"{clip.path}: {summary.verdict}")
         else:
-            judged.append(Judged(clip, summary.score, summary.verdict))
+            judged.append(ClipVerdict(clip, summary.score, summary.verdict))
     return judged, unscored
 
 
-def accuracy(judged: Sequence[Judged], unscored: Sequence[str] = (), known: Trained | None = None) -> Accuracy:
+def accuracy(judged: Sequence[ClipVerdict], unscored: Sequence[str] = (), known: Trained | None = None) -> Accuracy:
     """All figures of scored clips; with what is `known` of the training data, those of what it lacks apart.
 
     Raises InputError unless both labels are there.
@@ -183,11 +183,11 @@ def _row(
     human: breakdown.Members,
     members: breakdown.Members,
     sources: Sequence[str] | None = None,
-) -> Row:
+) -> GroupErrors:
     """Without `sources` [n], those of all clips, the interval is over clips."""
     bonafide, spoof = np.flatnonzero(members & human), np.flatnonzero(members & ~human)
     if not breakdown.enough(human[members]):
-        return Row(name, len(bonafide), len(spoof), None)
+        return GroupErrors(name, len(bonafide), len(spoof), None)
     chosen = np.concatenate([bonafide, spoof])
     alike = [name] * len(chosen) if sources is None else [sources[i] for i in chosen]
-    return Row(name, len(bonafide), len(spoof), eer_clustered(scores[chosen], human[chosen], alike, rounds=200))
+    return GroupErrors(name, len(bonafide), len(spoof), eer_clustered(scores[chosen], human[chosen], alike, rounds=200))

@@ -23,7 +23,7 @@ FEWEST = 5
 
 
 @dataclass(frozen=True)
-class Part:
+class BreakdownPart:
     """Figures of a part of the clips, as fractions and normalized costs; None where one cannot be said."""
 
     name: str
@@ -74,7 +74,7 @@ def centred(scores: Floats, is_bonafide: Members, parts: Parts) -> tuple[Floats,
     return moved, known
 
 
-def by_system(clips: Sequence[Clip], scores: Floats, asv: AsvScores | None = None) -> list[Part]:
+def by_system(clips: Sequence[Clip], scores: Floats, asv: AsvScores | None = None) -> list[BreakdownPart]:
     """Each system's clips against all bona fide ones, and the t-DCF against its own ASV scores, as the challenges do.
 
     `scores` is [n], of `clips`. Systems come in the order of their names.
@@ -83,13 +83,13 @@ def by_system(clips: Sequence[Clip], scores: Floats, asv: AsvScores | None = Non
     return [_part(name, scores, human, members, asv, (name, None)) for name, members in systems(clips)]
 
 
-def by_condition(clips: Sequence[Clip], scores: Floats, asv: AsvScores | None = None) -> list[Part]:
+def by_condition(clips: Sequence[Clip], scores: Floats, asv: AsvScores | None = None) -> list[BreakdownPart]:
     """Each condition's clips by themselves, with the ASV scores of that condition; none where there is only one."""
     human = _humans(clips)
     return [_part(name, scores, human, members, asv, (None, name)) for name, members in conditions(clips)]
 
 
-def by_source(clips: Sequence[Clip], scores: Floats) -> list[Part]:
+def by_source(clips: Sequence[Clip], scores: Floats) -> list[BreakdownPart]:
     """Each source's clips by themselves; none where there is only one. ASV scores know no sources: there is no t-DCF.
 
     `scores` is [n], of `clips`. Sources come in the order of their names.
@@ -100,7 +100,7 @@ def by_source(clips: Sequence[Clip], scores: Floats) -> list[Part]:
     return [_part(name, scores, human, members) for name, members in sources(clips)]
 
 
-def macro(parts: Sequence[Part]) -> Part:
+def macro(parts: Sequence[BreakdownPart]) -> BreakdownPart:
     """The mean of each figure over the parts that have it, all counting alike; the counts are of those with an EER."""
 
     def mean(figures: Sequence[float | None]) -> float | None:
@@ -108,7 +108,7 @@ def macro(parts: Sequence[Part]) -> Part:
         return float(np.mean(known)) if known else None
 
     judged = [part for part in parts if part.eer is not None]
-    return Part(
+    return BreakdownPart(
         f"mean of {len(judged)}",
         sum(part.bonafide for part in judged),
         sum(part.spoof for part in judged),
@@ -136,11 +136,13 @@ def _part(
     members: Members,
     asv: AsvScores | None = None,
     of: tuple[str | None, str | None] = (None, None),
-) -> Part:
+) -> BreakdownPart:
     """`of` is the system and the condition whose ASV scores belong to these clips."""
     bonafide, spoof = scores[members & human], scores[members & ~human]
     if not enough(human[members]):
-        return Part(name, len(bonafide), len(spoof), lacks=f"No figures for fewer than {FEWEST} clips of a label")
+        return BreakdownPart(
+            name, len(bonafide), len(spoof), lacks=f"No figures for fewer than {FEWEST} clips of a label"
+        )
     legacy = revised = lacks = None
     if asv is not None:
         try:
@@ -148,6 +150,6 @@ def _part(
             legacy, revised = (min_tdcf(bonafide, spoof, rates, form)[0] for form in ("legacy", "revised"))
         except InputError as reason:  # the other parts' figures must not be lost with this one's
             lacks = f"No t-DCF: {reason}"
-    return Part(
+    return BreakdownPart(
         name, len(bonafide), len(spoof), eer(bonafide, spoof)[0], min_dcf(bonafide, spoof)[0], legacy, revised, lacks
     )

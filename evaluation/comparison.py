@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from edge_runtime.decision.verdict import Verdict
 from edge_runtime.errors import InputError
 from edge_runtime.model.contract import Contract
-from evaluation.accuracy import Judged
+from evaluation.accuracy import ClipVerdict
 from evaluation.metrics import drawn_over, draws, eer
 from evaluation.progress import silently
 
@@ -54,7 +54,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparedModel:
     """One line of the table: a model file, and how it compares with the float one.
 
     `comparison` is None for the float file itself, and for one that is not measured: `refusal` says why then.
@@ -69,7 +69,9 @@ class Row:
     refusal: str | None = None
 
 
-def compare(reference: Sequence[Judged], other: Sequence[Judged], rounds: int = 1000, seed: int = 0) -> Comparison:
+def compare(
+    reference: Sequence[ClipVerdict], other: Sequence[ClipVerdict], rounds: int = 1000, seed: int = 0
+) -> Comparison:
     """Compares the scores and verdicts of clips that both models scored, matched by the clip's path.
 
     Raises InputError when there is no such clip. See `compare_scores` for the method.
@@ -87,7 +89,9 @@ def compare(reference: Sequence[Judged], other: Sequence[Judged], rounds: int = 
     )
 
 
-def matched(reference: Sequence[Judged], other: Sequence[Judged]) -> tuple[list[tuple[Judged, Judged]], int]:
+def matched(
+    reference: Sequence[ClipVerdict], other: Sequence[ClipVerdict]
+) -> tuple[list[tuple[ClipVerdict, ClipVerdict]], int]:
     """What both models made of each clip that both scored, and how many clips only one of them scored.
 
     Raises InputError when there is no clip with both.
@@ -222,7 +226,7 @@ def describe(
     contract: Contract,
     comparison: Comparison | None,
     refusal: str | None = None,
-) -> Row:
+) -> ComparedModel:
     """The table's line for the model file `path`, whose metadata is `contract`, held against the file `reference`.
 
     Stock tools quantize a file and leave its metadata at fp32: such a file's level goes by the file's name.
@@ -232,7 +236,7 @@ def describe(
     contradicted = contract.level == "fp32" and any(name in content for name in _QUANTIZED_OPERATORS)
     level = path.stem if contradicted else contract.level
     ratio = reference.stat().st_size / len(content)
-    return Row(path.stem, level, contract.target, len(content), ratio, comparison, refusal)
+    return ComparedModel(path.stem, level, contract.target, len(content), ratio, comparison, refusal)
 
 
 _QUANTIZED_OPERATORS = (
@@ -241,7 +245,7 @@ _QUANTIZED_OPERATORS = (
 )
 
 
-def comparison_table(rows: Sequence[Row]) -> str:
+def comparison_table(rows: Sequence[ComparedModel]) -> str:
     """The rows as a Markdown table, with what its columns mean above it."""
     compared = [row.comparison for row in rows if row.comparison is not None]
     lines = []
@@ -271,7 +275,7 @@ def comparison_table(rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _line(row: Row) -> str:
+def _line(row: ComparedModel) -> str:
     cells = [row.model, row.level, row.target, f"{row.size_bytes / 1e6:.2f} MB (1/{row.size_ratio:.2f})"]
     item = row.comparison
     if item is None:

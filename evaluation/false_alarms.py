@@ -31,7 +31,7 @@ class SourceAlarms:
 
 
 @dataclass(frozen=True)
-class Alarms:
+class FalseAlarms:
     """Verdicts on human and on spoofed clips, as fractions; None where there are no such clips."""
 
     human_called_spoof: Estimate | None
@@ -43,7 +43,7 @@ class Alarms:
     sources: list[SourceAlarms]  # those with human clips, the most false alarms first
 
 
-def alarms(clips: Sequence[Clip], verdicts: Sequence[Verdict]) -> Alarms:
+def alarms(clips: Sequence[Clip], verdicts: Sequence[Verdict]) -> FalseAlarms:
     """The verdicts [n] on clips, counted."""
     human = np.array([clip.is_bonafide for clip in clips], bool)
     said = np.array([verdict.value for verdict in verdicts])
@@ -57,7 +57,7 @@ def alarms(clips: Sequence[Clip], verdicts: Sequence[Verdict]) -> Alarms:
     largest = max(rows, key=lambda row: row.human, default=None)
     rest = [row for row in rows if row is not largest]
     names = np.array([clip.source for clip in clips], str)
-    return Alarms(
+    return FalseAlarms(
         human_called_spoof=share(called[human], names[human].tolist()),
         human_unsure=share(unsure[human], names[human].tolist()),
         spoof_found=share(called[~human], names[~human].tolist(), bonafide=False),

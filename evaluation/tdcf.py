@@ -77,7 +77,7 @@ class AsvScores:
 
 
 @dataclass(frozen=True)
-class Weights:
+class CostWeights:
     """t-DCF = c0 + c1 * (detector's miss rate) + c2 * (its false alarms), divided by `default`."""
 
     c0: float
@@ -86,7 +86,7 @@ class Weights:
     default: float
 
 
-def weights(asv: AsvRates, form: Form) -> Weights:
+def weights(asv: AsvRates, form: Form) -> CostWeights:
     """The weights of a form. Raises InputError where ASV errs so much or so little that the form says nothing.
 
     legacy (evaluation plan of 2019): C1 = Ptar (Cmiss - Cmiss Pmiss) - Pnon Cfa Pfa, C2 = Cfa Pspoof (1 - Pmiss_spoof),
@@ -112,7 +112,7 @@ def weights(asv: AsvRates, form: Form) -> Weights:
             f"t-DCF ({FORM_NAMES[form]}) is not defined: the ASV system alone costs nothing "
             f"(it accepts {asv.spoof_alarm:.1%} of spoofs), so there is nothing to divide by"
         )
-    return Weights(c0, c1, c2, default)
+    return CostWeights(c0, c1, c2, default)
 
 
 def min_tdcf(bonafide: ArrayLike, spoof: ArrayLike, asv: AsvRates, form: Form) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from edge_runtime.errors import ModelError, OutputError, UsageError
 from edge_runtime.model.contract import Contract
 from export.checkpoint import Checkpoint
 from export.graph import build
-from export.parity import Proof, demand, prove
+from export.parity import Parity, demand, prove
 
 
 def contract_of(checkpoint: Checkpoint, form: str | None = None) -> Contract:
@@ -47,7 +47,7 @@ def contract_of(checkpoint: Checkpoint, form: str | None = None) -> Contract:
     return contract if given is None else replace(contract, calibrated=True, **vars(given))
 
 
-def convert(checkpoint: Checkpoint, contract: Contract, path: str | Path) -> Proof:
+def convert(checkpoint: Checkpoint, contract: Contract, path: str | Path) -> Parity:
     """Writes `checkpoint` as ONNX under `contract` and gives the proof of it.
 
     Raises ModelError, and leaves `path` as it was, when the exported graph does not compute what PyTorch does;

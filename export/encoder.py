@@ -31,7 +31,7 @@ def positions(frames: int, width: int) -> Tensor:
     return torch.cat((angles.sin(), angles.cos()), 1)
 
 
-class Layer(nn.Module):
+class EncoderLayer(nn.Module):
     """A transformer layer, norms first: [B, T, width] -> [B, T, width]."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -68,7 +68,7 @@ class Encoder(nn.Module):
         self.channels = summary or outputs
         self.stem1 = nn.Conv1d(bands, width, 3, padding=1)
         self.stem2 = nn.Conv1d(width, width, 3, padding=1, stride=2)
-        self.layers = nn.ModuleList(Layer(width, heads) for _ in range(layers))
+        self.layers = nn.ModuleList(EncoderLayer(width, heads) for _ in range(layers))
         self.read = nn.Linear(outputs, summary) if summary else None
         self.dropout = nn.Dropout(0.0)  # training sets it
         self.register_buffer("position", positions(longest, width), persistent=False)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export.encoder import VARIANCE_FLOOR, Encoder, Layer, rates
+from export.encoder import VARIANCE_FLOOR, Encoder, EncoderLayer, rates
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class _Stem(nn.Module):
 class _FoldedLayer(nn.Module):
     """A transformer layer, [B, T, width] -> [B, T, width]."""
 
-    def __init__(self, layer: Layer) -> None:
+    def __init__(self, layer: EncoderLayer) -> None:
         super().__init__()
         self.heads = layer.heads
         self.attention_norm, self.dense_norm = layer.attention_norm, layer.dense_norm
@@ -75,7 +75,7 @@ class _FoldedLayer(nn.Module):
         self.dense_in, self.dense_out = Dense.of(layer.dense_in), Dense.of(layer.dense_out)
 
     def forward(self, x: Tensor, newest: int = 0) -> Tensor:
-        """As `Layer`."""
+        """As `EncoderLayer`."""
         parts = self.attention_in(self.attention_norm(x)).chunk(3, dim=2)
         queries, keys, values = (part.unflatten(2, (self.heads, -1)) for part in parts)
         if newest:

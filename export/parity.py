@@ -23,7 +23,7 @@ LIMIT = 1e-4
 
 
 @dataclass(frozen=True)
-class Row:
+class SignalParity:
     """One comparison: `batch` windows of `samples` samples of a kind of `signal`."""
 
     signal: str
@@ -33,10 +33,10 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Proof:
+class Parity:
     """All comparisons of one exported file."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[SignalParity, ...]
 
     @property
     def difference(self) -> float:
@@ -96,7 +96,7 @@ def signals(samples: int, sample_rate: int) -> dict[str, NDArray[np.float32]]:
     return {name: np.asarray(signal, dtype=np.float32) for name, signal in found.items()}
 
 
-def prove(model: RawNet2, path: str | Path) -> Proof:
+def prove(model: RawNet2, path: str | Path) -> Parity:
     """Compares `model` (not folded, in evaluation mode) with the ONNX file at `path` on every signal.
 
     The file goes through the device's own loader, and the features of a `streaming` file through the device's own
@@ -110,10 +110,10 @@ def prove(model: RawNet2, path: str | Path) -> Proof:
     shortest = shortest_input(model.config, "waveform")
     other = max(shortest, contract.window_samples * 5 // 8)
     rows = [*_rows(model, network, contract.window_samples), *_rows(model, network, other, True)]
-    return Proof(tuple(rows) + (tuple(_stream_rows(model, network)) if contract.form == "blocks" else ()))
+    return Parity(tuple(rows) + (tuple(_stream_rows(model, network)) if contract.form == "blocks" else ()))
 
 
-def _rows(model: RawNet2, network: Network, samples: int, one_batch: bool = False) -> Iterator[Row]:
+def _rows(model: RawNet2, network: Network, samples: int, one_batch: bool = False) -> Iterator[SignalParity]:
     contract = network.contract
     found = signals(samples, contract.sample_rate)
     with torch.no_grad():
@@ -121,13 +121,13 @@ def _rows(model: RawNet2, network: Network, samples: int, one_batch: bool = Fals
     inputs = [_input(contract, signal) for signal in found.values()]
     if not one_batch:
         for name, single, logits in zip(found, inputs, wanted, strict=True):
-            yield Row(name, 1, samples, _difference(network.logits(single[None]), logits[None]))
+            yield SignalParity(name, 1, samples, _difference(network.logits(single[None]), logits[None]))
     for size in (2, len(inputs)) if not one_batch else (3,):
         logits = network.logits(np.stack(inputs[-size:]))
-        yield Row("last ones together", size, samples, _difference(logits, np.stack(wanted[-size:])))
+        yield SignalParity("last ones together", size, samples, _difference(logits, np.stack(wanted[-size:])))
 
 
-def _stream_rows(model: RawNet2, network: Network) -> Iterator[Row]:
+def _stream_rows(model: RawNet2, network: Network) -> Iterator[SignalParity]:
     """A stream of all signals after one another, its windows judged singly and several at once."""
     contract = network.contract
     window, block = contract.window_samples, contract.hop_multiple
@@ -152,7 +152,7 @@ def _stream_rows(model: RawNet2, network: Network) -> Iterator[Row]:
     for size in (1, network.largest_batch):
         groups = [np.stack(heard[start : start + size]) for start in range(0, len(heard), size)]
         logits = np.concatenate([network.body(group) for group in groups])
-        yield Row("stream, uneven hops", size, sound.size, _difference(logits, wanted))
+        yield SignalParity("stream, uneven hops", size, sound.size, _difference(logits, wanted))
 
 
 def _input(contract: Contract, signal: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -168,7 +168,7 @@ def _difference(got: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
     return float(np.abs(got.astype(np.float64) - wanted).max())
 
 
-def demand(proof: Proof) -> None:
+def demand(proof: Parity) -> None:
     """Raises ModelError unless the proof holds."""
     if not proof.holds:
         worst = max(proof.rows, key=lambda row: row.difference if np.isfinite(row.difference) else np.inf)

@@ -18,8 +18,8 @@ from edge_runtime.run.stop import leaving_in_order
 from edge_runtime.system.extras import demand, how_to_get
 
 if TYPE_CHECKING:
-    from evaluation.comparison import Row
-    from quantization.quantizer import Made, Workshop
+    from evaluation.comparison import ComparedModel
+    from quantization.quantizer import QuantizedModel, Quantizer
 
 _EXITS = """levels:
   fp32         the float file itself
@@ -119,7 +119,7 @@ def _tell(line: str) -> None:
     print(f"note: {line}", file=sys.stderr)
 
 
-def _workshop(options: argparse.Namespace) -> Workshop:
+def _workshop(options: argparse.Namespace) -> Quantizer:
     try:
         from tqdm import tqdm
 
@@ -127,7 +127,7 @@ def _workshop(options: argparse.Namespace) -> Workshop:
         from quantization.calibration import name_of, read, refuse_overlap
         from quantization.int4.stack import METHODS
         from quantization.parity import Evaluation
-        from quantization.quantizer import Workshop
+        from quantization.quantizer import Quantizer
     except ModuleNotFoundError as missing:
         raise UsageError(how_to_get(str(missing.name), "quantize")) from None
     from evaluation.protocols import read_clips
@@ -140,7 +140,7 @@ def _workshop(options: argparse.Namespace) -> Workshop:
         clips = read_clips(options.evaluate, options.evaluate_audio)
         refuse_overlap(calibration, clips)
         evaluation = Evaluation(name_of(options.evaluate), clips, options.model, options.hop, tqdm, _tell)
-    return Workshop(
+    return Quantizer(
         options.model,
         calibration,
         evaluation,
@@ -189,7 +189,7 @@ def _run(options: argparse.Namespace) -> tuple[str, list[str]]:
     jobs = _jobs(options, name)
     if any(path.exists() and path.samefile(options.model) for _, _, path in jobs):
         raise UsageError(f"{options.model} would be overwritten by what is made from it: name another --output")
-    made: list[tuple[Path, Made]] = []
+    made: list[tuple[Path, QuantizedModel]] = []
     failures: list[str] = []
     try:
         for number, (level, target, path) in enumerate(jobs, start=1):
@@ -210,10 +210,10 @@ def _run(options: argparse.Namespace) -> tuple[str, list[str]]:
     return _report(options, made), failures
 
 
-def _report(options: argparse.Namespace, made: Sequence[tuple[Path, Made]]) -> str:
+def _report(options: argparse.Namespace, made: Sequence[tuple[Path, QuantizedModel]]) -> str:
     from evaluation.comparison import comparison_table, describe
 
-    rows: list[Row] = [describe(path, options.model, item.contract, item.comparison) for path, item in made]
+    rows: list[ComparedModel] = [describe(path, options.model, item.contract, item.comparison) for path, item in made]
     if not options.json:
         return comparison_table(rows) if rows else ""
     found: list[dict[str, Any]] = [

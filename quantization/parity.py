@@ -12,7 +12,7 @@ from edge_runtime.detector import Detector
 from edge_runtime.errors import InputError, ModelError
 from edge_runtime.model.contract import Contract
 from edge_runtime.model.network import Network
-from evaluation.accuracy import Judged, judge
+from evaluation.accuracy import ClipVerdict, judge
 from evaluation.comparison import Comparison, compare, compare_scores
 from evaluation.protocols import Clip
 from quantization.running import Floats64
@@ -29,7 +29,7 @@ class Evaluation:
     progress: Callable[..., Any]
     tell: Callable[[str], None] = lambda line: None
     unscored: list[str] = field(default_factory=list)  # a line for each clip that the float model gives no score
-    _reference: list[Judged] = field(default_factory=list)
+    _reference: list[ClipVerdict] = field(default_factory=list)
 
     def compare(self, path: Path) -> Comparison:
         """The model at `path` against the float one. Raises InputError when the float model can judge no clip."""
@@ -39,7 +39,7 @@ class Evaluation:
                 self.tell(f"no score: {line}")
         return compare(self._reference, self._judge(path)[0])
 
-    def _judge(self, path: Path) -> tuple[list[Judged], list[str]]:
+    def _judge(self, path: Path) -> tuple[list[ClipVerdict], list[str]]:
         try:
             network = Network.load(path)
         except ModelError:  # it is for another processor: what its scores are there can be found out here, slower

@@ -46,7 +46,7 @@ SEARCH_WINDOWS = 64
 
 
 @dataclass(frozen=True)
-class Made:
+class QuantizedModel:
     """A model in memory, what its metadata will say, and how far it is from the float one."""
 
     model: onnx.ModelProto
@@ -59,13 +59,13 @@ class Made:
         """Size of the file."""
         return int(stamped(self.model, self.contract).ByteSize())
 
-    def without_model(self) -> Made:
+    def without_model(self) -> QuantizedModel:
         """All but the weights, which a family's report would keep in memory to its end."""
         return replace(self, model=onnx.ModelProto())
 
 
 @dataclass
-class Workshop:
+class Quantizer:
     """Everything that making files from one float file needs; calibration data are read when a level asks for them."""
 
     path: Path
@@ -121,7 +121,7 @@ class Workshop:
         seen = observe(self.model, self.weights, self.windows)
         return four_bits(self.model, self.weights, self.windows, self.method, seen)
 
-    def make(self, level: str, target_name: str) -> Made:
+    def make(self, level: str, target_name: str) -> QuantizedModel:
         """The model of a level for a target, proved.
 
         Raises ModelError when the graph is not one that the level is for, InputError when calibration or evaluation
@@ -167,7 +167,7 @@ class Workshop:
         figures = {**self.contract.figures, "quantization": facts}
         if isinstance(figures.get("accuracy"), dict):
             figures["accuracy"] = {**figures["accuracy"], "level": "fp32"}  # it was measured on the float file
-        return Made(model, replace(contract, figures=figures), comparison, report)
+        return QuantizedModel(model, replace(contract, figures=figures), comparison, report)
 
     def _build(self, plan: Mapping[str, str], target: Target) -> onnx.ModelProto:
         fours: Mapping[str, FourBit] = {}
@@ -266,7 +266,7 @@ def stamped(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
     return stamped
 
 
-def write(made: Made, path: Path) -> None:
+def write(made: QuantizedModel, path: Path) -> None:
     """Writes the file, whole or not at all. Raises OutputError when that fails, ModelError if it could not be read."""
     with whole_file(path) as temporary:
         onnx.save(stamped(made.model, made.contract), temporary)

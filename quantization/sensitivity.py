@@ -28,7 +28,7 @@ _TRIES = 12
 
 
 @dataclass(frozen=True)
-class Trial:
+class SensitivityTrial:
     """What one weight in one scheme alone does to the scores."""
 
     weight: str
@@ -43,7 +43,7 @@ class Decision:
     """The plan, and all that it was decided from."""
 
     plan: dict[str, str]
-    trials: tuple[Trial, ...]
+    trials: tuple[SensitivityTrial, ...]
     margin: float
     predicted: float  # deviation that the sum of variances promised
     measured: float  # deviation of the whole model
@@ -58,7 +58,7 @@ class Decision:
             f"| weight | values | {' | '.join(schemes)} | chosen |",
             "|---|---|" + "---|" * len(schemes) + "---|",
         ]
-        rows: dict[str, dict[str, Trial]] = {}
+        rows: dict[str, dict[str, SensitivityTrial]] = {}
         for trial in self.trials:
             rows.setdefault(trial.weight, {})[trial.scheme] = trial
         for weight, found in rows.items():
@@ -92,7 +92,7 @@ def search(
     trials = []
     for item, scheme in progress(offers, desc="sensitivity", unit="weight"):
         scores = score({item.name: scheme})
-        trials.append(Trial(item.name, item.kind, item.values.size, scheme, deviation(scores, reference)))
+        trials.append(SensitivityTrial(item.name, item.kind, item.values.size, scheme, deviation(scores, reference)))
     budget = margin**2
     for _ in range(_TRIES):
         plan, variance = _spend(base, trials, budget)
@@ -106,7 +106,7 @@ def search(
     return Decision(plan, tuple(trials), margin, float(np.sqrt(variance)), measured)
 
 
-def _spend(base: Mapping[str, str], trials: Sequence[Trial], budget: float) -> tuple[dict[str, str], float]:
+def _spend(base: Mapping[str, str], trials: Sequence[SensitivityTrial], budget: float) -> tuple[dict[str, str], float]:
     """The plan whose steps save the most bytes for their variance, and the sum of its variances.
 
     What is left of the budget then goes into speed: convolutions that are stored in 8 bits are computed so, too.

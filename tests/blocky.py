@@ -13,7 +13,7 @@ from edge_runtime.model.contract import Contract
 from edge_runtime.model.network import Network
 from export.checkpoint import Calibration, load, save
 from export.convert import contract_of, convert
-from export.parity import Proof, signals
+from export.parity import Parity, signals
 from export.rawnet2 import RawNet2
 from tests.conftest import voice
 from tests.hybrids import TINY as HYBRID
@@ -40,7 +40,7 @@ class Blocky:
     model: RawNet2
     checkpoint: Path
     path: Path
-    proof: Proof
+    proof: Parity
 
     @property
     def contract(self) -> Contract:

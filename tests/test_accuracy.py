@@ -18,7 +18,7 @@ from benchmarks.report.accuracy import markdown
 from benchmarks.tasks import accuracy as command
 from edge_runtime.decision.verdict import Verdict
 from edge_runtime.errors import OutputError
-from evaluation.accuracy import Judged, accuracy
+from evaluation.accuracy import ClipVerdict, accuracy
 from evaluation.breakdown import FEWEST, Members, by_condition, by_source, by_system
 from evaluation.false_alarms import alarms, share
 from evaluation.metrics import Floats, auc
@@ -28,7 +28,7 @@ from evaluation.within import auc_within, macro_eer, within_sources
 from tests.conftest import voice
 
 
-def judged(seed: int, clips: int, sources: int, conditions: tuple[str, ...]) -> list[Judged]:
+def judged(seed: int, clips: int, sources: int, conditions: tuple[str, ...]) -> list[ClipVerdict]:
     """Clips of three systems; bona fide scores are higher by two, and each source has a level of its own."""
     rng = np.random.default_rng(seed)
     level = rng.normal(0, 1, sources)
@@ -42,7 +42,7 @@ def judged(seed: int, clips: int, sources: int, conditions: tuple[str, ...]) -> 
             source=f"s{source}",
             condition=conditions[int(rng.integers(len(conditions)))],
         )
-        found.append(Judged(clip, float(level[source] + rng.standard_normal() + 2 * human), Verdict.UNSURE))
+        found.append(ClipVerdict(clip, float(level[source] + rng.standard_normal() + 2 * human), Verdict.UNSURE))
     return found
 
 
@@ -93,7 +93,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_opened(tmp_
         assert "\n" not in str(refusal.value)
 
 
-def arrays(scored: list[Judged]) -> tuple[Floats, Members, list[Clip]]:
+def arrays(scored: list[ClipVerdict]) -> tuple[Floats, Members, list[Clip]]:
     clips = [item.clip for item in scored]
     return np.array([item.score for item in scored]), np.array([clip.is_bonafide for clip in clips]), clips
 
@@ -129,7 +129,7 @@ def test_a_score_that_knows_only_the_source_is_good_in_all_and_guesses_within_so
         for name, human in mostly.items()
         for n in range(30)
     ]
-    scored = [Judged(clip, 9.0 * mostly[clip.source] + random.standard_normal(), Verdict.UNSURE) for clip in clips]
+    scored = [ClipVerdict(clip, 9.0 * mostly[clip.source] + random.standard_normal(), Verdict.UNSURE) for clip in clips]
     result = accuracy(scored)
     assert result.pooled.value < 0.2 and result.macro and result.within and result.auc_within
     assert all(figure.value == pytest.approx(0.5, abs=0.1) for figure in (result.macro, result.within))

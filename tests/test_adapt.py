@@ -18,13 +18,13 @@ from export.checkpoint import load, save
 from export.rawnet2 import VARIANTS, Config, RawNet2
 from tests.conftest import TINY, random_model, voice
 from training import adapt
-from training.adaptation.recordings import Piece, cut, held_out, units, write_pieces
+from training.adaptation.recordings import RecordingPiece, cut, held_out, units, write_pieces
 from training.adaptation.room import listen, spectra
-from training.adaptation.trial import Trial, keep_share
-from training.adaptation.tune import Settings, tune
+from training.adaptation.trial import AdaptationTrial, keep_share
+from training.adaptation.tune import TuningSettings, tune
 from training.batches import Library
 from training.blend import between
-from training.verdicts import Heard
+from training.verdicts import ScoredClip
 
 RATE = 16000
 TINY_HYBRID = replace(
@@ -132,7 +132,7 @@ def test_long_recordings_are_cut_and_pauses_left_out(recordings: Path) -> None:
     ],
 )
 def test_every_fifth_recording_minute_or_piece_is_held_out(pieces: list[tuple[str, int]], held: list[int]) -> None:
-    cut_pieces = [Piece(name, minute, np.zeros(0, np.int16)) for name, minute in pieces]
+    cut_pieces = [RecordingPiece(name, minute, np.zeros(0, np.int16)) for name, minute in pieces]
     assert np.flatnonzero(held_out(units(cut_pieces))).tolist() == held
 
 
@@ -178,7 +178,7 @@ def test_the_descent_moves_weights_and_no_statistics_and_leaves_the_old_network_
     old = random_model(config)
     kept = {key: tensor.clone() for key, tensor in old.state_dict().items()}
     room = listen(library.samples, library.samples)
-    new, steps = tune(old, library, library, room, Settings(steps=2, batch=4, learning_rate=1e-3), 60)
+    new, steps = tune(old, library, library, room, TuningSettings(steps=2, batch=4, learning_rate=1e-3), 60)
     assert steps == 2
     for key, tensor in new.state_dict().items():
         assert torch.equal(kept[key], old.state_dict()[key]), key
@@ -187,7 +187,7 @@ def test_the_descent_moves_weights_and_no_statistics_and_leaves_the_old_network_
             held = not key.startswith("fc")  # the encoder that its ending was fitted to
         assert torch.equal(kept[key], tensor) == held, key
     assert all(parameter.requires_grad for parameter in new.parameters())
-    assert tune(old, library, library, room, Settings(steps=3, batch=4), 0)[1] == 1  # there is no time for more
+    assert tune(old, library, library, room, TuningSettings(steps=3, batch=4), 0)[1] == 1  # there is no time for more
 
 
 def test_the_line_between_two_networks_ends_in_them() -> None:
@@ -206,12 +206,12 @@ def test_as_much_of_the_adaptation_is_kept_as_dev_bears(bearable: float, share: 
     old, new = random_model(TINY, 0), random_model(TINY, 1)
     way = new.fc1.bias[0] - old.fc1.bias[0]
 
-    def trial(model: RawNet2) -> Trial:
+    def trial(model: RawNet2) -> AdaptationTrial:
         gone = ((model.fc1.bias[0] - old.fc1.bias[0]) / way).item()
         sign = 1.0 if gone <= bearable + 1e-6 else -1.0
         windows = [Window(0, 4, s, Verdict.UNSURE, -20.0, -3.0, 0.0, 0) for s in (sign, -sign)]
         clips = [Clip(Path("a.flac"), label) for label in ("bonafide", "spoof")]
-        return Trial([Heard(clip, (window,)) for clip, window in zip(clips, windows, strict=True)], [])
+        return AdaptationTrial([ScoredClip(clip, (window,)) for clip, window in zip(clips, windows, strict=True)], [])
 
     found, model, _ = keep_share(old, new, trial(old), trial)
     assert found == share

@@ -20,7 +20,7 @@ from edge_runtime.model.blocks import BlockStream
 from edge_runtime.model.network import Network
 from export.inspection import inspect
 from quantization.calibration import read
-from quantization.quantizer import Workshop, write
+from quantization.quantizer import Quantizer, write
 from quantization.running import raw_scores
 from tests.blocky import BLOCK, RATE, SOUND, TINY, Blocky
 from tests.conftest import voice
@@ -31,8 +31,8 @@ BOUNDS = {"fp16": 0.01, "int8": 0.1, "int8-static": 0.2, "int4": 0.4, "auto": 0.
 
 
 @pytest.fixture(scope="module")
-def shop(blocks: Blocky) -> Workshop:
-    return Workshop(blocks.path, read(None), count=32)
+def shop(blocks: Blocky) -> Quantizer:
+    return Quantizer(blocks.path, read(None), count=32)
 
 
 def scores(path: Path) -> np.ndarray:
@@ -41,7 +41,7 @@ def scores(path: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("level", BOUNDS)
-def test_a_level_keeps_the_scores_of_a_stream(level: str, shop: Workshop, blocks: Blocky, tmp_path: Path) -> None:
+def test_a_level_keeps_the_scores_of_a_stream(level: str, shop: Quantizer, blocks: Blocky, tmp_path: Path) -> None:
     path = tmp_path / "small.onnx"
     write(shop.make(level, "portable"), path)
     exact, found = scores(blocks.path), scores(path)
@@ -53,7 +53,7 @@ def test_a_level_keeps_the_scores_of_a_stream(level: str, shop: Workshop, blocks
     assert path.stat().st_size < blocks.path.stat().st_size
 
 
-def test_windows_that_stand_alone_are_scored_as_the_runtime_does(shop: Workshop, blocks: Blocky) -> None:
+def test_windows_that_stand_alone_are_scored_as_the_runtime_does(shop: Quantizer, blocks: Blocky) -> None:
     """What ranges and roundings are found on is what the device computes."""
     network = Network.load(blocks.path, trusted=True)
     logits = network.logits(shop.windows[:4])

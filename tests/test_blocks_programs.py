@@ -19,7 +19,7 @@ from edge_runtime import Detector
 from edge_runtime.model.network import Network
 from edge_runtime.shadow.candidate import Candidate
 from quantization.calibration import read
-from quantization.quantizer import Workshop, write
+from quantization.quantizer import Quantizer, write
 from tests.blocky import BLOCK, RATE, SOUND, Blocky
 from tests.conftest import voice
 from tests.program import run
@@ -71,7 +71,7 @@ def test_a_start_that_cannot_be_timed_ends_in_one_line(blocks: Blocky) -> None:
 
 def test_weights_quantized_with_what_enters_them_count_as_integers(blocks: Blocky, tmp_path: Path) -> None:
     path = tmp_path / "small.onnx"
-    write(Workshop(blocks.path, read(None), count=8).make("int8-static", "portable"), path)
+    write(Quantizer(blocks.path, read(None), count=8).make("int8-static", "portable"), path)
     ours, theirs = (work(OurPipeline(file, 0.4, 1)) for file in (path, blocks.path))
     assert ours.float_products + ours.integer_products == theirs.float_products
     assert ours.integer_products > 5 * ours.float_products, "what is left are the products within attention"

@@ -18,7 +18,7 @@ from edge_runtime.app.cli import main
 from edge_runtime.capture.block import Losses
 from edge_runtime.commission import sound, speed
 from edge_runtime.commission.check import Grade
-from edge_runtime.commission.clips import Judged
+from edge_runtime.commission.clips import ReferenceVerdict
 from edge_runtime.commission.clips import judge as judge_clip
 from edge_runtime.detector import Detector
 from edge_runtime.system.machine import this_machine
@@ -178,7 +178,7 @@ def test_silence_is_timed_like_sound(exported: Callable[[str], Path], auto: bool
 
 
 def test_an_unsure_verdict_on_a_clip_is_no_failure() -> None:
-    clip = Judged("a.wav", "bonafide", "unsure", 0.2, 4.0, None)
+    clip = ReferenceVerdict("a.wav", "bonafide", "unsure", 0.2, 4.0, None)
     assert (judge_clip(clip).grade, judge_clip(clip).code) == (Grade.WARN, 0)
     wrong = judge_clip(replace(clip, verdict="spoof", score=-3.0))
     assert (wrong.grade, wrong.code) == (Grade.FAIL, 12)

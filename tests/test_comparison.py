@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edge_runtime.decision.verdict import Thresholds, Verdict, decide
 from edge_runtime.errors import InputError
 from edge_runtime.model.contract import Contract
-from evaluation.accuracy import Judged
+from evaluation.accuracy import ClipVerdict
 from evaluation.comparison import Comparison, compare, compare_scores, comparison_table, correlation_text, describe
 from evaluation.metrics import eer, eer_clustered
 from evaluation.protocols import Clip
@@ -26,10 +26,12 @@ SCORE = st.floats(-30, 30, allow_nan=False)
 PAIRED = st.lists(st.tuples(SCORE, SCORE, st.booleans(), st.sampled_from("abcdefgh")), min_size=1, max_size=40)
 
 
-def judged(scores: NDArray[np.float64], labels: NDArray[np.bool_], sources: list[str]) -> list[Judged]:
+def judged(scores: NDArray[np.float64], labels: NDArray[np.bool_], sources: list[str]) -> list[ClipVerdict]:
     """Clips 0, 1, ... with these scores, and the verdicts that thresholds of -1 and 1 give."""
     return [
-        Judged(Clip(Path(f"{n}.wav"), "bonafide" if label else "spoof", source=source), score, decide(score, LIMITS))
+        ClipVerdict(
+            Clip(Path(f"{n}.wav"), "bonafide" if label else "spoof", source=source), score, decide(score, LIMITS)
+        )
         for n, (score, label, source) in enumerate(zip(scores.tolist(), labels, sources, strict=True))
     ]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.capture.device.devices import Device, in_order, resolve, resolve_again
-from edge_runtime.capture.device.identity import Card, Facts, Known, Watch, card_of, find, read_cards
+from edge_runtime.capture.device.identity import Facts, Known, SoundCard, Watch, card_of, find, read_cards
 from edge_runtime.errors import InputError
 
 DEVICES = [
@@ -141,17 +141,17 @@ def test_no_microphone_at_all_is_said(root: Path) -> None:
         resolve("hw:1", [], root)
 
 
-USB = Card(
+USB = SoundCard(
     1, "Device", "0d8c:0014", "C-Media Electronics Inc. USB PnP Sound Device at usb-0000:01:00.0-1.2, full speed"
 )
-OTHER = Card(1, "Webcam", "046d:0825", "Logitech Webcam at usb-0000:01:00.0-1.3, high speed")
+OTHER = SoundCard(1, "Webcam", "046d:0825", "Logitech Webcam at usb-0000:01:00.0-1.3, high speed")
 NAME = "USB PnP Sound Device: Audio (hw:1,0)"
 
 
 def test_cards_are_read_from_the_kernel_or_are_none(root: Path, tmp_path: Path) -> None:
     (root / "proc/asound/card1").mkdir()
     (root / "proc/asound/card1/usbid").write_text("0d8c:0014\n")
-    assert read_cards(root) == (Card(0, "Headphones", "", "bcm2835 Headphones"), USB)
+    assert read_cards(root) == (SoundCard(0, "Headphones", "", "bcm2835 Headphones"), USB)
     assert read_cards(tmp_path / "elsewhere") == ()
     assert card_of(NAME, read_cards(root)) == USB
     assert card_of("hw:1", read_cards(root)) is None

@@ -29,7 +29,7 @@ from edge_runtime.model.highpass import filtered
 from edge_runtime.model.network import Network
 from export import __main__ as program
 from export.checkpoint import Calibration, load, save
-from export.encoder import Layer
+from export.encoder import EncoderLayer
 from export.parity import LIMIT, signals
 from export.rawnet2 import LONGEST_FRAMES, RawNet2
 from tests.conftest import TINY as RESIDUAL
@@ -81,7 +81,7 @@ def test_a_layer_is_a_transformer_layer_as_published() -> None:
     """PyTorch's own, with its norms first and GELU, under other names."""
     torch.manual_seed(0)
     ours, published = (
-        Layer(24, 3),
+        EncoderLayer(24, 3),
         nn.TransformerEncoderLayer(24, 3, 96, 0.0, "gelu", batch_first=True, norm_first=True),
     )
     names = {

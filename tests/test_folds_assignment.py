@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.__main__ import main
-from evaluation.folds.assignment import Record, assign, balance, system_name
+from evaluation.folds.assignment import FoldClip, assign, balance, system_name
 
 RECORDS = st.lists(
     st.builds(
-        Record,
+        FoldClip,
         source=st.sampled_from([f"page{i}" for i in range(9)]),
         label=st.sampled_from(["bonafide", "spoof"]),
         system=st.sampled_from(["-", "HiFi-GAN", "hifigan", "VITS", "XTTS-v2", "unknown"]),
@@ -31,7 +31,7 @@ RECORDS = st.lists(
 )
 
 
-def _folds(records: list[Record], folds: int, seed: int = 0) -> list[int] | None:
+def _folds(records: list[FoldClip], folds: int, seed: int = 0) -> list[int] | None:
     try:
         return assign(records, folds, seed)
     except ValueError:
@@ -41,7 +41,7 @@ def _folds(records: list[Record], folds: int, seed: int = 0) -> list[int] | None
 @settings(max_examples=60, deadline=None)
 @given(records=RECORDS, folds=st.integers(2, 4), seed=st.integers(0, 3), data=st.data())
 def test_sources_and_groups_stay_whole_no_fold_is_empty_and_the_order_of_rows_is_nothing(
-    records: list[Record], folds: int, seed: int, data: st.DataObject
+    records: list[FoldClip], folds: int, seed: int, data: st.DataObject
 ) -> None:
     found = _folds(records, folds, seed)
     shuffled = data.draw(st.permutations(list(range(len(records)))))
@@ -64,7 +64,7 @@ def test_sources_and_groups_stay_whole_no_fold_is_empty_and_the_order_of_rows_is
 def test_clips_of_one_kind_differ_between_folds_by_no_more_than_the_largest_source(
     sizes: list[int], folds: int
 ) -> None:
-    records = [Record(f"page{i}", "bonafide") for i, size in enumerate(sizes) for _ in range(size)]
+    records = [FoldClip(f"page{i}", "bonafide") for i, size in enumerate(sizes) for _ in range(size)]
     held = Counter(assign(records, folds))
     assert max(held.values()) - min(held.values()) <= max(sizes)
 
@@ -73,7 +73,7 @@ def test_clips_of_one_kind_differ_between_folds_by_no_more_than_the_largest_sour
 @given(clips=st.integers(1, 9), seed=st.integers(0, 20))
 def test_where_systems_can_be_kept_in_one_fold_they_are(clips: int, seed: int) -> None:
     records = [
-        Record(f"page{page}", label, "-" if label == "bonafide" else f"system {page % 5}", 2024)
+        FoldClip(f"page{page}", label, "-" if label == "bonafide" else f"system {page % 5}", 2024)
         for page in range(15)
         for label in ("bonafide", "spoof")
         for _ in range(clips)
@@ -111,7 +111,7 @@ def test_every_process_finds_the_same_folds() -> None:
 @pytest.mark.parametrize("folds", [1, 4])
 def test_too_few_folds_or_sources_are_refused(folds: int) -> None:
     with pytest.raises(ValueError, match=r"at least 2|too few"):
-        assign([Record(name, "bonafide") for name in "abc"], folds)
+        assign([FoldClip(name, "bonafide") for name in "abc"], folds)
 
 
 def _list(path: Path, rows: list[str]) -> Path:

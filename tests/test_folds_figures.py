@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from evaluation.breakdown import by_source, macro
 from evaluation.folds.figures import Sheet, judge, threshold_at
 from evaluation.folds.slices import slices
-from evaluation.folds.table import Scored, matched, read_scored
+from evaluation.folds.table import FoldScores, matched, read_scored
 from evaluation.metrics import cllr, eer, min_cllr
 from evaluation.within import within_sources
 
@@ -39,7 +39,7 @@ def written(path: Path, seed: int, folds: int = 3, sources: int = 4, shift: floa
     return path
 
 
-def _fold(of: Scored, name: str) -> np.ndarray:
+def _fold(of: FoldScores, name: str) -> np.ndarray:
     return np.array([fold == name for fold in of.folds])
 
 

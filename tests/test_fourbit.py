@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from edge_runtime.errors import ModelError, UsageError
-from quantization.int4 import Floats, Head, Layer, logits, states
+from quantization.int4 import Floats, GruLayer, Head, logits, states
 from quantization.int4.blocks import BLOCKS, METHODS, Quantized
-from quantization.int4.distill import Settings, dequantized, distill, score_error
+from quantization.int4.distill import DistillationSettings, dequantized, distill, score_error
 from quantization.int4.gptq import errors, gptq, moments
 from quantization.int4.reading import read_stack
 from quantization.int4.stack import METHODS as STACK_METHODS
@@ -41,14 +41,14 @@ def correlated(count: int, size: int, seed: int) -> Floats:
     return np.asarray(mixed + 0.3 * generator.normal(size=(count, size)) + 0.5, np.float32)
 
 
-def random_stack(seed: int = 0, inputs: int = 20, hidden: int = 32, depth: int = 2) -> tuple[list[Layer], Head]:
+def random_stack(seed: int = 0, inputs: int = 20, hidden: int = 32, depth: int = 2) -> tuple[list[GruLayer], Head]:
     generator = np.random.default_rng(seed)
 
     def draw(*shape: int) -> Floats:
         return generator.normal(0, 1 / np.sqrt(shape[-1]), shape).astype(np.float32)
 
     sizes = [inputs, *[hidden] * depth]
-    layers = [Layer(draw(3 * hidden, size), draw(3 * hidden, hidden), *draw(2, 3 * hidden)) for size in sizes[:-1]]
+    layers = [GruLayer(draw(3 * hidden, size), draw(3 * hidden, hidden), *draw(2, 3 * hidden)) for size in sizes[:-1]]
     return layers, Head(draw(2, hidden) * 3, draw(2))
 
 
@@ -141,7 +141,7 @@ def test_the_better_the_method_the_nearer_the_scores(symmetric: bool) -> None:
     wanted = logits(layers, head, unseen)
     found = {}
     for method in STACK_METHODS:
-        stack = quantize_stack(layers, head, inputs, method, 32, symmetric, settings=Settings(steps=60))
+        stack = quantize_stack(layers, head, inputs, method, 32, symmetric, settings=DistillationSettings(steps=60))
         found[method] = score_error(logits(stack.layers, stack.head, unseen), wanted)
         # The layers given are those of the codes given: what is written to the file is what was measured.
         for layer, (of_inputs, of_state) in zip(stack.layers, stack.quantized, strict=True):
@@ -157,7 +157,7 @@ def test_distillation_repairs_a_bad_start_and_repeats_itself() -> None:
     layers, head = random_stack(3)
     inputs, held_out = np.split(sequences(200), [160])
     start = [(METHODS["rtn"](layer.W, 64, True, None), METHODS["rtn"](layer.R, 64, True, None)) for layer in layers]
-    settings = Settings(steps=80, speeds=(10.0,))
+    settings = DistillationSettings(steps=80, speeds=(10.0,))
     first, second = (distill(layers, head, inputs, start, held_out, settings) for _ in range(2))
     wanted = logits(layers, head, held_out)
     assert first.error_before == score_error(logits(dequantized(layers, start), head, held_out), wanted)
@@ -172,7 +172,7 @@ def test_distillation_never_gives_less_than_it_was_given(rate: float, share: flo
     layers, head = random_stack(seed, 6, 8, 1)
     inputs, held_out = sequences(12, seed, 4, 6), sequences(6, seed + 9, 4, 6)
     start = [(gptq(layer.W, moments(inputs), 16), METHODS["rtn"](layer.R, 16, True, None)) for layer in layers]
-    settings = Settings(
+    settings = DistillationSettings(
         steps=6, every=2, speeds=(1.0,), rate_codes=rate, rate_scales=rate, rate_biases=rate, state_share=share
     )
     found = distill(layers, head, inputs, start, held_out, settings)

@@ -20,11 +20,11 @@ from benchmarks.alarms.mixed_stream import (
     ROOM,
     SHARES,
     SPOOF,
-    Piece,
+    StreamPiece,
     grouped,
     mixed,
 )
-from benchmarks.alarms.stream import Heard, hear, judge, usual_rules, verdicts
+from benchmarks.alarms.stream import ScoredStream, hear, judge, usual_rules, verdicts
 from edge_runtime.decision.alarm import LIVE_SMOOTHING_SECONDS, Rules
 from edge_runtime.decision.verdict import Reason, Thresholds, Verdict, Window
 from edge_runtime.detector import Detector
@@ -110,22 +110,22 @@ def test_what_cannot_be_mixed_is_refused(data: Path) -> None:
         next(mixed([clip for clip in clips if clip.is_bonafide], 1))
 
 
-def heard(score: Callable[[float], float | None], pieces: list[Piece], seconds: float = 100.0) -> Heard:
+def heard(score: Callable[[float], float | None], pieces: list[StreamPiece], seconds: float = 100.0) -> ScoredStream:
     """Windows of 2 s whose score depends on their middle."""
     windows = []
     for index in range(round((seconds - 2) / HOP)):
         value = score(index * HOP + 1)
         verdict, reason = (Verdict.UNSURE, Reason.NONE) if value is not None else (Verdict.SILENT, Reason.SILENT)
         windows.append(Window(index * HOP, index * HOP + 2, value, verdict, -20.0, -10.0, 0.0, 0, reason))
-    return Heard(pieces, windows, seconds, 1.0)
+    return ScoredStream(pieces, windows, seconds, 1.0)
 
 
 PIECES = [
-    Piece(HUMAN, "a", 0, 20),
-    Piece(SPOOF, "b: x", 25, 45),
-    Piece(MUSIC, "synthesized", 50, 60),
-    Piece(HUMAN, "a", 65, 75),
-    Piece(SPOOF, "b: y", 80, 95),
+    StreamPiece(HUMAN, "a", 0, 20),
+    StreamPiece(SPOOF, "b: x", 25, 45),
+    StreamPiece(MUSIC, "synthesized", 50, 60),
+    StreamPiece(HUMAN, "a", 65, 75),
+    StreamPiece(SPOOF, "b: y", 80, 95),
 ]
 
 

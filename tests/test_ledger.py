@@ -18,7 +18,7 @@ from edge_runtime.capture.block import CLOCK, LOST, Event
 from edge_runtime.decision.alarm import ON, Alarm
 from edge_runtime.errors import OutputError
 from edge_runtime.report.coverage.report import read
-from edge_runtime.report.ledger.file import LedgerFile, Minute, State
+from edge_runtime.report.ledger.file import LedgerFile, Minute, RunState
 from edge_runtime.report.ledger.writer import Ledger
 from tests.booked import ABOUT, ALARMED, NOON, Listening, rows, writer
 from tests.small_disk import small_disk
@@ -271,8 +271,8 @@ def test_old_minutes_become_hours_and_old_hours_go(path: Path) -> None:
     file = LedgerFile(path, ABOUT, NOON, print)
     day, count = 86_400.0, 60 * 24 * 2
     minutes = [Minute(NOON + 60 * n, NOON + 60 * n + 60, 60, 59, 1, alarms=n % 60 == 0, number=n) for n in range(count)]
-    file.write(minutes, [(NOON + n, "identity", 0.0, str(n)) for n in range(10_500)], State(NOON, 0.0))
-    file.write([], [], State(NOON + 32 * day, 32 * day))
+    file.write(minutes, [(NOON + n, "identity", 0.0, str(n)) for n in range(10_500)], RunState(NOON, 0.0))
+    file.write([], [], RunState(NOON + 32 * day, 32 * day))
     assert rows(path, "SELECT count(*), max(elapsed) FROM hours") == [(24, 3600.0)]
     assert rows(path, "SELECT count(*) FROM minutes") == [(24 * 60,)]
     assert rows(path, "SELECT count(*), max(text) FROM events WHERE kind = 'identity'") == [(10_000, "9999")]
@@ -280,6 +280,6 @@ def test_old_minutes_become_hours_and_old_hours_go(path: Path) -> None:
     total = read(str(path), NOON, NOON + 2 * day).total
     assert (total.elapsed, total.heard, total.alarms) == (2 * day, 59.0 * count, 48)
     # A clock that is years ahead makes hours of all, and forgets none.
-    file.write([], [], State(NOON + 4000 * day, 4000 * day))
+    file.write([], [], RunState(NOON + 4000 * day, 4000 * day))
     file.close()
     assert rows(path, "SELECT count(*), sum(heard) FROM hours") == [(48, 59.0 * count)]

@@ -15,7 +15,7 @@ from edge_runtime.decision.alarm import OFF, ON, Alarm
 from edge_runtime.errors import OutputError
 from edge_runtime.report.coverage.report import read
 from edge_runtime.report.ledger.backlog import ALARMS_WAITING, Backlog, Minute
-from edge_runtime.report.ledger.file import LedgerFile, State
+from edge_runtime.report.ledger.file import LedgerFile, RunState
 from edge_runtime.report.ledger.keeping import EVENTS_KEPT, forgotten_kinds
 from tests.booked import ABOUT, NOON, Listening, rows
 from tests.planted import sound_ledger
@@ -84,11 +84,11 @@ def test_more_alarms_than_fit_are_counted_too() -> None:
 
 def test_old_events_are_counted_when_they_go_and_alarms_stay(path: Path) -> None:
     file = LedgerFile(path, ABOUT, NOON, print)
-    file.write([], [(NOON, "alarm-on", 1.0, "alarm 1, score -3.00")], State(NOON, 0.0))
+    file.write([], [(NOON, "alarm-on", 1.0, "alarm 1, score -3.00")], RunState(NOON, 0.0))
     for hour in (1, 2):
         storm = [(NOON + 3600 * hour, "identity", 0.0, str(number)) for number in range(EVENTS_KEPT)]
-        file.write([], [(NOON + 1, "state", 0.0, "stalled")], State(NOON, 3599.0 * hour))
-        file.write([], storm, State(NOON, 3601.0 * hour))
+        file.write([], [(NOON + 1, "state", 0.0, "stalled")], RunState(NOON, 3599.0 * hour))
+        file.write([], storm, RunState(NOON, 3601.0 * hour))
     file.end()
     assert dict(rows(path, "SELECT kind, count(*) FROM events GROUP BY kind")) == {
         "alarm-on": 1,
@@ -109,10 +109,10 @@ def test_rows_that_reached_the_disk_twice_and_once_put_together_count_once(path:
             first = backlog.take()
             backlog.give_back(first)
     file = LedgerFile(path, ABOUT, NOON, print)
-    file.write(first.minutes, first.events, State(NOON, 1500.0))
+    file.write(first.minutes, first.events, RunState(NOON, 1500.0))
     batch = backlog.take()
     assert len(batch.minutes) < 2500
-    file.write(batch.minutes, batch.events, State(NOON, 3000.0))
+    file.write(batch.minutes, batch.events, RunState(NOON, 3000.0))
     file.end()
     assert read(str(path), NOON, NOON + 4000).total.heard == 3000
 

@@ -17,7 +17,7 @@ import pytest
 import soundfile
 
 from edge_runtime.capture.block import OUTAGE, STATE
-from edge_runtime.capture.liveness import Limits, State
+from edge_runtime.capture.liveness import LivenessLimits, State
 from edge_runtime.capture.pcm import RawFormat
 from edge_runtime.capture.source import LiveSource
 from edge_runtime.capture.wanted import Kind, Wanted
@@ -32,7 +32,7 @@ ALL_IS_AN_ALARM = (
     *("--alarm-on", "1e5", "--alarm-off", "1e5", "--smoothing", "0", "--alarm-duration", "0", "--alarm-hold", "1"),
     "--no-gate",
 )
-LIMITS = Limits(stall=1.5, silent=1.5, retry_longest=1.0)
+LIMITS = LivenessLimits(stall=1.5, silent=1.5, retry_longest=1.0)
 
 
 def noise(seconds: float) -> bytes:
@@ -74,7 +74,7 @@ def fifo(tmp_path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def listening(fifo: Path, limits: Limits = LIMITS) -> Iterator[Listener]:
+def listening(fifo: Path, limits: LivenessLimits = LIMITS) -> Iterator[Listener]:
     source = LiveSource(Wanted(Kind.PIPE, str(fifo), raw=RawFormat("s16le", RATE, 1)), RATE, limits)
     try:
         yield Listener(source)

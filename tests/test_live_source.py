@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 from edge_runtime.capture.block import CHANNELS, IDENTITY, LOST, OUTAGE, OVERFLOW, STATE
-from edge_runtime.capture.liveness import Limits, State
+from edge_runtime.capture.liveness import LivenessLimits, State
 from edge_runtime.capture.source import LiveSource
 from edge_runtime.errors import InputError
 from tests.listening import PATIENCE_SECONDS, Listener, assert_adds_up
@@ -25,7 +25,7 @@ from tests.rigs.jack import JackMicrophone
 from tests.rigs.pulse import PulseMicrophone
 
 RATE = 16000
-LIMITS = Limits(stall=2.0, silent=2.0, reopen_silent=2.0, retry_longest=2.0, identity_check=0.5)
+LIMITS = LivenessLimits(stall=2.0, silent=2.0, reopen_silent=2.0, retry_longest=2.0, identity_check=0.5)
 """Shorter than what is shipped, so that the tests are."""
 
 

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.capture.block import OUTAGE, STATE
-from edge_runtime.capture.liveness import Limits, Liveness, State
+from edge_runtime.capture.liveness import Liveness, LivenessLimits, State
 
-FOREVER = Limits(connect_timeout=math.inf)
+FOREVER = LivenessLimits(connect_timeout=math.inf)
 
 
-def listening(limits: Limits, at: float = 0.0) -> Liveness:
+def listening(limits: LivenessLimits, at: float = 0.0) -> Liveness:
     """A machine that has heard ten seconds of sound until `at` + 10."""
     machine = Liveness(limits, at)
     assert machine.due(at)
@@ -42,7 +42,7 @@ def attempts(machine: Liveness, start: float, seconds: float, reason: str) -> li
 
 
 def test_a_missing_microphone_fails_at_once_unless_it_may_be_waited_for() -> None:
-    machine = Liveness(Limits(), 0)
+    machine = Liveness(LivenessLimits(), 0)
     machine.opening(0)
     machine.closed(0.3, "not there")
     assert machine.state is State.FAILED and machine.reason == "not there"
@@ -156,7 +156,7 @@ STEPS = st.lists(st.sampled_from(["wait", "sound", "flat", "close", "opened", "l
 def test_whatever_happens_states_are_told_when_they_change_and_failed_is_the_end(
     steps: list[str], connect: float, recover: float
 ) -> None:
-    machine = Liveness(Limits(connect_timeout=connect, recover_timeout=recover), 0)
+    machine = Liveness(LivenessLimits(connect_timeout=connect, recover_timeout=recover), 0)
     now = 0.0
     opening = opened = False
     told: list[str] = []

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.machine.environment import Condition, condition, parse_throttled, tegra_temperatures_c, tegra_watts
+from benchmarks.machine.environment import Environment, condition, parse_throttled, tegra_temperatures_c, tegra_watts
 from benchmarks.machine.record import BUSY_LOAD, Record, record, warn
 
 ORIN = (
@@ -60,7 +60,7 @@ def test_a_pi_is_recognised_from_its_files(tmp_path: Path) -> None:
     about = record(1, 0.5, 10, pi(tmp_path))
     assert about.processor == about.board == "Raspberry Pi 4 Model B Rev 1.4"
     assert (about.kernel, about.governor, about.load) == ("6.6.31+rpt-rpi-v8", "ondemand", 0.05)
-    assert about.before == Condition(lowest_mhz=600, highest_mhz=1800, temperature_c=51.121)
+    assert about.before == Environment(lowest_mhz=600, highest_mhz=1800, temperature_c=51.121)
     assert about.warning is None and about.container is about.virtual_machine is None
     page = "\n".join(about.lines())
     for words in ("Raspberry Pi 4", "governor ondemand", "600 to 1800 MHz", "51 °C", "kernel 6.6.31"):
@@ -73,7 +73,7 @@ def test_the_state_afterwards_is_beside_the_one_before(tmp_path: Path) -> None:
         write(file, 1_000_000)
     write(tmp_path / "sys/class/thermal/thermal_zone0/temp", 79_000)
     done = about.finished(tmp_path)
-    assert done.before == about.before and done.after == Condition(1000, 1000, 79.0)
+    assert done.before == about.before and done.after == Environment(1000, 1000, 79.0)
     assert any("afterwards 1000 MHz, 79 °C" in line for line in done.lines())
 
 
@@ -109,7 +109,7 @@ def test_a_throttled_pi_is_warned_of(tmp_path: Path, programs: Path) -> None:
 @pytest.mark.parametrize("answer", ["exit 1", "echo Command not registered", "exit 0", "exec sleep 60", "kill -9 $$"])
 def test_a_program_that_fails_or_hangs_is_done_without(tmp_path: Path, programs: Path, answer: str) -> None:
     program(programs, "vcgencmd", answer)
-    assert condition(pi(tmp_path / "root")) == Condition(600, 1800, 51.121)
+    assert condition(pi(tmp_path / "root")) == Environment(600, 1800, 51.121)
 
 
 def test_a_jetson_tells_by_tegrastats_which_never_ends(tmp_path: Path, programs: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_jetson_tells_by_tegrastats_which_never_ends(tmp_path: Path, programs:
     write(tmp_path / "root/sys/class/thermal/cooling_device0/type", "pwm-fan")
     write(tmp_path / "root/sys/class/thermal/cooling_device0/cur_state", 3)
     found = condition(tmp_path / "root")
-    assert found == Condition(temperature_c=46.0, watts=3.18), "a fan that turns holds nothing back"
+    assert found == Environment(temperature_c=46.0, watts=3.18), "a fan that turns holds nothing back"
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
@@ -153,7 +153,7 @@ def test_events_that_a_pc_counts_during_the_run_are_warned_of(tmp_path: Path) ->
 def test_a_machine_that_tells_nothing_has_a_record_all_the_same(tmp_path: Path) -> None:
     about = record(1, 0.5, None, tmp_path).finished(tmp_path)
     assert (about.load, about.board, about.governor) == (None, None, None)
-    assert about.before == about.after == Condition() and str(about.before) == ""
+    assert about.before == about.after == Environment() and str(about.before) == ""
     assert "None" not in "\n".join(about.lines())
     json.dumps(about.as_json(), allow_nan=False)
 

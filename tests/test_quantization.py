@@ -27,7 +27,7 @@ from export.graph import build as export_graph
 from quantization import levels
 from quantization.calibration import read
 from quantization.passes.surgery import Names, graphs
-from quantization.quantizer import Made, Workshop, write
+from quantization.quantizer import QuantizedModel, Quantizer, write
 from quantization.running import raw_scores, run
 from quantization.schemes import Builder, FourBit
 from quantization.targets import family, target_of
@@ -39,20 +39,20 @@ RATIOS = {"fp32": 1.0, "fp16": 1.9, "int8": 2.8, "int8-static": 3.3, "int4": 3.5
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Quantizer:
     """The model that we ship, in float, calibrated on the clips that come with a clone."""
     path = tmp_path_factory.mktemp("float") / "edge.onnx"
     checkpoint = load(ROOT / "training" / "edge.safetensors")
     onnx.save(export_graph(checkpoint.model, contract_of(checkpoint, "streaming")), path)
-    return Workshop(path, read(None), method="gptq")
+    return Quantizer(path, read(None), method="gptq")
 
 
 @pytest.fixture(scope="module")
-def made(shop: Workshop) -> Callable[[str], Made]:
+def made(shop: Quantizer) -> Callable[[str], QuantizedModel]:
     """Gives the portable model of a level, made once."""
-    known: dict[str, Made] = {}
+    known: dict[str, QuantizedModel] = {}
 
-    def make(level: str) -> Made:
+    def make(level: str) -> QuantizedModel:
         if level not in known:
             known[level] = shop.make(level, "portable")
         return known[level]
@@ -67,7 +67,7 @@ def program(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("level", CORRELATIONS)
 def test_a_level_keeps_the_scores_and_the_promised_size(
-    level: str, made: Callable[[str], Made], shop: Workshop
+    level: str, made: Callable[[str], QuantizedModel], shop: Quantizer
 ) -> None:
     item = made(level)
     onnx.checker.check_model(item.model, full_check=True)
@@ -78,7 +78,7 @@ def test_a_level_keeps_the_scores_and_the_promised_size(
 
 @pytest.mark.parametrize("level", ["int8", "int8-static", "int4", "auto"])
 def test_a_file_says_what_it_is_and_how_far_it_is_from_float(
-    level: str, made: Callable[[str], Made], shop: Workshop, tmp_path: Path
+    level: str, made: Callable[[str], QuantizedModel], shop: Quantizer, tmp_path: Path
 ) -> None:
     write(made(level), tmp_path / "model.onnx")
     network = Network.load(tmp_path / "model.onnx")
@@ -92,7 +92,9 @@ def test_a_file_says_what_it_is_and_how_far_it_is_from_float(
     assert {**shop.contract.figures, "quantization": facts} == contract.figures  # with nothing lost
 
 
-def test_auto_shows_the_table_it_decided_from_and_keeps_its_margin(made: Callable[[str], Made], shop: Workshop) -> None:
+def test_auto_shows_the_table_it_decided_from_and_keeps_its_margin(
+    made: Callable[[str], QuantizedModel], shop: Quantizer
+) -> None:
     item = made("auto")
     for weight in shop.weights:
         assert f"| {weight.name} |" in item.report
@@ -101,16 +103,16 @@ def test_auto_shows_the_table_it_decided_from_and_keeps_its_margin(made: Callabl
     assert "int4" in decision.plan.values()
 
 
-def test_a_margin_that_nothing_keeps_leaves_every_weight_in_16_bits_and_is_told(shop: Workshop) -> None:
+def test_a_margin_that_nothing_keeps_leaves_every_weight_in_16_bits_and_is_told(shop: Quantizer) -> None:
     notes: list[str] = []
-    strict = Workshop(shop.path, shop.calibration, method="rtn", margin=1e-7, count=16, tell=notes.append)
+    strict = Quantizer(shop.path, shop.calibration, method="rtn", margin=1e-7, count=16, tell=notes.append)
     assert set(strict.make("auto", "portable").contract.figures["quantization"]["bits"].values()) == {16}
     assert any("no plan keeps the margin" in line for line in notes)
 
 
 @pytest.mark.parametrize("level", ["int8", "int4"])
 def test_a_file_for_other_processors_is_measured_here_with_the_integers_it_has_there(
-    level: str, shop: Workshop
+    level: str, shop: Quantizer
 ) -> None:
     """Its integers are those of the file for AVX2, in which they are stored so that they are right on any x86."""
     plan = levels.plan_of(level, shop.weights)
@@ -121,7 +123,7 @@ def test_a_file_for_other_processors_is_measured_here_with_the_integers_it_has_t
     assert np.abs(here - shop.reference[:6]).max() > 1e-4  # the same integers, not the same floats
 
 
-def test_no_weight_is_the_value_that_arm_without_dot_product_cannot_multiply(shop: Workshop) -> None:
+def test_no_weight_is_the_value_that_arm_without_dot_product_cannot_multiply(shop: Quantizer) -> None:
     for level in ("int8-static", "int4"):
         model = shop._build(levels.plan_of(level, shop.weights), target_of("arm64"))
         for graph in graphs(model.graph):
@@ -131,7 +133,7 @@ def test_no_weight_is_the_value_that_arm_without_dot_product_cannot_multiply(sho
 
 
 @pytest.mark.parametrize("target", ["portable", "arm64", "x86-avx2", "x86-vnni"])
-def test_integer_weights_keep_to_the_range_of_their_target(target: str, shop: Workshop) -> None:
+def test_integer_weights_keep_to_the_range_of_their_target(target: str, shop: Quantizer) -> None:
     chosen = target_of(target)
     model = shop._build(levels.plan_of("int8", shop.weights), chosen)
     found = 0
@@ -201,7 +203,7 @@ def test_packed_codes_multiply_as_the_matrix_that_they_stand_for(
 def test_both_forms_can_be_quantized_and_the_filter_bank_stays_as_it_is(
     form: str, exported: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    item = Workshop(exported(form), read(None), count=24).make("int8-static", "portable")
+    item = Quantizer(exported(form), read(None), count=24).make("int8-static", "portable")
     write(item, tmp_path / "small.onnx")
     assert Network.load(tmp_path / "small.onnx").contract.form == form
     if form == "waveform":
@@ -209,10 +211,10 @@ def test_both_forms_can_be_quantized_and_the_filter_bank_stays_as_it_is(
         assert any(np.array_equal(value.squeeze(), item.contract.filters) for value in kept.values())
 
 
-def test_what_is_quantized_already_is_refused(made: Callable[[str], Made], tmp_path: Path) -> None:
+def test_what_is_quantized_already_is_refused(made: Callable[[str], QuantizedModel], tmp_path: Path) -> None:
     write(made("int8"), tmp_path / "small.onnx")
     with pytest.raises(ModelError, match=r"quantized already \(level int8\): give the float file"):
-        Workshop(tmp_path / "small.onnx", read(None))
+        Quantizer(tmp_path / "small.onnx", read(None))
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +229,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_program_proves_what_it_writes_and_the_runtime_scores_with_it(
-    shop: Workshop, clips: Path, tmp_path: Path
+    shop: Quantizer, clips: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "small.onnx"
     done = program("quantization", shop.path, "--evaluate", clips, "-o", out, "--require", "correlation >= 0.999")
@@ -241,7 +243,7 @@ def test_the_program_proves_what_it_writes_and_the_runtime_scores_with_it(
 
 
 def test_a_requirement_that_is_not_met_leaves_the_old_file_and_says_why(
-    shop: Workshop, clips: Path, tmp_path: Path
+    shop: Quantizer, clips: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "small.onnx"
     out.write_bytes(b"what was there before")
@@ -278,7 +280,7 @@ def test_a_family_is_named_after_model_level_and_target(exported: Callable[[str]
     ],
 )
 def test_a_mistake_costs_one_line_and_its_exit_code(
-    arguments: list[str], code: int, message: str, shop: Workshop, clips: Path, tmp_path: Path
+    arguments: list[str], code: int, message: str, shop: Quantizer, clips: Path, tmp_path: Path
 ) -> None:
     places = {"float": str(shop.path), "folder": str(tmp_path), "clips": str(clips)}
     done = program("quantization", *(item.format(**places) for item in arguments))
@@ -288,7 +290,7 @@ def test_a_mistake_costs_one_line_and_its_exit_code(
     assert not (ROOT / "out.onnx").exists()
 
 
-def test_a_damaged_model_is_refused(shop: Workshop, tmp_path: Path) -> None:
+def test_a_damaged_model_is_refused(shop: Quantizer, tmp_path: Path) -> None:
     shutil.copyfile(shop.path, tmp_path / "cut.onnx")
     with (tmp_path / "cut.onnx").open("r+b") as file:
         file.truncate(100_000)
@@ -297,7 +299,7 @@ def test_a_damaged_model_is_refused(shop: Workshop, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_weights_that_are_no_numbers_are_the_models_fault(value: float, shop: Workshop, tmp_path: Path) -> None:
+def test_weights_that_are_no_numbers_are_the_models_fault(value: float, shop: Quantizer, tmp_path: Path) -> None:
     model = onnx.ModelProto()
     model.CopyFrom(shop.model)
     for item in model.graph.initializer:
@@ -307,7 +309,7 @@ def test_weights_that_are_no_numbers_are_the_models_fault(value: float, shop: Wo
             item.CopyFrom(numpy_helper.from_array(spoiled, item.name))
     onnx.save(model, tmp_path / "spoiled.onnx")
     with pytest.raises(ModelError, match=r"the weights head\.weight hold values that are not numbers"):
-        Workshop(tmp_path / "spoiled.onnx", read(None))
+        Quantizer(tmp_path / "spoiled.onnx", read(None))
 
 
 def test_a_family_stays_in_its_folder_whatever_the_model_calls_itself(
@@ -321,7 +323,7 @@ def test_a_family_stays_in_its_folder_whatever_the_model_calls_itself(
     assert [path.name for path in (tmp_path / "family").iterdir()] == ["escaped-fp16-portable.onnx"]
 
 
-def test_clips_that_no_model_can_score_are_told_and_counted(shop: Workshop, clips: Path, tmp_path: Path) -> None:
+def test_clips_that_no_model_can_score_are_told_and_counted(shop: Quantizer, clips: Path, tmp_path: Path) -> None:
     folder = tmp_path / "clips"
     shutil.copytree(clips, folder)
     (folder / "spoof" / "junk.wav").write_bytes(b"no sound")
@@ -336,9 +338,9 @@ def facts(path: Path) -> dict[str, Any]:
     return found
 
 
-def test_the_same_command_gives_the_same_file(shop: Workshop, tmp_path: Path) -> None:
+def test_the_same_command_gives_the_same_file(shop: Quantizer, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        again = Workshop(shop.path, read(None), method="gptq", count=20)
+        again = Quantizer(shop.path, read(None), method="gptq", count=20)
         write(again.make("int4", "portable"), tmp_path / f"{name}.onnx")
     assert facts(tmp_path / "one.onnx") == facts(tmp_path / "two.onnx")
     assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()

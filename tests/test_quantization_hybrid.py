@@ -26,9 +26,9 @@ from export.rawnet2 import VARIANTS
 from quantization import levels
 from quantization.calibration import read
 from quantization.levels import INT4, INT8, STATIC8, Weight
-from quantization.passes.linear import Seen, eight_bits, four_bits
+from quantization.passes.linear import InputRange, eight_bits, four_bits
 from quantization.passes.surgery import Names
-from quantization.quantizer import Made, Workshop, write
+from quantization.quantizer import QuantizedModel, Quantizer, write
 from quantization.rounding import fitted
 from quantization.running import raw_scores, run
 from quantization.schemes import BLOCK, Builder, int8_weight
@@ -66,16 +66,16 @@ def float_file(path: Path, form: str = "streaming", read: bool = True) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    return Workshop(float_file(tmp_path_factory.mktemp("float") / "tiny.onnx"), read(None), count=48)
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Quantizer:
+    return Quantizer(float_file(tmp_path_factory.mktemp("float") / "tiny.onnx"), read(None), count=48)
 
 
 @pytest.fixture(scope="module")
-def made(shop: Workshop) -> Callable[[str, str], Made]:
+def made(shop: Quantizer) -> Callable[[str, str], QuantizedModel]:
     """Gives the model of a level and a target, made once."""
-    known: dict[tuple[str, str], Made] = {}
+    known: dict[tuple[str, str], QuantizedModel] = {}
 
-    def make(level: str, target: str = "portable") -> Made:
+    def make(level: str, target: str = "portable") -> QuantizedModel:
         if (level, target) not in known:
             known[level, target] = shop.make(level, target)
         return known[level, target]
@@ -85,7 +85,7 @@ def made(shop: Workshop) -> Callable[[str, str], Made]:
 
 @pytest.mark.parametrize("level", CORRELATIONS)
 def test_a_level_keeps_the_scores_and_is_smaller(
-    level: str, made: Callable[..., Made], shop: Workshop, tmp_path: Path
+    level: str, made: Callable[..., QuantizedModel], shop: Quantizer, tmp_path: Path
 ) -> None:
     item = made(level)
     onnx.checker.check_model(item.model, full_check=True)
@@ -100,7 +100,7 @@ def test_a_level_keeps_the_scores_and_is_smaller(
 
 @pytest.mark.parametrize("level", ["int8-static", "int4"])
 def test_an_encoder_that_is_summed_up_as_it_is_keeps_the_scores(level: str, tmp_path: Path) -> None:
-    shop = Workshop(float_file(tmp_path / "tiny.onnx", read=False), read(None), count=48)
+    shop = Quantizer(float_file(tmp_path / "tiny.onnx", read=False), read(None), count=48)
     item = shop.make(level, "portable")
     assert item.comparison.correlation is not None and item.comparison.correlation >= CORRELATIONS[level]
 
@@ -108,7 +108,7 @@ def test_an_encoder_that_is_summed_up_as_it_is_keeps_the_scores(level: str, tmp_
 @pytest.mark.parametrize("level", ["int8", "int8-static", "int4"])
 @pytest.mark.parametrize(("target", "bits"), [("portable", 7), ("arm64", 8), ("x86-avx2", 0), ("x86-vnni", 8)])
 def test_a_file_says_how_its_products_are_computed_and_what_it_was_fitted_to(
-    level: str, target: str, bits: int, made: Callable[..., Made], shop: Workshop, tmp_path: Path
+    level: str, target: str, bits: int, made: Callable[..., QuantizedModel], shop: Quantizer, tmp_path: Path
 ) -> None:
     write(made(level, target), tmp_path / "small.onnx")
     contract = Network.load(tmp_path / "small.onnx", processor=ANY).contract
@@ -120,7 +120,9 @@ def test_a_file_says_how_its_products_are_computed_and_what_it_was_fitted_to(
     assert facts["compared"]["correlation"] >= CORRELATIONS[level]
 
 
-def test_auto_decides_on_every_weight_and_keeps_its_margin(made: Callable[..., Made], shop: Workshop) -> None:
+def test_auto_decides_on_every_weight_and_keeps_its_margin(
+    made: Callable[..., QuantizedModel], shop: Quantizer
+) -> None:
     item = made("auto")
     for weight in shop.weights:
         assert f"| {weight.name} |" in item.report
@@ -129,7 +131,7 @@ def test_auto_decides_on_every_weight_and_keeps_its_margin(made: Callable[..., M
     assert item.contract.int8_bits == 7
 
 
-def test_a_file_of_16_bits_multiplies_floats(made: Callable[..., Made]) -> None:
+def test_a_file_of_16_bits_multiplies_floats(made: Callable[..., QuantizedModel]) -> None:
     item = made("fp16")
     assert item.contract.int8_bits == 0 and "calibration" not in item.contract.figures["quantization"]
 
@@ -137,7 +139,7 @@ def test_a_file_of_16_bits_multiplies_floats(made: Callable[..., Made]) -> None:
 @pytest.mark.parametrize("level", ["int8", "int8-static", "int4"])
 @pytest.mark.parametrize("target", ["portable", "arm64", "x86-avx2"])
 def test_every_product_over_the_sequence_has_integer_weights_in_the_range_of_its_target(
-    level: str, target: str, made: Callable[..., Made], shop: Workshop
+    level: str, target: str, made: Callable[..., QuantizedModel], shop: Quantizer
 ) -> None:
     chosen, graph = target_of(target), made(level, target).model.graph
     stored = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
@@ -157,7 +159,7 @@ def test_every_product_over_the_sequence_has_integer_weights_in_the_range_of_its
     assert ("DequantizeLinear" in kinds) == (level == "int8-static")
 
 
-def test_small_and_last_weights_of_four_bits_keep_eight(shop: Workshop) -> None:
+def test_small_and_last_weights_of_four_bits_keep_eight(shop: Quantizer) -> None:
     sizes = {"a": 10_000, "b": 20_000, "few": 900, "hidden": 300, "logits": 20}
     kinds = dict.fromkeys(sizes, "sequence") | {"hidden": "dense", "logits": "dense"}
     found = [Weight(name, kinds[name], np.zeros((size, 1), np.float32)) for name, size in sizes.items()]
@@ -169,7 +171,7 @@ def test_small_and_last_weights_of_four_bits_keep_eight(shop: Workshop) -> None:
 
 @pytest.mark.parametrize("level", ["int8", "int8-static", "int4"])
 def test_windows_of_one_batch_do_not_touch_each_other(
-    level: str, made: Callable[..., Made], shop: Workshop, tmp_path: Path
+    level: str, made: Callable[..., QuantizedModel], shop: Quantizer, tmp_path: Path
 ) -> None:
     write(made(level), tmp_path / "small.onnx")
     network = Network.load(tmp_path / "small.onnx")
@@ -184,7 +186,7 @@ def test_windows_of_one_batch_do_not_touch_each_other(
 
 @pytest.mark.parametrize("level", ["int8", "int8-static", "int4"])
 def test_a_file_for_other_processors_is_measured_here_with_the_integers_it_has_there(
-    level: str, made: Callable[..., Made], shop: Workshop
+    level: str, made: Callable[..., QuantizedModel], shop: Quantizer
 ) -> None:
     windows = shop.windows[:6]
     there = raw_scores(made(level, "arm64").model, windows, exact=True)
@@ -228,7 +230,7 @@ def test_four_bits_become_the_whole_numbers_that_they_were_fitted_as(rows: int, 
     matrix[:, 2] = 0  # a column of zeros, and a block of small numbers
     matrix[:BLOCK, 3] *= 1e-3
     weight = Weight("w", "sequence", matrix)
-    four = four_bits([weight], {"w": Seen(correlated(random, rows), -1.0, 1.0)}, "gptq")["w"]
+    four = four_bits([weight], {"w": InputRange(correlated(random, rows), -1.0, 1.0)}, "gptq")["w"]
     assert four.columns is not None
     whole = four.values() / four.columns
     graph = helper.make_graph(
@@ -252,14 +254,14 @@ def test_four_bits_become_the_whole_numbers_that_they_were_fitted_as(rows: int, 
 def test_eight_bits_keep_to_their_range_and_to_scales_of_the_columns(largest: int) -> None:
     random = np.random.default_rng(largest)
     weight = Weight("w", "sequence", random.normal(0, 0.1, (90, 5)).astype(np.float32))
-    eight = eight_bits([weight], {"w": Seen(correlated(random, 90), -0.2, 3.0)}, largest)["w"]
+    eight = eight_bits([weight], {"w": InputRange(correlated(random, 90), -0.2, 3.0)}, largest)["w"]
     assert np.abs(eight.codes.astype(int)).max() <= largest and eight.inputs == (-0.2, 3.0)
     assert np.array_equal(eight.scale, int8_weight(weight.values, largest)[1])
     assert np.abs(eight.codes * eight.scale - weight.values).max() < 8 * eight.scale.max()
 
 
 def test_the_form_of_waveforms_keeps_its_filter_bank(tmp_path: Path) -> None:
-    shop = Workshop(float_file(tmp_path / "waveform.onnx", "waveform"), read(None), count=16)
+    shop = Quantizer(float_file(tmp_path / "waveform.onnx", "waveform"), read(None), count=16)
     item = shop.make("int8-static", "portable")
     write(item, tmp_path / "small.onnx")
     assert Network.load(tmp_path / "small.onnx").contract.form == "waveform"
@@ -268,25 +270,25 @@ def test_the_form_of_waveforms_keeps_its_filter_bank(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["rtn", "best"])
-def test_other_methods_of_four_bits_serve_too(method: str, shop: Workshop) -> None:
-    item = Workshop(shop.path, read(None), method=method, count=24).make("int4", "portable")
+def test_other_methods_of_four_bits_serve_too(method: str, shop: Quantizer) -> None:
+    item = Quantizer(shop.path, read(None), method=method, count=24).make("int4", "portable")
     assert item.contract.figures["quantization"]["method"] == {"rtn": "rtn", "best": "gptq"}[method]
     assert item.comparison.correlation is not None and item.comparison.correlation > 0.8
 
 
 @pytest.mark.parametrize("method", ["distilled", "magic"])
-def test_a_method_that_is_for_a_gru_or_for_nothing_is_refused(method: str, shop: Workshop) -> None:
+def test_a_method_that_is_for_a_gru_or_for_nothing_is_refused(method: str, shop: Quantizer) -> None:
     with pytest.raises(UsageError, match=f"{method} is no method of 4 bits for a network without a GRU"):
-        Workshop(shop.path, read(None), method=method, count=16).make("int4", "portable")
+        Quantizer(shop.path, read(None), method=method, count=16).make("int4", "portable")
 
 
-def test_the_same_command_gives_the_same_file(shop: Workshop, tmp_path: Path) -> None:
+def test_the_same_command_gives_the_same_file(shop: Quantizer, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        write(Workshop(shop.path, read(None), count=16).make("int4", "portable"), tmp_path / f"{name}.onnx")
+        write(Quantizer(shop.path, read(None), count=16).make("int4", "portable"), tmp_path / f"{name}.onnx")
     assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
 
 
-def test_the_program_makes_a_file_and_keeps_to_what_is_required(shop: Workshop, tmp_path: Path) -> None:
+def test_the_program_makes_a_file_and_keeps_to_what_is_required(shop: Quantizer, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "quantization", str(shop.path), "--windows", "16", "--target", "x86-avx2"]
     command += ["-o", str(tmp_path / "small.onnx"), "--require", "correlation>=0.99", "--require", "size_ratio<=1"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=120)

@@ -15,7 +15,7 @@ from benchmarks.timing.gru import gru_speed
 from edge_runtime.errors import ModelError, UsageError
 from edge_runtime.model.network import Network
 from quantization.calibration import read
-from quantization.quantizer import Workshop, write
+from quantization.quantizer import Quantizer, write
 
 ROOT = Path(__file__).parent.parent
 
@@ -23,13 +23,13 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope="module")
 def small(exported: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("small") / "tiny-int8-arm64.onnx"
-    write(Workshop(exported("streaming"), read(None), count=16).make("int8", "arm64"), path)
+    write(Quantizer(exported("streaming"), read(None), count=16).make("int8", "arm64"), path)
     return path
 
 
 @pytest.mark.parametrize("form", ["streaming", "waveform"])
 def test_the_gru_is_timed_alone_and_its_error_told(form: str, exported: Callable[[str], Path], tmp_path: Path) -> None:
-    shop = Workshop(exported(form), read(None), count=16)
+    shop = Quantizer(exported(form), read(None), count=16)
     write(shop.make("int8", "portable"), tmp_path / "small.onnx")
     first, second = gru_speed([exported(form), tmp_path / "small.onnx"], rounds=3)
     assert (first.ratio, first.error, first.level, second.level) == (1.0, 0.0, "fp32", "int8")

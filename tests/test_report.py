@@ -19,7 +19,7 @@ from benchmarks.report.changes import markdown as changes_markdown
 from benchmarks.report.html import html as html_page
 from benchmarks.report.markdown import markdown
 from benchmarks.report.measures import ACCURACY, LOST, MEASURES, failures, measured
-from benchmarks.report.page import Against, Condition, Group, Interval, Model, Page, Rates, Timing, read
+from benchmarks.report.page import Against, ConditionErrors, Group, Interval, Model, Page, Rates, Timing, read
 from benchmarks.report.plots import decimated, plots
 from benchmarks.report.words import correlation
 from edge_runtime.errors import InputError, UsageError
@@ -101,7 +101,7 @@ PAGE = Page(
         Model("small", "int8", "portable", "01", 1_000_000, 4.0, rates(0.1), against(), timing(10.0), [NASTY]),
         Model("for a Pi", "int8", "arm64", "02", 1_000_000, 4.0, rates(0.1), against(), None),
     ],
-    conditions=[Condition("SNR", "10 dB", {"float": Interval(0.3, 0.2, 0.4), "small": None}, {"small": None})],
+    conditions=[ConditionErrors("SNR", "10 dB", {"float": Interval(0.3, 0.2, 0.4), "small": None}, {"small": None})],
     missing=["absent.wav"],
 )
 

@@ -28,7 +28,7 @@ from evaluation.accuracy import judge
 from evaluation.protocols import Clip, read_clips
 from evaluation.scoring.clips import score, score_clips
 from evaluation.scoring.payload import pack
-from evaluation.scoring.store import Identity, Outcome, open_store
+from evaluation.scoring.store import Identity, StoredOutcome, open_store
 
 ROOT = Path(__file__).parent.parent
 HOP_SECONDS = 0.02
@@ -127,7 +127,7 @@ def test_killed_at_any_moment_it_goes_on_where_it_stopped(
 def test_a_dead_worker_of_this_machine_costs_nothing(
     exported: Callable[[str], Path], data: Path, expected: dict[str, float]
 ) -> None:
-    def killing(outcomes: Iterable[Outcome], **_: Any) -> Iterator[Outcome]:
+    def killing(outcomes: Iterable[StoredOutcome], **_: Any) -> Iterator[StoredOutcome]:
         for number, outcome in enumerate(outcomes):
             if number == 4:
                 multiprocessing.active_children()[0].kill()
@@ -194,7 +194,7 @@ def torn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[str]
     batches = [[f"clip{b}-{n}" for n in range(1 + b)] for b in range(5)]
     with open_store(folder / "open", IDENTITY) as store:
         for batch in batches:
-            store.add([Outcome(name, 0.5, "bonafide") for name in batch])
+            store.add([StoredOutcome(name, 0.5, "bonafide") for name in batch])
         for end in ("", "-wal"):
             shutil.copy(folder / f"open{end}", folder / f"cut{end}")
     return folder / "cut", batches
@@ -213,7 +213,7 @@ def test_a_store_cut_off_anywhere_holds_whole_batches(torn: tuple[Path, list[lis
         for batch in batches:
             whole.append(whole[-1] | set(batch))
         assert found in whole, f"cut at {share:.0%}"
-        store.add([Outcome("new", -1.0, "spoof")])
+        store.add([StoredOutcome("new", -1.0, "spoof")])
     with open_store(cut, IDENTITY) as store:
         assert set(store.outcomes()) == found | {"new"}
     assert share < 1 or found == whole[-1]
@@ -285,7 +285,7 @@ def test_a_store_of_something_else_is_refused(exported: Callable[[str], Path], d
         assert len(kept.outcomes()) == 3
         assert "another run" in refusal()
         with pytest.raises(OutputError):
-            kept.add([Outcome(clips[0].trial, 1.0, "bonafide")])
+            kept.add([StoredOutcome(clips[0].trial, 1.0, "bonafide")])
     judged, _ = score(model, [*clips, *read_clips(data)[3:5]], store, jobs=1)
     assert len(judged) == 5, "a list may grow"
 

@@ -24,9 +24,9 @@ from edge_runtime.app.log import Log
 from edge_runtime.decision.verdict import Verdict, Window
 from edge_runtime.detector import Detector
 from edge_runtime.settings.schema import Settings
-from edge_runtime.shadow.order import Order
+from edge_runtime.shadow.order import TrialRequest
 from edge_runtime.shadow.report import Shadow
-from edge_runtime.shadow.trial import FAILED, PASSED, TRYING, Tally, judge
+from edge_runtime.shadow.trial import FAILED, PASSED, TRYING, TrialCounts, judge
 from tests import hostile_models as hostile
 from tests.confined import allowed
 from tests.conftest import voice
@@ -129,7 +129,7 @@ def shadow(exported: Exported, report: Path) -> tuple[Shadow, Detector, io.Strin
     """A live trial that has begun."""
     detector = Detector(exported("streaming"), hop_seconds=0.25)
     settings = Settings(device="hw:1", shadow=str(exported("waveform")), shadow_report=str(report))
-    order = Order.of(settings, detector)
+    order = TrialRequest.of(settings, detector)
     assert order
     said = io.StringIO()
     made = Shadow(order, Log(stream=said, journal=False))
@@ -228,7 +228,7 @@ def test_the_service_leaves_it_the_calls_for_that() -> None:
     assert {"setpriority", "prctl", "prlimit64", "kill"} <= left and "sched_setscheduler" not in left
 
 
-GOOD = Tally(
+GOOD = TrialCounts(
     heard_seconds=700,
     offered=600,
     both=600,
@@ -266,12 +266,12 @@ def test_a_full_disk_leaves_the_old_report(exported: Exported, tmp_path: Path) -
 
     path = str(tmp_path / "report")
     models = statefile.Models("new", "1" * 64, "old", "2" * 64)
-    statefile.write(path, statefile.Record(models, 600, tally=GOOD))
+    statefile.write(path, statefile.TrialRecord(models, 600, tally=GOOD))
     before = Path(path).read_bytes()
     shutil.copy(path, tmp_path / ".report.part")  # what a power cut left
     assert statefile.read(path) and statefile.resumed(path, models)
     assert statefile.resumed(path, dataclasses.replace(models, running_sha256="3" * 64)) is None
-    statefile.write(path, statefile.Record(models, 600, tally=dataclasses.replace(GOOD, both=1)))
+    statefile.write(path, statefile.TrialRecord(models, 600, tally=dataclasses.replace(GOOD, both=1)))
     assert Path(path).read_bytes() != before and not (tmp_path / ".report.part").exists()
     for text in ("", "{", "[]", '{"schema": 1}', before.decode().replace('"both": 600', '"both": "x"')):
         Path(path).write_text(text)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from benchmarks.__main__ import main
 from benchmarks.robustness.features import FEATURES, alone, features
 from benchmarks.robustness.interventions import INTERVENTIONS, speech_only
-from benchmarks.robustness.shortcuts import Line, drawn, line, shortcuts
+from benchmarks.robustness.shortcuts import InterventionLine, drawn, line, shortcuts
 from benchmarks.robustness.shortcuts_page import NOTED, words
 from edge_runtime.errors import InputError, UsageError
 from evaluation.acoustics.conditions import CONDITIONS, Condition, generator
@@ -132,7 +132,7 @@ def test_a_feature_that_is_a_label_is_found_and_one_that_is_constant_tells_nothi
     assert told.correlation is not None and told.correlation > 0.9, "the score follows this feature within the labels"
 
 
-def changed(bonafide: float, spoof: float, scatter: float = 0.05) -> Line:
+def changed(bonafide: float, spoof: float, scatter: float = 0.05) -> InterventionLine:
     """Scores, two apart, before and after the labels moved that far."""
     listed, random = clips(), np.random.default_rng(0)
     human = np.array([clip.is_bonafide for clip in listed])

@@ -14,7 +14,7 @@ from quantization.calibration import read
 from quantization.levels import Weight
 from quantization.passes.smoothing import factors, factors_of, smoothed
 from quantization.passes.surgery import constants, set_constant
-from quantization.quantizer import Workshop
+from quantization.quantizer import Quantizer
 from quantization.running import raw_scores, run
 from quantization.sensitivity import deviation
 from quantization.targets import target_of
@@ -39,13 +39,13 @@ def uneven(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    made = Workshop(float_file(tmp_path_factory.mktemp("float") / "tiny.onnx", read=False), read(None), count=32)
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Quantizer:
+    made = Quantizer(float_file(tmp_path_factory.mktemp("float") / "tiny.onnx", read=False), read(None), count=32)
     made.model = uneven(made.model)
     return made
 
 
-def test_the_float_scores_stay_and_the_channels_are_even(shop: Workshop) -> None:
+def test_the_float_scores_stay_and_the_channels_are_even(shop: Quantizer) -> None:
     even = smoothed(shop.model, shop.factors)
     assert raw_scores(even, shop.windows) == pytest.approx(shop.reference, rel=1e-4, abs=1e-5)
     names = [item.name for item in shop.weights if item.kind == "sequence"]
@@ -61,7 +61,7 @@ def test_the_float_scores_stay_and_the_channels_are_even(shop: Workshop) -> None
     assert spread(even) < 0.4 * spread(shop.model)
 
 
-def test_what_makes_the_channels_takes_up_the_factors_where_it_can(shop: Workshop) -> None:
+def test_what_makes_the_channels_takes_up_the_factors_where_it_can(shop: Quantizer) -> None:
     def count(model: onnx.ModelProto, operator: str) -> int:
         return sum(node.op_type == operator for node in model.graph.node)
 
@@ -70,13 +70,13 @@ def test_what_makes_the_channels_takes_up_the_factors_where_it_can(shop: Worksho
     assert added == 2 + layers, "both convolutions and what attention has mixed; norms and GELUs hold theirs"
 
 
-def test_eight_bits_lose_less(shop: Workshop) -> None:
-    plain = Workshop(shop.path, shop.calibration, count=32)
+def test_eight_bits_lose_less(shop: Quantizer) -> None:
+    plain = Quantizer(shop.path, shop.calibration, count=32)
     plain.model = shop.model
     plain.__dict__["factors"] = {}  # as it was before there was any smoothing
     target = target_of("portable")
 
-    def lost(made: Workshop, level: str) -> float:
+    def lost(made: Quantizer, level: str) -> float:
         model = made._build(levels.plan_of(level, made.weights), target)
         return deviation(raw_scores(model, shop.windows, exact=True), shop.reference)
 
@@ -116,7 +116,7 @@ def test_a_weight_that_two_products_read_stays_as_it_is() -> None:
     assert smoothed(model, {}) == model
 
 
-def test_in_a_mixed_plan_only_products_in_eight_bits_are_evened_out(shop: Workshop) -> None:
+def test_in_a_mixed_plan_only_products_in_eight_bits_are_evened_out(shop: Quantizer) -> None:
     names = [item.name for item in shop.weights if item.kind == "sequence"]
     schemes = ("int8", "int4", "int8-static", "fp16")
     plan = {name: schemes[number % 4] for number, name in enumerate(names)}

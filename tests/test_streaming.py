@@ -29,7 +29,7 @@ from export.parity import signals
 from export.rawnet2 import RawNet2
 from export.sharing import can_share, join, split
 from quantization.calibration import read
-from quantization.quantizer import Workshop, write
+from quantization.quantizer import Quantizer, write
 from tests.conftest import TINY, voice, without_high_pass
 
 ROOT = Path(__file__).parent.parent
@@ -131,7 +131,7 @@ def test_half_a_second_becomes_the_nearest_hop_that_windows_can_share(pool: int,
 def quantized(exported: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
     """Gives the file of a tiny model's form, or of `edge`, the network that we ship, at a level, made once."""
     folder = tmp_path_factory.mktemp("quantized")
-    shops: dict[str, Workshop] = {}
+    shops: dict[str, Quantizer] = {}
 
     def path(form: str, level: str) -> Path:
         file = folder / f"{form}-{level}.onnx"
@@ -140,7 +140,7 @@ def quantized(exported: Callable[[str], Path], tmp_path_factory: pytest.TempPath
             if form == "edge":
                 checkpoint = load(CHECKPOINT)
                 onnx.save(graph.build(checkpoint.model, contract_of(checkpoint)), str(source))
-            shops[form] = Workshop(source, read(None), count=48)
+            shops[form] = Quantizer(source, read(None), count=48)
         if not file.exists():
             write(shops[form].make(level, "portable"), file)
         return file

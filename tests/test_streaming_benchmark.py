@@ -17,10 +17,10 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.machine.record import BUSY_LOAD, record
 from benchmarks.timing.baseline import Stock
-from benchmarks.timing.interleaved import Spread, Turns, in_turns
+from benchmarks.timing.interleaved import InterleavedTimes, Spread, interleave
 from benchmarks.timing.operations import Recurrence, Work, work
 from benchmarks.timing.pipelines import Loop, OurPipeline, open_all, open_pipeline
-from benchmarks.timing.roofline import Bound, Machine, Reading, bound, cache_bytes
+from benchmarks.timing.roofline import CoreLimits, Reading, Roofline, bound, cache_bytes
 from benchmarks.timing.session_options import CHANGES, session_options
 from benchmarks.timing.soak import soak
 from benchmarks.timing.stages import first_block_frames
@@ -31,7 +31,7 @@ from edge_runtime.model.inputs import Inputs
 from edge_runtime.model.network import Network
 from export.rawnet2 import Config
 from quantization.calibration import read as read_calibration
-from quantization.quantizer import Workshop, write
+from quantization.quantizer import Quantizer, write
 from tests.conftest import TINY, TINY_PUBLIC, voice
 
 ROOT = Path(__file__).parent.parent
@@ -42,7 +42,7 @@ HOP_SECONDS = 0.25
 def int8(exported: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model in int8."""
     path = tmp_path_factory.mktemp("int8") / "tiny-int8.onnx"
-    write(Workshop(exported("streaming"), read_calibration(None), count=4).make("int8", "portable"), path)
+    write(Quantizer(exported("streaming"), read_calibration(None), count=4).make("int8", "portable"), path)
     return path
 
 
@@ -91,7 +91,7 @@ def test_the_loop_is_endless_and_even() -> None:
 def test_turns_run_every_call_once_a_round_and_none_first_always() -> None:
     order: list[int] = []
     calls = [lambda n=n: order.append(n) for n in range(3)]
-    turns = in_turns(calls, rounds=6, warm_up=0)
+    turns = interleave(calls, rounds=6, warm_up=0)
     assert turns.wall.shape == turns.cpu.shape == (6, 3) and (turns.wall > 0).all()
     rounds = np.array(order).reshape(6, 3)
     assert (np.sort(rounds) == [0, 1, 2]).all()
@@ -100,7 +100,7 @@ def test_turns_run_every_call_once_a_round_and_none_first_always() -> None:
 
 def test_a_speedup_is_taken_within_its_round() -> None:
     seconds = np.array([[2.0, 1.0], [4.0, 2.0], [80.0, 40.0]])  # the machine got busy; the ratio did not change
-    first, second = Turns.speedups(seconds)
+    first, second = InterleavedTimes.speedups(seconds)
     assert (first, second) == (Spread(1, 1, 1), Spread(2, 2, 2))
 
 
@@ -169,13 +169,13 @@ def test_parts_of_a_file_make_the_whole(name: str, exported: Callable[[str], Pat
 
 
 def test_the_bound_is_the_weights_read_and_the_products_at_the_peak() -> None:
-    machine = Machine(50.0, 100.0, (Reading(3 << 20, 60.0, "L3"), Reading(1 << 27, 10.0, "memory")))
+    machine = CoreLimits(50.0, 100.0, (Reading(3 << 20, 60.0, "L3"), Reading(1 << 27, 10.0, "memory")))
     done = Work(100_000_000, 200_000_000, (Recurrence(3 << 20, 29),) * 3)
     found = bound("ours", done, machine, measured_ms=20.0)
     assert found.products_ms == pytest.approx(2 + 2)
     assert found.weights_ms == pytest.approx(3 * 29 * (3 << 20) / 60e9 * 1e3)
     assert found.times_bound == pytest.approx(20 / found.bound_ms)
-    other: Bound = bound("ours", Work(1, 1, (Recurrence(5, 2),)), machine, 1.0)
+    other: Roofline = bound("ours", Work(1, 1, (Recurrence(5, 2),)), machine, 1.0)
     assert other.reading.lies_in == "memory", "a size that was not measured counts as memory"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.capture.block import OUTAGE, STATE
-from edge_runtime.capture.liveness import Limits, State
+from edge_runtime.capture.liveness import LivenessLimits, State
 from edge_runtime.capture.source import LiveSource
 from edge_runtime.capture.wanted import Kind, Wanted
 from tests.listening import PATIENCE_SECONDS, RATE, Listener, assert_adds_up
@@ -19,7 +19,7 @@ from tests.program import one_line, run
 from tests.rigs.streams import HttpStream, RtspCamera
 from tests.running import Running, is_event, is_state
 
-LIMITS = Limits(stall=2.0, retry_longest=1.0, connect_timeout=PATIENCE_SECONDS)
+LIMITS = LivenessLimits(stall=2.0, retry_longest=1.0, connect_timeout=PATIENCE_SECONDS)
 PASSWORD = "hunter2"
 
 

@@ -18,7 +18,7 @@ from tests.small_disk import small_disk
 from training.synthesize import fargan, make, neural
 from training.synthesize.__main__ import main
 from training.synthesize.catalogue import COPY, SPEECH
-from training.synthesize.clips import HEADER, Row, append_row, find_humans, read_rows
+from training.synthesize.clips import HEADER, ClipRow, append_row, find_humans, read_rows
 from training.synthesize.dsp import mel_filters, rms, stft
 from training.synthesize.plan import plan_copies, plan_speech
 from training.synthesize.texts import read_texts
@@ -215,10 +215,10 @@ def test_a_full_disk_ends_the_run_with_code_5(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_shares_and_minutes_are_kept(tmp_path: Path) -> None:
-    row = Row("x.flac", "bonafide", "-", "s", "own", "CC0", "16000", "lossless", "3.0")
+    row = ClipRow("x.flac", "bonafide", "-", "s", "own", "CC0", "16000", "lossless", "3.0")
     table = tmp_path / "clips.csv"
     for number in range(400):
-        append_row(table, Row(f"{number}.flac", *list(vars(row).values())[1:]))
+        append_row(table, ClipRow(f"{number}.flac", *list(vars(row).values())[1:]))
     assert len(read_rows(table)) == 400
     engine = COPY["world"]
     tasks = plan_copies(find_humans(tmp_path), [engine], {"world": 1.25}, seed=3)

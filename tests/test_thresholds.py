@@ -21,22 +21,22 @@ from export.checkpoint import Calibration, load, save
 from export.rawnet2 import RawNet2
 from tests.conftest import voice
 from training import calibrate
-from training.calibrate import TREMOR_LLR, Limits, cross_fitted, fit
+from training.calibrate import TREMOR_LLR, ErrorLimits, cross_fitted, fit
 from training.report import report
-from training.verdicts import Heard, hear, judge, shares
+from training.verdicts import ScoredClip, hear, judge, shares
 
 RATE = 16000
 
 
-def heard(scores: Sequence[float], label: str = "bonafide", source: str = "here") -> Heard:
+def heard(scores: Sequence[float], label: str = "bonafide", source: str = "here") -> ScoredClip:
     """A clip whose windows, 4 s each and one every half second, have these raw scores."""
     windows = [
         Window(0.5 * n, 0.5 * n + 4, float(s), Verdict.UNSURE, -20.0, -3.0, 0.0, 0) for n, s in enumerate(scores)
     ]
-    return Heard(Clip(Path("a.flac"), label, source=source), tuple(windows))
+    return ScoredClip(Clip(Path("a.flac"), label, source=source), tuple(windows))
 
 
-def crowd(sources: int = 10, clips: int = 12, seed: int = 0) -> list[Heard]:
+def crowd(sources: int = 10, clips: int = 12, seed: int = 0) -> list[ScoredClip]:
     """Clips of both labels from sources that differ in level."""
     rng = np.random.default_rng(seed)
     found = []
@@ -81,7 +81,7 @@ def test_windows_and_verdicts_are_those_of_the_runtime(
 @given(st.integers(0, 30), st.sampled_from([0.01, 0.02, 0.1]), st.sampled_from([0.01, 0.05, 0.3]))
 def test_no_more_clips_than_asked_for_get_the_wrong_verdict(seed: int, false_alarms: float, misses: float) -> None:
     clips = crowd(seed=seed)
-    calibration = fit(clips, Limits(false_alarms, misses))
+    calibration = fit(clips, ErrorLimits(false_alarms, misses))
     said = shares([judge(clip, calibration) for clip in clips], "clips", rounds=1)
     assert said["human", Verdict.SPOOF].value <= false_alarms
     assert said["spoofed", Verdict.BONAFIDE].value <= misses
@@ -107,7 +107,7 @@ def test_a_large_source_does_not_outweigh_many_small_ones() -> None:
         for label, sign in (("bonafide", 1), ("spoof", -1))
         for _ in range(400)
     ]
-    found = fit([*few, *large], Limits())
+    found = fit([*few, *large], ErrorLimits())
     centre = -found.offset / found.scale  # the raw score of which nothing can be said
     assert centre < 2.5, centre
 
@@ -118,7 +118,7 @@ def test_what_the_runtime_does_not_judge_is_not_fitted() -> None:
         replace(clip, windows=(*clip.windows, replace(clip.windows[0], score=50.0, reason=Reason.CLIPPED)))
         for clip in clips
     ]
-    assert fit(wild, Limits()) == fit(clips, Limits())
+    assert fit(wild, ErrorLimits()) == fit(clips, ErrorLimits())
 
 
 def test_a_source_is_judged_by_a_calibration_that_did_not_see_it() -> None:
@@ -129,7 +129,7 @@ def test_a_source_is_judged_by_a_calibration_that_did_not_see_it() -> None:
         else clip
         for clip in clips
     ]
-    before, after = (cross_fitted(some, Limits(), folds=10) for some in (clips, moved))
+    before, after = (cross_fitted(some, ErrorLimits(), folds=10) for some in (clips, moved))
     place = next(n for n, clip in enumerate(clips) if clip.clip.source == "source 3")
     windows = zip(clips[place].windows, before[place].windows, after[place].windows, strict=True)
     raw, old, new = np.array([[a.score, b.score, c.score] for a, b, c in windows], float).T
@@ -140,7 +140,7 @@ def test_a_source_is_judged_by_a_calibration_that_did_not_see_it() -> None:
 def test_the_report_names_the_sources_with_false_alarms_and_both_levels() -> None:
     clips = crowd()
     odd = [heard([-6, -6, -6], "bonafide", "odd") for _ in range(3)]
-    found = report(cross_fitted([*clips, *odd], Limits()))
+    found = report(cross_fitted([*clips, *odd], ErrorLimits()))
     text = "\n".join(found.lines())
     print(text)
     assert found.alarms[0] == ("odd", 3, 3) and "odd 3 of 3" in text
@@ -163,7 +163,7 @@ def test_none_of_ten_leaves_room_for_doubt() -> None:
 
 def test_one_label_alone_cannot_be_calibrated() -> None:
     with pytest.raises(InputError, match="both labels"):
-        fit([heard([1.0])], Limits())
+        fit([heard([1.0])], ErrorLimits())
 
 
 @pytest.fixture(scope="module")
@@ -201,5 +201,5 @@ def test_options_out_of_range_get_one_clear_line(
 
 def test_labels_that_do_not_overlap_are_told_to_be_no_scale() -> None:
     apart = [heard([8.0 + 0.1 * n]) for n in range(6)] + [heard([-8.0 - 0.1 * n], "spoof") for n in range(6)]
-    assert "warning: " in calibrate.thresholds_line(fit(apart, Limits()))
-    assert "warning" not in calibrate.thresholds_line(fit(crowd(), Limits()))
+    assert "warning: " in calibrate.thresholds_line(fit(apart, ErrorLimits()))
+    assert "warning" not in calibrate.thresholds_line(fit(crowd(), ErrorLimits()))

@@ -25,7 +25,7 @@ from tests.conftest import TINY, random_model, voice
 from tests.hybrids import TINY as TINY_HYBRID
 from training import blocks
 from training.adaptation.room import listen
-from training.adaptation.tune import Settings, tune
+from training.adaptation.tune import TuningSettings, tune
 from training.batches import Library
 from training.blend import between
 from training.blocks import crop_samples, with_blocks
@@ -203,6 +203,8 @@ def test_endings_of_blocks_stand_beside_each_other_and_adapt(library: Library) -
         logits = [member.stream(sound) for member in (*members, both)]
     assert torch.allclose(torch.stack(logits[:2]).mean(0), logits[2], atol=1e-4)
     humans = [samples for clip, samples in zip(library.clips, library.samples, strict=True) if clip.is_bonafide]
-    adapted, steps = tune(both, library, library, listen(humans, humans), Settings(steps=2, batch=4, warmup=0), 600)
+    adapted, steps = tune(
+        both, library, library, listen(humans, humans), TuningSettings(steps=2, batch=4, warmup=0), 600
+    )
     assert steps == 2 and not torch.equal(adapted.fc2.weight, both.fc2.weight)
     assert between(both, adapted, 0.5).config == both.config

@@ -25,7 +25,7 @@ from training import head as ending
 from training import window_crops as unchanged
 from training.batches import Crops, Library, Strengths
 from training.blocks import with_blocks
-from training.calibrate import Limits, judged_by_others
+from training.calibrate import ErrorLimits, judged_by_others
 from training.heads import fold_scores as foldscores
 from training.heads.crop_features import Origin, Summaries, chosen, read, together, without_sources
 from training.heads.window_features import see
@@ -251,7 +251,7 @@ def test_scores_of_folds_come_back_as_they_were(tmp_path: Path) -> None:
         for n, item in enumerate(crowd(clips=3))
     ]
     parts = [item.clip.source[-1] for item in heard]
-    said = judged_by_others(heard, Limits(), parts, strictly=True)
+    said = judged_by_others(heard, ErrorLimits(), parts, strictly=True)
     assert foldscores.write(tmp_path / "S.csv", heard, said, parts, [4.0] * len(heard)) == len(heard)
     found, found_parts = foldscores.read(tmp_path / "S.csv")
     assert found_parts == parts
@@ -266,7 +266,7 @@ def scores(folder: Path, change: tuple[str, str] = ("", "")) -> Path:
         for n, item in enumerate(crowd(sources=12))
     ]
     parts = [str(int(item.clip.source.split()[1]) % 4) for item in heard]
-    said = judged_by_others(heard, Limits(), parts, strictly=True)
+    said = judged_by_others(heard, ErrorLimits(), parts, strictly=True)
     foldscores.write(folder / "S.csv", heard, said, parts, [5.0] * len(heard))
     path = folder / "S.csv"
     path.write_text(path.read_text().replace(*change, 1) if change[0] else path.read_text())

@@ -25,14 +25,14 @@ from edge_runtime.atomic import whole_file
 from edge_runtime.errors import EdgeDetectError, InputError, OutputError, UsageError
 from evaluation.protocols import Clip, read_clips
 from export.checkpoint import Checkpoint, load, save
-from training.adaptation.card import Card
+from training.adaptation.card import AdaptationCard
 from training.adaptation.copies import CHEAP, engines_here, make_copies
 from training.adaptation.recordings import files_of, write_pieces
 from training.adaptation.room import listen
-from training.adaptation.trial import Trial, as_it_came, attempt, fitted_anew, keep_share
-from training.adaptation.tune import Settings, tune
+from training.adaptation.trial import AdaptationTrial, as_it_came, attempt, fitted_anew, keep_share
+from training.adaptation.tune import TuningSettings, tune
 from training.batches import Library, read_library
-from training.calibrate import Limits, add_limits, cross_fitted, fit
+from training.calibrate import ErrorLimits, add_limits, cross_fitted, fit
 from training.report import report
 from training.synthesize.__main__ import names
 
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
         "Exit codes: 0 done, 2 usage, 3 data, 4 checkpoint, 5 output.",
     )
     told = "(default: %(default)s)"
-    settings = Settings()
+    settings = TuningSettings()
     command.add_argument("--model", type=Path, required=True, help="checkpoint of `python -m training`")
     command.add_argument("--bonafide", type=Path, required=True, help="human recordings of the room, of any length")
     command.add_argument("--spoof", type=Path, help="synthetic speech recorded in the room, if there is some")
@@ -94,9 +94,9 @@ def read_kept(places: Sequence[Path], rate: int, seed: int) -> Library:
     return kept
 
 
-def check(arguments: argparse.Namespace) -> tuple[Settings, Limits]:
+def check(arguments: argparse.Namespace) -> tuple[TuningSettings, ErrorLimits]:
     """What the options ask for. Raises UsageError or InputError for what can be seen to be wrong before any work."""
-    settings = Settings(
+    settings = TuningSettings(
         steps=arguments.steps,
         batch=arguments.batch,
         learning_rate=arguments.learning_rate,
@@ -104,7 +104,7 @@ def check(arguments: argparse.Namespace) -> tuple[Settings, Limits]:
         seed=arguments.seed,
     )
     settings.check()
-    limits = Limits(arguments.false_alarms, arguments.misses)
+    limits = ErrorLimits(arguments.false_alarms, arguments.misses)
     limits.check()
     if not (arguments.minutes > 0 and (arguments.copy_minutes is None or arguments.copy_minutes > 0)):
         raise UsageError("--minutes and --copy-minutes must be above 0")
@@ -138,7 +138,9 @@ def split(arguments: argparse.Namespace, work: Path, rate: int) -> tuple[Library
     return mine, aside
 
 
-def run(arguments: argparse.Namespace, checkpoint: Checkpoint, settings: Settings, limits: Limits) -> Card:
+def run(
+    arguments: argparse.Namespace, checkpoint: Checkpoint, settings: TuningSettings, limits: ErrorLimits
+) -> AdaptationCard:
     """Adapts, writes the checkpoint and the card."""
     began = time.monotonic()
     rate, old = checkpoint.model.config.sample_rate, checkpoint.model
@@ -169,12 +171,12 @@ def run(arguments: argparse.Namespace, checkpoint: Checkpoint, settings: Setting
 def describe(
     arguments: argparse.Namespace,
     checkpoint: Checkpoint,
-    limits: Limits,
-    trials: tuple[Trial, Trial],
+    limits: ErrorLimits,
+    trials: tuple[AdaptationTrial, AdaptationTrial],
     libraries: tuple[Library, Library, Library],
     share: float,
     steps: int,
-) -> Card:
+) -> AdaptationCard:
     """The card of an adaptation, with the calibration fitted on dev and what was held out."""
     before, after = trials
     mine, aside, kept = libraries
@@ -196,7 +198,7 @@ def describe(
     ]
     name = checkpoint.name or arguments.model.stem
     found = report(cross_fitted(after.all, limits))
-    return Card(name, used, columns, share, found, fit(after.all, limits), arguments.dev is not None)
+    return AdaptationCard(name, used, columns, share, found, fit(after.all, limits), arguments.dev is not None)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

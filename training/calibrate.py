@@ -32,7 +32,7 @@ from export.checkpoint import Calibration, load, save
 from training.batches import read_library
 from training.heads.fold_scores import read
 from training.report import report, thresholds_line
-from training.verdicts import Floats, Heard, Judged, groups, hear, judge
+from training.verdicts import Floats, JudgedClip, ScoredClip, groups, hear, judge
 
 FOLDS = 8
 TREMOR_LLR = 0.04
@@ -43,7 +43,7 @@ HAIR = 1e-6
 
 
 @dataclass(frozen=True)
-class Limits:
+class ErrorLimits:
     """Which share of human clips may be called spoof, and of spoofed clips bona fide; both between 0 and 1."""
 
     false_alarms: float = 0.02
@@ -54,7 +54,7 @@ class Limits:
             raise UsageError("--false-alarms and --misses must lie between 0 and 1")
 
 
-def weights(heard: Sequence[Heard]) -> Floats:
+def weights(heard: Sequence[ScoredClip]) -> Floats:
     """Weight of each clip, float64 [n], which sum to 1 for either label: of a source as the root of its clips."""
     groups_of = [(item.clip.is_bonafide, item.clip.source) for item in heard]
     size = Counter(groups_of)
@@ -63,7 +63,7 @@ def weights(heard: Sequence[Heard]) -> Floats:
     return np.where(human, raw / max(raw[human].sum(), 1e-12), raw / max(raw[~human].sum(), 1e-12))
 
 
-def fit(heard: Sequence[Heard], limits: Limits) -> Calibration:
+def fit(heard: Sequence[ScoredClip], limits: ErrorLimits) -> Calibration:
     """Calibration and thresholds. Raises InputError unless both labels have a clip with a window fit to be judged."""
     heard = [item for item in heard if len(item.fit)]
     if len({item.clip.is_bonafide for item in heard}) < 2:
@@ -79,7 +79,7 @@ def fit(heard: Sequence[Heard], limits: Limits) -> Calibration:
     return Calibration(scale, offset, threshold, max(threshold, upper))
 
 
-def _line(heard: Sequence[Heard], weight: Floats) -> tuple[float, float]:
+def _line(heard: Sequence[ScoredClip], weight: Floats) -> tuple[float, float]:
     """Scale and offset from raw score to LLR, by the least cost over windows."""
     raw = np.concatenate([item.fit for item in heard])
     each = np.concatenate([np.full(len(item.fit), w / len(item.fit)) for item, w in zip(heard, weight, strict=True)])
@@ -112,7 +112,9 @@ def upper_bound(scores: Floats, weight: Floats, share: float) -> float:
     return -np.inf if kept == len(scores) else float(scores[order][kept]) + HAIR
 
 
-def cross_fitted(heard: Sequence[Heard], limits: Limits, folds: int = FOLDS, seed: int = 0) -> list[Judged]:
+def cross_fitted(
+    heard: Sequence[ScoredClip], limits: ErrorLimits, folds: int = FOLDS, seed: int = 0
+) -> list[JudgedClip]:
     """Each clip [n] judged by a calibration that did not see its source (or, where sources are few, the clip)."""
     group = np.array(groups([item.clip for item in heard]))
     order = np.random.default_rng(seed).permutation(np.unique(group))
@@ -121,13 +123,13 @@ def cross_fitted(heard: Sequence[Heard], limits: Limits, folds: int = FOLDS, see
 
 
 def judged_by_others(
-    heard: Sequence[Heard], limits: Limits, parts: Sequence[object], *, strictly: bool = False
-) -> list[Judged]:
+    heard: Sequence[ScoredClip], limits: ErrorLimits, parts: Sequence[object], *, strictly: bool = False
+) -> list[JudgedClip]:
     """Each clip [n] judged by a calibration that was fitted on the clips of other `parts` [n].
 
     Where the others lack a label, which a handful of clips do, it is fitted on all; `strictly` raises InputError then.
     """
-    judged: dict[int, Judged] = {}
+    judged: dict[int, JudgedClip] = {}
     for part in dict.fromkeys(parts):
         rest = [item for item, own in zip(heard, parts, strict=True) if own != part]
         both = strictly or len({item.clip.is_bonafide for item in rest if len(item.fit)}) == 2
@@ -155,9 +157,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def add_limits(command: argparse.ArgumentParser) -> None:
-    """The options of `Limits`."""
+    """The options of `ErrorLimits`."""
     told = "(default: %(default)s)"
-    asked = Limits()
+    asked = ErrorLimits()
     alarms, misses = f"share of human clips called spoof {told}", f"share of spoofed clips called bona fide {told}"
     command.add_argument("--false-alarms", type=float, default=asked.false_alarms, help=alarms)
     command.add_argument("--misses", type=float, default=asked.misses, help=misses)
@@ -168,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         checkpoint = load(arguments.checkpoint)
-        limits = Limits(arguments.false_alarms, arguments.misses)
+        limits = ErrorLimits(arguments.false_alarms, arguments.misses)
         limits.check()
         if not 0.01 <= arguments.hop <= 60:
             raise UsageError("--hop must lie between 0.01 and 60 seconds")

@@ -36,7 +36,7 @@ TEMPERATURE = 2.0
 
 
 @dataclass
-class Run:
+class RunState:
     """What a run has come to; with the weights it is the checkpoint that resumes."""
 
     step: int = 0
@@ -75,7 +75,7 @@ class Trainer:
         self.teacher = None if teacher is None else teacher.to(self.device).eval()
         self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
         self.optimizer = torch.optim.AdamW(self._groups())
-        self.run = Run(recipes=[{"from_step": 0, **asdict(recipe)}])
+        self.run = RunState(recipes=[{"from_step": 0, **asdict(recipe)}])
         self.changed: list[str] = []
         """What a resumed run sets otherwise than before, a line each."""
         compiles = recipe.compile and any(shutil.which(name) for name in ("c++", "g++", "clang++"))
@@ -157,7 +157,7 @@ class Trainer:
         soft = functional.cross_entropy(logits.float() / TEMPERATURE, (taught / TEMPERATURE).softmax(1))
         return soft * TEMPERATURE
 
-    def fit(self) -> Run:
+    def fit(self) -> RunState:
         """Runs to the end of the schedule or until dev stops improving; safe to stop at any moment."""
         recipe, run = self.recipe, self.run
         long_from = int(recipe.steps * (1 - recipe.long_share))
@@ -259,7 +259,7 @@ class Trainer:
             self.model.load_state_dict(state["model"])
             self.averaged.load_state_dict(state["averaged"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.run = Run(**state["run"])
+            self.run = RunState(**state["run"])
             # A setting that the run's program did not have yet is left at its default, which means what it did.
             before = {"from_step": 0} | {item.name: item.default for item in fields(Recipe)} | state["recipe"]
             self.run.recipes = self.run.recipes or [before]

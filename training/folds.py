@@ -21,13 +21,13 @@ from pathlib import Path
 import torch
 
 from edge_runtime.errors import EdgeDetectError, InputError, UsageError
-from evaluation.folds.assignment import Record, assign
+from evaluation.folds.assignment import FoldClip, assign
 from evaluation.folds.table import read_rows
 from evaluation.protocols import read_clips
 from export.checkpoint import load
 from export.rawnet2 import RawNet2
 from training.batches import Library, read_library
-from training.calibrate import Limits, add_limits, judged_by_others
+from training.calibrate import ErrorLimits, add_limits, judged_by_others
 from training.head import SMOOTHING, fit_ending, judged, without_ending
 from training.heads.crop_features import (
     Summaries,
@@ -42,9 +42,9 @@ from training.heads.crop_features import (
 from training.heads.crops import add_crops, check_crops, look_at
 from training.heads.distillation import Teacher, taught
 from training.heads.fold_scores import write
-from training.heads.window_features import Seen, add_whole_blocks, see
+from training.heads.window_features import WindowFeatures, add_whole_blocks, see
 from training.report import report
-from training.verdicts import Heard
+from training.verdicts import ScoredClip
 
 FOLDS = 5
 
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 usage, 3 data, 4 checkpoint, 5 output, 130 stopped."""
     options = parser().parse_args(argv)
     try:
-        limits = Limits(options.false_alarms, options.misses)
+        limits = ErrorLimits(options.false_alarms, options.misses)
         looks = _check(options, limits)
         start = load(options.start)
         model = without_ending(start.model, options.nodes * options.members)
@@ -130,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _check(options: argparse.Namespace, limits: Limits) -> bool:
+def _check(options: argparse.Namespace, limits: ErrorLimits) -> bool:
     """Whether crops are to be looked at. Raises UsageError or OutputError for what could not end well."""
     looks = not options.also or options.keep is not None
     limits.check()
@@ -183,7 +183,7 @@ def assigned(library: Library, own: Sequence[int]) -> dict[str, str]:
     for index in own:
         clip = library.clips[index]
         year = int(clip.year) if clip.year.isdecimal() else None
-        records.append(Record(library.home(index), clip.label, clip.system, year))
+        records.append(FoldClip(library.home(index), clip.label, clip.system, year))
     try:
         found = assign(records, FOLDS)
     except ValueError as reason:
@@ -200,13 +200,13 @@ def apart(crops: Summaries, fold_of: Mapping[str, str], fold: str) -> list[int]:
 def judged_by_fold(
     start: RawNet2,
     parts: Sequence[Summaries],
-    seen: Seen,
+    seen: WindowFeatures,
     folds: Sequence[str],
     fold_of: Mapping[str, str],
     options: argparse.Namespace,
-) -> list[Heard]:
+) -> list[ScoredClip]:
     """Each clip with raw scores by the ending of its fold. Raises InputError where a fold leaves nothing to learn."""
-    heard: dict[int, Heard] = {}
+    heard: dict[int, ScoredClip] = {}
     for fold in sorted(set(folds)):
         places = [apart(part, fold_of, fold) for part in parts]
         left = [chosen(part, own) for part, own in zip(parts, places, strict=True) if own]

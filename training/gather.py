@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge_runtime.errors import EdgeDetectError, InputError, OutputError, UsageError
-from training.synthesize.clips import LIST, RATE, Row, write_clip
+from training.synthesize.clips import LIST, RATE, ClipRow, write_clip
 
 LONGEST_SECONDS = 5
 QUIET_RMS, HEADROOM = 1e-3, 0.89
@@ -170,7 +170,7 @@ def loudest(samples: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     return samples[start : start + count]
 
 
-def take(shelf: Shelf, sounds: dict[str, bytes], order: random.Random) -> Iterator[tuple[NDArray[np.float32], Row]]:
+def take(shelf: Shelf, sounds: dict[str, bytes], order: random.Random) -> Iterator[tuple[NDArray[np.float32], ClipRow]]:
     """Clips of a shelf, float32 [samples] at 16 kHz, and their rows; what is short, silent or broken is passed over."""
     names = sorted((name for name in sounds if re.search(shelf.pattern, name)), key=PurePosixPath)
     order.shuffle(names)
@@ -196,7 +196,7 @@ def take(shelf: Shelf, sounds: dict[str, bytes], order: random.Random) -> Iterat
         left -= 1
         yield (
             clip,
-            Row(
+            ClipRow(
                 file,
                 "bonafide",
                 "-",

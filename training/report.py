@@ -14,7 +14,7 @@ from edge_runtime.decision.verdict import Reason, Verdict
 from evaluation.metrics import Estimate, cllr, min_cllr
 from evaluation.protocols import Clip
 from export.checkpoint import Calibration
-from training.verdicts import SAID, Judged, groups, shares
+from training.verdicts import SAID, JudgedClip, groups, shares
 
 WORST = 5
 """Sources with false alarms that are named."""
@@ -23,7 +23,7 @@ PLAUSIBLE_LLR = 15.0
 
 
 @dataclass(frozen=True)
-class Report:
+class CalibrationReport:
     """What verdicts and LLRs are worth on clips whose sources the calibration did not see."""
 
     clips: Mapping[tuple[str, Verdict], Estimate]
@@ -65,7 +65,7 @@ class Report:
         return found
 
 
-def report(judged: Sequence[Judged], over: str | None = None) -> Report:
+def report(judged: Sequence[JudgedClip], over: str | None = None) -> CalibrationReport:
     """Figures of clips that were judged, of both labels. `over` says what was left out, where it was not a source."""
     clips = [item.clip for item in judged]
     alone = len(set(groups(clips))) == len(clips)
@@ -73,7 +73,7 @@ def report(judged: Sequence[Judged], over: str | None = None) -> Report:
     fit_windows = [(i.clip.is_bonafide, w.score) for i in judged for w in i.windows if w.reason is Reason.NONE]
     named = over or ("clips" if alone else f"{len({clip.source for clip in clips})} sources")
     known = any(clip.language for clip in clips)
-    return Report(
+    return CalibrationReport(
         shares(judged, "clips"),
         shares(judged, "windows"),
         {"clips": _cllrs(scored), "windows": _cllrs([(label, s) for label, s in fit_windows if s is not None])},
@@ -83,7 +83,7 @@ def report(judged: Sequence[Judged], over: str | None = None) -> Report:
     )
 
 
-def _alarms(judged: Sequence[Judged], what: Callable[[Clip], str]) -> list[tuple[str, int, int]]:
+def _alarms(judged: Sequence[JudgedClip], what: Callable[[Clip], str]) -> list[tuple[str, int, int]]:
     """Human clips called spoof, and all human clips, by what a clip is; the most false alarms first."""
     human = Counter(what(item.clip) for item in judged if item.clip.is_bonafide)
     hits = Counter(

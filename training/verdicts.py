@@ -39,7 +39,7 @@ AT_ONCE = 128
 
 
 @dataclass(frozen=True)
-class Heard:
+class ScoredClip:
     """A clip and its windows in the order of their time. Their scores are raw ones, their verdicts not yet said."""
 
     clip: Clip
@@ -66,7 +66,7 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedClip:
     """What the runtime says of a clip and of its windows; scores are log-likelihood ratios."""
 
     clip: Clip
@@ -75,7 +75,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Cut:
+class WindowedClip:
     """A clip and its windows, none of which has a score yet; those at `places` are to have one."""
 
     sound: NDArray[np.float32]  # [samples], as the runtime judges it
@@ -83,19 +83,19 @@ class Cut:
     places: tuple[int, ...]
     starts: tuple[int, ...]  # in samples, of the windows at `places`
 
-    def scored(self, clip: Clip, raw: Sequence[float]) -> Heard:
+    def scored(self, clip: Clip, raw: Sequence[float]) -> ScoredClip:
         """With raw scores of the windows at `places`."""
         windows = list(self.windows)
         for place, value in zip(self.places, raw, strict=True):
             windows[place] = replace(windows[place], score=value)
-        return Heard(clip, tuple(windows))
+        return ScoredClip(clip, tuple(windows))
 
 
 def hear(
     model: RawNet2, clips: Sequence[Clip], samples: Sequence[NDArray[np.int16]], hop_seconds: float, what: str
-) -> list[Heard]:
+) -> list[ScoredClip]:
     """Scores the windows of clips (`samples`: int16 [n] each); silent ones are not scored. `what` names them."""
-    found: list[Heard] = []
+    found: list[ScoredClip] = []
     for some in cuts(model.config, samples, hop_seconds, what):
         raw = iter(score_at(model, [cut.sound for cut in some], [cut.starts for cut in some]).tolist())
         found += [
@@ -107,7 +107,7 @@ def hear(
 
 def cuts(
     config: Config, samples: Sequence[NDArray[np.int16]], hop_seconds: float, what: str, whole_blocks: bool = False
-) -> Iterator[list[Cut]]:
+) -> Iterator[list[WindowedClip]]:
     """The clips (int16 [n] each) cut into windows, so many at a time that about AT_ONCE windows are to be scored.
 
     With `whole_blocks` the end of a clip that fills no block is left out, which the runtime scores by itself.
@@ -115,7 +115,7 @@ def cuts(
     hop = hop_samples(config, hop_seconds)
     multiple = 1 if config.has_blocks and not whole_blocks else hop_multiple(config)
     tail = int(TAIL_SECONDS * config.sample_rate)
-    waiting: list[Cut] = []
+    waiting: list[WindowedClip] = []
     for clip in tqdm(samples, desc=f"scoring {what}", unit="clip"):
         judged, as_it_came = as_judged(clip, config.sample_rate), clip.astype(np.float32) / np.float32(32768)
         places = starts(len(clip), config.window_samples, hop, multiple, tail)
@@ -124,7 +124,9 @@ def cuts(
             for start, end in ((start, start + config.window_samples) for start in places)
         ]
         audible = [number for number, window in enumerate(windows) if window.verdict is not Verdict.SILENT]
-        waiting.append(Cut(judged, tuple(windows), tuple(audible), tuple(places[number] for number in audible)))
+        waiting.append(
+            WindowedClip(judged, tuple(windows), tuple(audible), tuple(places[number] for number in audible))
+        )
         if sum(len(cut.places) for cut in waiting) >= AT_ONCE:
             yield waiting
             waiting = []
@@ -143,7 +145,7 @@ def starts(length: int, window: int, hop: int, multiple: int, tail: int) -> list
     return [*found, last] if last - found[-1] > tail else found
 
 
-def judge(heard: Heard, calibration: Calibration) -> Judged:
+def judge(heard: ScoredClip, calibration: Calibration) -> JudgedClip:
     """The verdicts of a clip under a calibration, by its windows alone: alarms, which need 6 s, have no say."""
     thresholds = Thresholds(calibration.threshold, calibration.threshold_bonafide)
     summarizer = Summarizer(thresholds)
@@ -152,7 +154,7 @@ def judge(heard: Heard, calibration: Calibration) -> Judged:
         llr = None if window.score is None else calibration.scale * window.score + calibration.offset
         said.append(replace(window, score=llr, verdict=decide(llr, thresholds, window.reason)))
         summarizer.add(said[-1])
-    return Judged(heard.clip, tuple(said), summarizer.summary())
+    return JudgedClip(heard.clip, tuple(said), summarizer.summary())
 
 
 def groups(clips: Sequence[Clip]) -> list[str]:
@@ -162,7 +164,7 @@ def groups(clips: Sequence[Clip]) -> list[str]:
     return [str(number) for number in range(len(clips))] if few else sources
 
 
-def shares(judged: Sequence[Judged], level: str, rounds: int = 1000) -> dict[tuple[str, Verdict], Estimate]:
+def shares(judged: Sequence[JudgedClip], level: str, rounds: int = 1000) -> dict[tuple[str, Verdict], Estimate]:
     """Which share of each label gets which verdict, with 95 % intervals from a bootstrap over `groups`.
 
     Where it is none or all of a label, of which a bootstrap knows nothing else, the bound is that of a binomial of as

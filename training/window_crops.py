@@ -21,7 +21,7 @@ from edge_runtime.errors import EdgeDetectError, InputError, OutputError, UsageE
 from export.checkpoint import load
 from training.batches import BALANCES, Library, read_library
 from training.heads.crop_features import DIGEST, Origin, Summaries
-from training.heads.window_features import Seen, add_whole_blocks, see
+from training.heads.window_features import WindowFeatures, add_whole_blocks, see
 
 MATCHED = 0.8
 """Share of spoofed windows beside which there is a human one of the same source, where the source has one."""
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def drawn(library: Library, seen: Seen, encoder: str, count: int, balance: str, seed: int) -> Summaries:
+def drawn(library: Library, seen: WindowFeatures, encoder: str, count: int, balance: str, seed: int) -> Summaries:
     """`count` windows in pairs, a spoofed and then a human one, drawn by `balance` and then evenly within a clip.
 
     Raises InputError where a label has no window, as where all its clips are silent.

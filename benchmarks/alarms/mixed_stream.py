@@ -32,7 +32,7 @@ _LEAD = 60.0
 
 
 @dataclass(frozen=True)
-class Piece:
+class StreamPiece:
     """A turn or another stretch of one kind. Times in seconds of the stream; a gap follows `end`."""
 
     kind: str
@@ -54,7 +54,7 @@ class _Deck:
         return self._left.pop()
 
 
-class _Turns:
+class _TurnsOfLabel:
     """Turns of one label: the groups in turn, and within each its clips."""
 
     def __init__(self, groups: dict[str, list[Clip]], random: Random) -> None:
@@ -90,7 +90,7 @@ def grouped(clips: Sequence[Clip]) -> tuple[dict[str, list[Clip]], dict[str, lis
 
 def mixed(
     clips: Sequence[Clip], minutes: float, seed: int = 0, music: Sequence[Path] = ()
-) -> Iterator[tuple[Piece, Samples]]:
+) -> Iterator[tuple[StreamPiece, Samples]]:
     """Pieces with their sound and the gap after it, float32 [n] at RATE, until `minutes` are full or a little over.
 
     Clips keep their level; one after another, with pauses, they make a turn of one source or system, each once before
@@ -103,7 +103,7 @@ def mixed(
     if not human or not spoofed:
         raise InputError("a mixed stream needs human and spoofed clips")
     random = np.random.default_rng(seed)
-    turns = {HUMAN: _Turns(human, random), SPOOF: _Turns(spoofed, random)}
+    turns = {HUMAN: _TurnsOfLabel(human, random), SPOOF: _TurnsOfLabel(spoofed, random)}
     songs = [(path.name, read_samples(path)) for path in music]
     kinds = list(SHARES)
     had = dict.fromkeys(kinds, 0.0)
@@ -120,7 +120,7 @@ def mixed(
         else:
             group, sound = _noise(kind, seconds, random)
         gap = np.zeros(round(random.uniform(*GAP_SECONDS) * RATE), np.float32)
-        piece = Piece(kind, group, written / RATE, (written + sound.size) / RATE)
+        piece = StreamPiece(kind, group, written / RATE, (written + sound.size) / RATE)
         whole = np.concatenate([sound, gap])
         whole += leveled(_pink(whole.size, random), FLOOR_DBFS)
         had[kind] += sound.size / RATE

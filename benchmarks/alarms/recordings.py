@@ -31,7 +31,7 @@ _BLOCK = round(5 * RATE)
 
 
 @dataclass(frozen=True)
-class Heard:
+class ScoredRecording:
     """A recording as a detector with the gate heard it, which scored what is no speech as well."""
 
     name: str  # the source of the human speech
@@ -68,7 +68,7 @@ def open_ears(detector: Detector) -> None:
 
 def human(
     detector: Detector, clips: Sequence[Clip], seconds: float, seed: int = 0, progress: Callable[..., Any] = silently
-) -> list[Heard]:
+) -> list[ScoredRecording]:
     """Recordings of `seconds` or a little more, each of one source's human clips, all of which are used once.
 
     Clips of a speaker follow each other, with pauses of PAUSE_SECONDS. What is left of a source is a recording too,
@@ -82,13 +82,13 @@ def human(
     heard = []
     for name, part in progress(made, desc="people alone", unit="recording"):
         sound = _floored(_spoken(part, random), random)
-        heard.append(Heard(name, sound.size / RATE, hear(detector, sound)))
+        heard.append(ScoredRecording(name, sound.size / RATE, hear(detector, sound)))
     return heard
 
 
 def inserted(
     detector: Detector, clips: Sequence[Clip], voices: int, seed: int = 0, progress: Callable[..., Any] = silently
-) -> list[Heard]:
+) -> list[ScoredRecording]:
     """HUMAN_SECONDS of a source with INSERTED_SECONDS of a voice, for so many pairs of both, in both places.
 
     The shorter insertions are the beginnings of the longest. Raises InputError when a label is missing.
@@ -107,7 +107,7 @@ def inserted(
         for seconds in INSERTED_SECONDS:
             for place, at in ((MIDDLE, HUMAN_SECONDS / 2), (END, HUMAN_SECONDS)):
                 windows = insert(detector, base, alone, speech[: round(seconds * RATE)], at)
-                heard.append(Heard(name, HUMAN_SECONDS + seconds, windows, voice, seconds, place))
+                heard.append(ScoredRecording(name, HUMAN_SECONDS + seconds, windows, voice, seconds, place))
     return heard
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks.alarms.recordings import END, MIDDLE, Heard, gated, summary
+from benchmarks.alarms.recordings import END, MIDDLE, ScoredRecording, gated, summary
 from edge_runtime.decision.alarm import Rules
 from edge_runtime.decision.verdict import Summary, Thresholds, Verdict, Window
 from evaluation.markdown import table
@@ -21,19 +21,19 @@ _HEADS = (
 
 @dataclass(frozen=True)
 class Measured:
-    """All that the page is made of. Windows are as `Heard` has them: scored also where nobody speaks."""
+    """All that the page is made of. Windows are as `ScoredRecording` has them: scored also where nobody speaks."""
 
     thresholds: Thresholds
     rules: Mapping[str, Rules | None]  # by what the page calls them; None: the windows alone
     least_speech_seconds: float
-    people: Mapping[str, Sequence[Heard]]  # by the name of their list
-    inserted: Sequence[Heard]
+    people: Mapping[str, Sequence[ScoredRecording]]  # by the name of their list
+    inserted: Sequence[ScoredRecording]
     clips: Sequence[tuple[Clip, Sequence[Window]]]
     gate_seconds_per_hour: float
 
 
 @dataclass(frozen=True)
-class Alone:
+class PeopleLine:
     """What one rule says of recordings of people."""
 
     data: str
@@ -48,7 +48,7 @@ class Alone:
 
 
 @dataclass(frozen=True)
-class Found:
+class InsertionLine:
     """What one rule finds of insertions of one length."""
 
     rule: str
@@ -71,7 +71,7 @@ class Gate:
     spoof_lost: int  # of these, no-speech with it
 
 
-def alone(measured: Measured) -> list[Alone]:
+def alone(measured: Measured) -> list[PeopleLine]:
     """Every rule on every list of people, with the gate and without it."""
     return [
         _alone(measured, data, name, rules, gate)
@@ -81,14 +81,17 @@ def alone(measured: Measured) -> list[Alone]:
     ]
 
 
-def found(measured: Measured) -> list[Found]:
+def found(measured: Measured) -> list[InsertionLine]:
     """Every rule on every length and place of the inserted voices, with the gate."""
     said: dict[tuple[str, str, float], Counter[Verdict | None]] = {}
     for name, rules in measured.rules.items():
         for heard in measured.inserted:
             verdict = _judged(measured, heard.windows, rules).verdict
             said.setdefault((name, heard.place, heard.inserted_seconds), Counter())[verdict] += 1
-    return [Found(*key, counts.total(), counts[Verdict.SPOOF], counts[Verdict.UNSURE]) for key, counts in said.items()]
+    return [
+        InsertionLine(*key, counts.total(), counts[Verdict.SPOOF], counts[Verdict.UNSURE])
+        for key, counts in said.items()
+    ]
 
 
 def gate(measured: Measured) -> list[Gate]:
@@ -159,12 +162,12 @@ def page(title: str, about: Sequence[str], measured: Measured) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _alone(measured: Measured, data: str, name: str, rules: Rules | None, gate: bool) -> Alone:
+def _alone(measured: Measured, data: str, name: str, rules: Rules | None, gate: bool) -> PeopleLine:
     people = measured.people[data]
     said = [_judged(measured, heard.windows, rules, gate) for heard in people]
     hours = sum(heard.seconds for heard in people) / 3600
     false = Counter(heard.name for heard, one in zip(people, said, strict=True) if one.verdict is Verdict.SPOOF)
-    return Alone(
+    return PeopleLine(
         data,
         name,
         gate,
@@ -197,7 +200,7 @@ def _rules(measured: Measured) -> list[str]:
     return lines
 
 
-def _alone_cells(row: Alone) -> list[str]:
+def _alone_cells(row: PeopleLine) -> list[str]:
     verdicts = [str(row.verdicts.get(name, 0)) for name in ("spoof", "unsure", "bonafide", "no-speech")]
     alarms = f"{row.alarms_per_hour:.2f}"
     return [
@@ -208,11 +211,11 @@ def _alone_cells(row: Alone) -> list[str]:
     ]
 
 
-def _sources(row: Alone) -> str:
+def _sources(row: PeopleLine) -> str:
     return ", ".join(f"{name} {count}" for name, count in row.sources.items())
 
 
-def _found_table(rows: Sequence[Found]) -> list[str]:
+def _found_table(rows: Sequence[InsertionLine]) -> list[str]:
     lengths = list(dict.fromkeys(row.inserted_seconds for row in rows))
     cells = []
     for place in (MIDDLE, END):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.alarms.mixed_stream import HUMAN, SPOOF, Piece
+from benchmarks.alarms.mixed_stream import HUMAN, SPOOF, StreamPiece
 from edge_runtime.decision.alarm import LIVE_SMOOTHING_SECONDS, OFF, ON, Alarms, Rules
 from edge_runtime.decision.verdict import Thresholds, Window
 from edge_runtime.detector import Detector
@@ -27,10 +27,10 @@ _ROUNDS = 1000
 
 
 @dataclass(frozen=True)
-class Heard:
+class ScoredStream:
     """A stream as a detector heard it."""
 
-    pieces: list[Piece]
+    pieces: list[StreamPiece]
     windows: list[Window]
     seconds: float  # of sound
     cpu_seconds: float  # for the front end, the gate and the network
@@ -49,7 +49,7 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class AlarmOutcome:
     """What alarms came of a stream under one set of rules."""
 
     rules: Rules
@@ -68,12 +68,14 @@ class Outcome:
         return sum(self.false_alarms.values())
 
 
-def hear(detector: Detector, stream: Iterable[tuple[Piece, Samples]], progress: Callable[..., Any] = silently) -> Heard:
+def hear(
+    detector: Detector, stream: Iterable[tuple[StreamPiece, Samples]], progress: Callable[..., Any] = silently
+) -> ScoredStream:
     """Scores a stream, float32 [n] a piece. Raises UsageError for a model of another rate than RATE, ModelError."""
     if detector.sample_rate != RATE:
         raise UsageError(f"the model hears {detector.sample_rate} Hz: the stream is made for {RATE} Hz")
     detector.reset()
-    pieces: list[Piece] = []
+    pieces: list[StreamPiece] = []
     windows: list[Window] = []
     samples, cpu = 0, 0.0
     block = round(BLOCK_SECONDS * RATE)
@@ -85,7 +87,7 @@ def hear(detector: Detector, stream: Iterable[tuple[Piece, Samples]], progress: 
         cpu += time.process_time() - began
         samples += sound.size
     windows += detector.flush()
-    return Heard(pieces, windows, samples / RATE, cpu)
+    return ScoredStream(pieces, windows, samples / RATE, cpu)
 
 
 def usual_rules(thresholds: Thresholds, **other: float) -> Rules:
@@ -104,7 +106,7 @@ def usual_rules(thresholds: Thresholds, **other: float) -> Rules:
     return Rules(**values)
 
 
-def judge(heard: Heard, rules: Rules, seed: int = 0) -> Outcome:
+def judge(heard: ScoredStream, rules: Rules, seed: int = 0) -> AlarmOutcome:
     """Makes alarms of the windows and counts them.
 
     An alarm belongs to a spoofed turn when it begins within it, or after its end while windows and the least duration
@@ -135,7 +137,7 @@ def judge(heard: Heard, rules: Rules, seed: int = 0) -> Outcome:
     kinds = Counter(heard.pieces[index].kind for index in false.elements())
     lengths = [(heard.pieces[index].end - heard.pieces[index].start) / 3600 for index in human]
     hits = [float(index in first) for index in spoofed]
-    return Outcome(
+    return AlarmOutcome(
         rules=rules,
         hours=heard.seconds / 3600,
         human_hours=sum(lengths),
@@ -149,7 +151,7 @@ def judge(heard: Heard, rules: Rules, seed: int = 0) -> Outcome:
     )
 
 
-def verdicts(heard: Heard) -> dict[str, dict[str, float]]:
+def verdicts(heard: ScoredStream) -> dict[str, dict[str, float]]:
     """For each kind of sound the share of each verdict, and of windows with a score, among those wholly within."""
     counts: dict[str, Counter[str]] = {}
     scored: Counter[str] = Counter()
@@ -167,12 +169,12 @@ def verdicts(heard: Heard) -> dict[str, dict[str, float]]:
     return told
 
 
-def scored_share(heard: Heard) -> float:
+def scored_share(heard: ScoredStream) -> float:
     """Of all windows, those that the network was run on."""
     return sum(item.score is not None for item in heard.windows) / max(1, len(heard.windows))
 
 
-def _alarms(heard: Heard, rules: Rules) -> list[tuple[float, float]]:
+def _alarms(heard: ScoredStream, rules: Rules) -> list[tuple[float, float]]:
     """When alarms began and ended."""
     deciding = Alarms(rules)
     told = [alarm for window in heard.windows for alarm in deciding.add(window)]
@@ -182,7 +184,7 @@ def _alarms(heard: Heard, rules: Rules) -> list[tuple[float, float]]:
     return list(zip(began, ended, strict=True))
 
 
-def _turn_of(pieces: Sequence[Piece], starts: Any, at: float, grace: float) -> int | None:
+def _turn_of(pieces: Sequence[StreamPiece], starts: Any, at: float, grace: float) -> int | None:
     """The spoofed turn that an alarm at this time belongs to: the latest that began and is not long over."""
     for index in range(int(np.searchsorted(starts, at, side="left")) - 1, -1, -1):
         piece = pieces[index]

@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 
 from benchmarks.alarms.mixed_stream import HUMAN, SPOOF
-from benchmarks.alarms.stream import Heard, Outcome, scored_share, verdicts
+from benchmarks.alarms.stream import AlarmOutcome, ScoredStream, scored_share, verdicts
 from evaluation.markdown import table
 
 
 @dataclass(frozen=True)
-class Run:
+class StreamRun:
     """A stream as it was heard with the gate, or without it."""
 
     gate: str  # "on" or "off"
-    heard: Heard
-    usual: Outcome  # under the settings' defaults, or what was asked for in their place
-    grid: Sequence[Outcome]
+    heard: ScoredStream
+    usual: AlarmOutcome  # under the settings' defaults, or what was asked for in their place
+    grid: Sequence[AlarmOutcome]
 
 
-def as_json(about: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
+def as_json(about: Mapping[str, Any], runs: Sequence[StreamRun]) -> dict[str, Any]:
     """All figures, in plain types."""
     return dict(about) | {
         "runs": [
@@ -41,7 +41,7 @@ def as_json(about: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def page(title: str, about: Sequence[str], runs: Sequence[Run]) -> str:
+def page(title: str, about: Sequence[str], runs: Sequence[StreamRun]) -> str:
     """Markdown."""
     first = runs[0].heard
     turns = {kind: [p for p in first.pieces if p.kind == kind] for kind in sorted({p.kind for p in first.pieces})}
@@ -81,7 +81,7 @@ def page(title: str, about: Sequence[str], runs: Sequence[Run]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _rows(runs: Sequence[Run]) -> list[list[str]]:
+def _rows(runs: Sequence[StreamRun]) -> list[list[str]]:
     """A row for each figure, a cell for each run."""
     told = {
         "false alarms in human turns, per hour of these": lambda run: str(run.usual.false_per_human_hour),
@@ -101,7 +101,7 @@ def _rows(runs: Sequence[Run]) -> list[list[str]]:
     return [[name, *(show(run) for run in runs)] for name, show in told.items()]
 
 
-def _grid(outcomes: Sequence[Outcome]) -> list[str]:
+def _grid(outcomes: Sequence[AlarmOutcome]) -> list[str]:
     rows = [
         [
             f"{outcome.rules.smoothing_seconds:g} s",
@@ -121,7 +121,7 @@ def _grid(outcomes: Sequence[Outcome]) -> list[str]:
     return table([*heads, "found", "delay"], rows)
 
 
-def _kinds(outcome: Outcome) -> str:
+def _kinds(outcome: AlarmOutcome) -> str:
     return ", ".join(f"{kind} {count}" for kind, count in outcome.false_alarms.items()) or "none"
 
 

@@ -67,7 +67,7 @@ class Count:
 
 
 @dataclass(frozen=True)
-class Row:
+class ModelInstructions:
     """One model file. `counts` lacks the cores where the runtime refuses the file; `refusals` says why."""
 
     name: str
@@ -91,7 +91,7 @@ class InstructionRun:
     windows: int
     repeats: int
     cpus: list[str]
-    rows: list[Row]
+    rows: list[ModelInstructions]
 
     def as_json(self) -> dict[str, Any]:
         """As JSON takes it."""
@@ -135,12 +135,12 @@ def instructions(
             np.save(folder / f"{index}.npy", sound)
             pairs += [str(path.resolve()), str(folder / f"{index}.npy")]
         arguments = ["1", str(hop_seconds), str(SETTLING_HOPS), *pairs]
-        found: dict[str, list[list[Told]]] = {cpu: [] for cpu in cpus}
+        found: dict[str, list[list[EmulatedRun]]] = {cpu: [] for cpu in cpus}
 
         def work() -> Iterator[None]:
             for cpu in cpus:
                 for _ in range(repeats):
-                    told: list[Told] = []
+                    told: list[EmulatedRun] = []
                     found[cpu].append(told)
                     yield from _emulate(system, cpu, arguments, len(paths), told)
 
@@ -153,7 +153,7 @@ def instructions(
 
 
 @dataclass(frozen=True)
-class Told:
+class EmulatedRun:
     """What one emulated run says of one model."""
 
     processor: str
@@ -177,7 +177,9 @@ def differences(marks: str, hops: Sequence[int]) -> list[list[int]]:
     return [taken[begin:end] for begin, end in pairwise(places)]
 
 
-def _emulate(system: System, cpu: str, arguments: Sequence[str], models: int, found: list[Told]) -> Iterator[None]:
+def _emulate(
+    system: System, cpu: str, arguments: Sequence[str], models: int, found: list[EmulatedRun]
+) -> Iterator[None]:
     """One emulated process; yields as each model is done, and leaves what it said in `found`."""
     marks = system.folder / "marks"
     said = []
@@ -204,11 +206,13 @@ def _emulate(system: System, cpu: str, arguments: Sequence[str], models: int, fo
             raise ModelError(f"on {cpu} the runtime saw another processor: {item['processor']}")
         if None in item["scores"]:
             raise ModelError(f"{item['model']} gave no score to something like speech: its count would mean nothing")
-        found.append(Told(item["processor"], taken, item["trouble"]))
+        found.append(EmulatedRun(item["processor"], taken, item["trouble"]))
 
 
-def _rows(paths: Sequence[Path], detectors: Sequence[Detector], found: dict[str, list[list[Told]]]) -> list[Row]:
-    rows: list[Row] = []
+def _rows(
+    paths: Sequence[Path], detectors: Sequence[Detector], found: dict[str, list[list[EmulatedRun]]]
+) -> list[ModelInstructions]:
+    rows: list[ModelInstructions] = []
     for index, (path, detector) in enumerate(zip(paths, detectors, strict=True)):
         of_model = {cpu: [told[index] for told in runs] for cpu, runs in found.items()}
         refusals = {cpu: runs[0].trouble for cpu, runs in of_model.items() if runs[0].trouble}
@@ -220,7 +224,7 @@ def _rows(paths: Sequence[Path], detectors: Sequence[Detector], found: dict[str,
         first = rows[0].counts if rows else counts
         facts = describe(path, paths[0], detector.network.contract, None)
         rows.append(
-            Row(
+            ModelInstructions(
                 name=facts.model,
                 path=str(path),
                 size_bytes=facts.size_bytes,

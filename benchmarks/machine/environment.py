@@ -22,7 +22,7 @@ _COOLING_THROTTLES = ("cpufreq", "thermal-cpufreq", "cpu-", "throttle", "thermal
 
 
 @dataclass(frozen=True)
-class Condition:
+class Environment:
     """Of the machine at a moment; None is what it does not tell."""
 
     lowest_mhz: float | None = None  # of the cores' frequencies
@@ -49,14 +49,14 @@ class Condition:
         return ", ".join(told)
 
 
-def condition(root: Path = Path("/")) -> Condition:
+def condition(root: Path = Path("/")) -> Environment:
     """The machine's condition now, read below `root` and from the programs on PATH."""
     jetson = _first_line("tegrastats", "--interval", "100")
     now, before = parse_throttled(_first_line("vcgencmd", "get_throttled"))
     now = now or _cooling(root)  # a Pi's firmware and its kernel may tell of the same
     frequencies = _frequencies_mhz(root)
     temperatures = [*_temperatures_c(root), *tegra_temperatures_c(jetson)]
-    return Condition(
+    return Environment(
         lowest_mhz=min(frequencies, default=None),
         highest_mhz=max(frequencies, default=None),
         temperature_c=max(temperatures, default=None),

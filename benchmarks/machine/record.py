@@ -15,7 +15,7 @@ from typing import Any, TextIO
 import numpy as np
 import onnxruntime
 
-from benchmarks.machine.environment import Condition, condition
+from benchmarks.machine.environment import Environment, condition
 from edge_runtime.model.processor import this_processor
 from edge_runtime.system.machine import board_name, fields, processor_name, usable_cores
 from edge_runtime.system.sysfiles import text
@@ -47,8 +47,8 @@ class Record:
     governor: str | None = None  # of the processor's frequency
     container: str | None = None
     virtual_machine: str | None = None
-    before: Condition = Condition()  # noqa: RUF009 - it is frozen
-    after: Condition | None = None
+    before: Environment = Environment()  # noqa: RUF009 - it is frozen
+    after: Environment | None = None
     waited: float | None = None  # share of the timed work's time in which it did not run; of one thread alone
 
     @property

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evaluation import breakdown
-from evaluation.accuracy import Accuracy, Row
-from evaluation.false_alarms import Alarms, SourceAlarms
+from evaluation.accuracy import Accuracy, GroupErrors
+from evaluation.false_alarms import FalseAlarms, SourceAlarms
 from evaluation.markdown import table
 from evaluation.metrics import FEWEST_CLUSTERS, Estimate
 from evaluation.trained import Unseen
@@ -86,7 +86,7 @@ def _unseen(result: Unseen) -> list[str]:
     ]
 
 
-def _alarms(result: Alarms) -> list[str]:
+def _alarms(result: FalseAlarms) -> list[str]:
     """False alarms, source by source, the most first."""
     if result.human_called_spoof is None or result.largest is None or result.mean_of_sources is None:
         return []
@@ -111,14 +111,14 @@ def _alarm(row: SourceAlarms) -> list[str]:
     return [row.name, str(row.human), str(row.called_spoof), f"{row.share:.1%}", unsure]
 
 
-def _rates(what: str, rows: Sequence[Row]) -> list[str]:
+def _rates(what: str, rows: Sequence[GroupErrors]) -> list[str]:
     if not rows:
         return []
     cells = [[row.name, str(row.bonafide), str(row.spoof), percent(row.eer)] for row in rows]
     return ["", f"## Per {what}", "", *table([what, "bona fide", "spoof", "EER"], cells)]
 
 
-def _systems(rows: Sequence[Row]) -> list[str]:
+def _systems(rows: Sequence[GroupErrors]) -> list[str]:
     ordered = sorted(rows, key=lambda row: (-row.spoof, row.name))
     cells = [[row.name, str(row.spoof), percent(row.eer)] for row in ordered if row.eer is not None]
     few = [f"{row.name} ({row.spoof})" for row in ordered if row.eer is None]

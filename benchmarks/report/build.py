@@ -12,12 +12,12 @@ from typing import Any
 
 from benchmarks.machine.record import Record
 from benchmarks.report.figures import against_of, rates_of
-from benchmarks.report.page import Condition, Model, Page, Timing
+from benchmarks.report.page import ConditionErrors, Model, Page, Timing
 from edge_runtime.detector import Detector
 from edge_runtime.errors import InputError, ModelError
 from edge_runtime.model.network import Network
-from evaluation.accuracy import Judged
-from evaluation.comparison import Row as Facts
+from evaluation.accuracy import ClipVerdict
+from evaluation.comparison import ComparedModel as Facts
 from evaluation.comparison import describe
 from evaluation.paired import MARGIN_POINTS
 from evaluation.progress import silently
@@ -89,7 +89,7 @@ def build(
     files: Sequence[File],
     data: Data | None,
     timings: Sequence[Timing | None],
-    conditions: Sequence[Condition],
+    conditions: Sequence[ConditionErrors],
     about: Record,
     command: str,
     hop_seconds: float,
@@ -103,7 +103,7 @@ def build(
     Raises InputError when the float model gives no clip a score or those of one label only, and as `score` does. What
     makes figures of another model impossible is a note on it: the others' are not lost.
     """
-    reference: list[Judged] = []
+    reference: list[ClipVerdict] = []
     models = []
     for file, timing in zip(files, timings, strict=True):
         path, name, facts = file.path, file.name, file.facts
@@ -171,7 +171,7 @@ def _store_name(file: File, hop_seconds: float, clips: Sequence[Clip]) -> str:
     return f"{file.name}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:12]}.sqlite"
 
 
-def _lost(what: str, reason: InputError, judged: Sequence[Judged], unscored: Sequence[str]) -> str:
+def _lost(what: str, reason: InputError, judged: Sequence[ClipVerdict], unscored: Sequence[str]) -> str:
     human = sum(item.clip.is_bonafide for item in judged)
     return (
         f"{what}: {reason} (it scored {human} bona fide and {len(judged) - human} spoofed clips, "

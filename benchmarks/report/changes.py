@@ -17,7 +17,7 @@ _OF_THE_MOMENT = ("load", "waited", "before", "after", "warning")
 
 
 @dataclass(frozen=True)
-class Change:
+class MeasureChange:
     """One measure of one model in both pages; `certain` says that what is known of its spread tells them apart."""
 
     model: str
@@ -37,7 +37,7 @@ class Changes:
     """What differs between two pages."""
 
     differences: list[str]  # of machine, data and settings: what speaks against comparing, or is what is compared
-    rows: list[Change]
+    rows: list[MeasureChange]
     only_before: list[str]
     only_after: list[str]
 
@@ -50,7 +50,7 @@ def changes(before: Page, after: Page) -> Changes:
     """Matches the models of two pages by name."""
     first, second = ({model.name: model for model in page.models} for page in (before, after))
     rows = [
-        Change(name, measure, old, new, _certain(measure, model, second[name]))
+        MeasureChange(name, measure, old, new, _certain(measure, model, second[name]))
         for name, model in first.items()
         if name in second
         for measure, old, new in _pairs(measured(model, before), measured(second[name], after))

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.report.page import Against, Condition, Group, Interval, Rates, Timing
+from benchmarks.report.page import Against, ConditionErrors, Group, Interval, Rates, Timing
 from benchmarks.report.plots import decimated
 from benchmarks.robustness.error_rates import Robustness
-from benchmarks.timing.latency import LatencyRun, Row
+from benchmarks.timing.latency import LatencyRun, ModelLatency
 from edge_runtime.errors import InputError
-from evaluation.accuracy import Accuracy, Judged, accuracy
+from evaluation.accuracy import Accuracy, ClipVerdict, accuracy
 from evaluation.comparison import matched
 from evaluation.metrics import Estimate, det_curve, measures
 from evaluation.paired import paired
@@ -21,7 +21,7 @@ _MOST_SAMPLES = 400
 """Latencies that a page keeps, evenly of all that were sorted."""
 
 
-def rates_of(judged: Sequence[Judged], unscored: Sequence[str], asv: AsvScores | None) -> Rates:
+def rates_of(judged: Sequence[ClipVerdict], unscored: Sequence[str], asv: AsvScores | None) -> Rates:
     """All rates and costs of scored clips. Raises InputError unless both labels are there."""
     found: Accuracy = accuracy(judged, unscored)
     scores = np.array([item.score for item in judged])
@@ -52,7 +52,7 @@ def rates_of(judged: Sequence[Judged], unscored: Sequence[str], asv: AsvScores |
     )
 
 
-def against_of(reference: Sequence[Judged], other: Sequence[Judged], margin_points: float) -> Against:
+def against_of(reference: Sequence[ClipVerdict], other: Sequence[ClipVerdict], margin_points: float) -> Against:
     """A model against the float one on the clips that both scored. Raises InputError unless these have both labels."""
     pairs, unmatched = matched(reference, other)
     if len({one.clip.is_bonafide for one, _ in pairs}) < 2:
@@ -87,7 +87,7 @@ def against_of(reference: Sequence[Judged], other: Sequence[Judged], margin_poin
     )
 
 
-def timing_of(row: Row, run: LatencyRun) -> Timing:
+def timing_of(row: ModelLatency, run: LatencyRun) -> Timing:
     """What `benchmarks.timing.latency` found for one model, as a page has it."""
     samples = row.samples_ms
     step = -(-len(samples) // _MOST_SAMPLES)
@@ -113,10 +113,10 @@ def timing_of(row: Row, run: LatencyRun) -> Timing:
     )
 
 
-def conditions_of(found: Robustness, names: Sequence[str]) -> list[Condition]:
+def conditions_of(found: Robustness, names: Sequence[str]) -> list[ConditionErrors]:
     """What `benchmarks.robustness.error_rates` found, as a page has it; `names` are those of the models on it."""
     return [
-        Condition(
+        ConditionErrors(
             line.axis,
             line.condition,
             {name: _some(cell.eer) for name, cell in zip(names, line.cells, strict=True)},

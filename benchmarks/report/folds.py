@@ -9,8 +9,8 @@ from typing import Any
 from evaluation.breakdown import FEWEST
 from evaluation.folds.agreement import Agreement, sentence
 from evaluation.folds.calls import Calls
-from evaluation.folds.figures import NAMES, OF_SLICES, Figure, Judged, Key
-from evaluation.folds.table import Scored
+from evaluation.folds.figures import NAMES, OF_SLICES, Figure, JudgedFolds, Key
+from evaluation.folds.table import FoldScores
 from evaluation.markdown import table
 
 SOURCES_SHOWN = 15
@@ -18,12 +18,12 @@ SOURCES_SHOWN = 15
 
 
 @dataclass(frozen=True)
-class Page:
+class FoldsPage:
     """All of a page. `against` names the other table, `dev2` the model file that made the scores."""
 
     name: str
-    of: Scored
-    judged: Judged
+    of: FoldScores
+    judged: JudgedFolds
     calls: Calls
     against: str | None = None
     further: int = 0  # clips that only the other table has
@@ -31,7 +31,7 @@ class Page:
     agreements: Sequence[Agreement] = ()
 
 
-def as_json(page: Page) -> dict[str, Any]:
+def as_json(page: FoldsPage) -> dict[str, Any]:
     """Everything, rates as fractions; what is unknown is null."""
     found: dict[str, Any] = {
         "scores": page.name,
@@ -74,7 +74,7 @@ def _nested(figures: Mapping[Key, Figure]) -> dict[str, Any]:
     return found
 
 
-def markdown(page: Page) -> str:
+def markdown(page: FoldsPage) -> str:
     """The page."""
     of = page.of
     folds = sorted(set(of.folds))
@@ -111,7 +111,7 @@ def markdown(page: Page) -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _all(figures: Mapping[Key, Figure], of: Page, folds: Sequence[str]) -> list[str]:
+def _all(figures: Mapping[Key, Figure], of: FoldsPage, folds: Sequence[str]) -> list[str]:
     several = not of.dev2
     heads = ["figure", "mean over folds" if several else "value", "human", "spoofed"]
     heads += ["as one", *(f"fold {name}" for name in folds)] if several else []
@@ -126,7 +126,7 @@ def _all(figures: Mapping[Key, Figure], of: Page, folds: Sequence[str]) -> list[
     return table(heads, rows)
 
 
-def _slices(page: Page) -> list[str]:
+def _slices(page: FoldsPage) -> list[str]:
     figures = page.judged.figures
     groups = list(dict.fromkeys(group for group, _, _ in figures if group))
     lines = [
@@ -181,7 +181,7 @@ def _calls(calls: Calls) -> list[str]:
     return lines
 
 
-def _against(page: Page) -> list[str]:
+def _against(page: FoldsPage) -> list[str]:
     other, difference = page.judged.other, page.judged.difference
     if other is None or difference is None:
         return []
@@ -217,7 +217,7 @@ def _apart(figure: Figure) -> str:
     return "yes" if figure.low > 0 or figure.high < 0 else "no"
 
 
-def _agreement(page: Page) -> list[str]:
+def _agreement(page: FoldsPage) -> list[str]:
     if not page.agreements:
         return []
     rows = [

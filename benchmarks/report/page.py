@@ -124,7 +124,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Condition:
+class ConditionErrors:
     """The EER of every model under one change to the sound of both labels; None where it could not be said."""
 
     axis: str
@@ -145,7 +145,7 @@ class Page:
     machine_lines: list[str]
     warnings: list[str]
     models: list[Model]
-    conditions: list[Condition] = field(default_factory=list)
+    conditions: list[ConditionErrors] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)  # clips of the list that are not there
     schema: int = SCHEMA
     kind: str = KIND

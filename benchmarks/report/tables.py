@@ -35,7 +35,7 @@ WORST_RATE = 0.5
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """A text, the colour that HTML gives it, and what HTML shows in its place, the text being a tooltip then."""
 
     text: str
@@ -50,7 +50,7 @@ class Table:
     title: str
     text: str
     heads: list[str]
-    rows: list[list[Cell]]
+    rows: list[list[TableCell]]
 
 
 def tables(page: Page) -> list[Table]:
@@ -65,14 +65,14 @@ def tables(page: Page) -> list[Table]:
         made.append(_conditions(page))
     if any(model.timing for model in page.models):
         made += [_timing(page), _stages(page), *_sweep(page)]
-    notes = [[Cell(model.name), Cell(note)] for model in page.models for note in model.notes]
+    notes = [[TableCell(model.name), TableCell(note)] for model in page.models for note in model.notes]
     if notes:
         made.append(Table("Notes", "", ["model", "note"], notes))
     return made
 
 
-def _cells(texts: Sequence[str]) -> list[Cell]:
-    return [Cell(text) for text in texts]
+def _cells(texts: Sequence[str]) -> list[TableCell]:
+    return [TableCell(text) for text in texts]
 
 
 def _summary(page: Page) -> Table:
@@ -109,16 +109,19 @@ def _accuracy(rated: Sequence[tuple[Model, Rates]]) -> Table:
     forms = sorted({form for _, rates in rated for form in rates.min_tdcf})
     rows = [
         [
-            Cell(model.name),
-            Cell(f"{rates.bonafide} / {rates.spoof}"),
-            Cell(words.interval(rates.eer), rates.eer.value / WORST_RATE),
-            Cell(words.interval(rates.eer_within)),
-            Cell(words.percent(rates.eer_macro)),
-            Cell(f"{rates.min_dcf:.4f} / {rates.act_dcf:.4f}"),
-            *(Cell(f"{rates.min_tdcf[form]:.4f}" if form in rates.min_tdcf else words.NOT_KNOWN) for form in forms),
-            Cell(f"{rates.min_cllr_bits:.3f} / {rates.cllr_bits:.3f} bit"),
-            Cell(f"{rates.human_called_spoof:.1%} ({rates.human_unsure:.1%})"),
-            Cell(f"{rates.spoof_found:.1%} ({rates.spoof_unsure:.1%})"),
+            TableCell(model.name),
+            TableCell(f"{rates.bonafide} / {rates.spoof}"),
+            TableCell(words.interval(rates.eer), rates.eer.value / WORST_RATE),
+            TableCell(words.interval(rates.eer_within)),
+            TableCell(words.percent(rates.eer_macro)),
+            TableCell(f"{rates.min_dcf:.4f} / {rates.act_dcf:.4f}"),
+            *(
+                TableCell(f"{rates.min_tdcf[form]:.4f}" if form in rates.min_tdcf else words.NOT_KNOWN)
+                for form in forms
+            ),
+            TableCell(f"{rates.min_cllr_bits:.3f} / {rates.cllr_bits:.3f} bit"),
+            TableCell(f"{rates.human_called_spoof:.1%} ({rates.human_unsure:.1%})"),
+            TableCell(f"{rates.spoof_found:.1%} ({rates.spoof_unsure:.1%})"),
         ]
         for model, rates in rated
     ]
@@ -165,7 +168,7 @@ def _groups(rated: Sequence[tuple[Model, Rates]], kind: str) -> Table:
     first = groups(rated[0][1])
     rows = []
     for group in sorted(first, key=lambda item: (item.eer is None, -item.spoof, -item.bonafide, item.name)):
-        row = [Cell(group.name), Cell(str(group.bonafide)), Cell(str(group.spoof))]
+        row = [TableCell(group.name), TableCell(str(group.bonafide)), TableCell(str(group.spoof))]
         for known in by_model:
             eer = known[group.name].eer if group.name in known else None
             row.append(_heat(eer))
@@ -177,17 +180,17 @@ def _groups(rated: Sequence[tuple[Model, Rates]], kind: str) -> Table:
     return Table(f"Per {kind}", text, heads, rows)
 
 
-def _heat(eer: Interval | None, behind: str = "") -> Cell:
+def _heat(eer: Interval | None, behind: str = "") -> TableCell:
     if eer is None:
-        return Cell(words.NOT_KNOWN)
-    return Cell(words.interval(eer) + behind, eer.value / WORST_RATE, words.percent(eer.value) + behind)
+        return TableCell(words.NOT_KNOWN)
+    return TableCell(words.interval(eer) + behind, eer.value / WORST_RATE, words.percent(eer.value) + behind)
 
 
 def _conditions(page: Page) -> Table:
     names = [model.name for model in page.models if any(model.name in item.eer for item in page.conditions)]
     rows = []
     for item in page.conditions:
-        row = [Cell(item.axis), Cell(item.name)]
+        row = [TableCell(item.axis), TableCell(item.name)]
         for name in names:
             eer, rise = item.eer.get(name), item.delta_points.get(name)
             row.append(_heat(eer, "" if rise is None else f", {rise:+.2f}"))

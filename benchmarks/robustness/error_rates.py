@@ -21,7 +21,7 @@ from evaluation.scoring.perturbation import hear
 
 
 @dataclass(frozen=True)
-class Cell:
+class ModelErrors:
     """A model under a condition; None where the clips do not have both labels."""
 
     model: str
@@ -30,14 +30,14 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Line:
+class ConditionLine:
     """A condition, with a cell for each model."""
 
     axis: str
     condition: str
     clips: int  # that all models scored: the figures are of these
     unscored: int  # that at least one did not, because nothing but silence was left
-    cells: tuple[Cell, ...]
+    cells: tuple[ModelErrors, ...]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Robustness:
     spoof: int
     hop_seconds: float
     seed: int
-    lines: tuple[Line, ...]
+    lines: tuple[ConditionLine, ...]
     unread: tuple[str, ...]  # clips that could not be read or scored at all, with the reason
     left_out: tuple[str, ...]  # conditions that this machine cannot make, with the reason
 
@@ -115,7 +115,7 @@ def robustness(
 
 def _line(
     condition: Condition, clips: Sequence[Clip], scores: NDArray[np.float64], models: Sequence[str], rounds: int
-) -> Line:
+) -> ConditionLine:
     """`scores` [clips, models] under the condition."""
     scored = np.all(np.isfinite(scores), axis=1)
     human = np.array([clip.is_bonafide for clip in clips], bool)[scored]
@@ -127,8 +127,8 @@ def _line(
         if human.any() and not human.all():
             estimate = eer_clustered(mine, human, sources, rounds)
             difference = compare_scores(first, mine, human, sources, rounds=rounds) if index else None
-        cells.append(Cell(model, estimate, difference))
-    return Line(condition.axis, condition.name, int(scored.sum()), int((~scored).sum()), tuple(cells))
+        cells.append(ModelErrors(model, estimate, difference))
+    return ConditionLine(condition.axis, condition.name, int(scored.sum()), int((~scored).sum()), tuple(cells))
 
 
 def markdown(result: Robustness) -> str:

@@ -40,7 +40,7 @@ FEATURES = {
 
 
 @dataclass(frozen=True)
-class Alone:
+class FeatureAlone:
     """How well a feature alone tells the labels apart, higher or lower being bona fide, whichever is better here."""
 
     name: str
@@ -78,7 +78,7 @@ def measured(clips: Sequence[Clip], progress: Callable[..., Any] = silently) -> 
     return np.array([features(read_samples(clip.path)) for clip in progress(clips, desc="features", unit="clip")])
 
 
-def alone(values: Floats, clips: Sequence[Clip], scores: Floats) -> list[Alone]:
+def alone(values: Floats, clips: Sequence[Clip], scores: Floats) -> list[FeatureAlone]:
     """What each feature tells by itself: `values` [clips, FEATURES]; `scores` [clips] are the model's.
 
     Raises ValueError without both labels.
@@ -90,7 +90,7 @@ def alone(values: Floats, clips: Sequence[Clip], scores: Floats) -> list[Alone]:
         untied = _untied(column)
         moved, known = breakdown.centred(untied, human, breakdown.sources(clips))
         found.append(
-            Alone(
+            FeatureAlone(
                 name,
                 unit,
                 float(np.median(column[human])),

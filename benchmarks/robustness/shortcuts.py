@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.robustness.error_rates import subset
-from benchmarks.robustness.features import Alone, alone, measured
+from benchmarks.robustness.features import FeatureAlone, alone, measured
 from benchmarks.robustness.interventions import INTERVENTIONS
 from edge_runtime.decision.verdict import Verdict
 from edge_runtime.errors import InputError, UsageError
@@ -37,7 +37,7 @@ class Shift:
 
 
 @dataclass(frozen=True)
-class Line:
+class InterventionLine:
     """An intervention against no change, on the clips that have a score under both."""
 
     axis: str
@@ -68,8 +68,8 @@ class Shortcuts:
     pooled: Estimate
     within: Estimate | None
     human_called_spoof: float
-    lines: list[Line]
-    features: list[Alone]
+    lines: list[InterventionLine]
+    features: list[FeatureAlone]
     unread: tuple[str, ...]
     left_out: tuple[str, ...]
 
@@ -167,7 +167,7 @@ def _both(labels: set[bool]) -> None:
 
 def line(
     item: Condition, clips: Sequence[Clip], scores: Floats, verdicts: list[list[str]], deviation: float, rounds: int
-) -> Line:
+) -> InterventionLine:
     """What an intervention did: `scores` and `verdicts` [clips, 2] are before and after, NaN where there is none.
 
     `deviation` is the unit of shifts. Raises InputError when a label has no score after it.
@@ -187,7 +187,7 @@ def line(
     if own.any():
         alike = [sources[i] for i in np.flatnonzero(own).tolist()]
         change_within = compare_scores(first[own], second[own], human[own], alike, rounds=rounds)
-    return Line(
+    return InterventionLine(
         axis=item.axis,
         name=item.name,
         clips=len(known),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from benchmarks.report.accuracy import percent
 from benchmarks.robustness.error_rates import points
-from benchmarks.robustness.features import Alone
-from benchmarks.robustness.shortcuts import Line, Shift, Shortcuts
+from benchmarks.robustness.features import FeatureAlone
+from benchmarks.robustness.shortcuts import InterventionLine, Shift, Shortcuts
 from evaluation.comparison import Comparison
 from evaluation.markdown import table
 
@@ -65,7 +65,7 @@ def markdown(result: Shortcuts) -> str:
     return "\n".join(lines + (["", *notes] if notes else [])) + "\n"
 
 
-def _row(line: Line) -> list[str]:
+def _row(line: InterventionLine) -> list[str]:
     within = "too few clips" if line.change_within is None else points(line.change_within)
     flips = f"{line.change.flipped or 0:.1%} ({line.change.flipped_hard or 0:.1%})"
     change, moves = points(line.change), (str(line.bonafide), str(line.spoof))
@@ -81,11 +81,11 @@ def _row(line: Line) -> list[str]:
     ]
 
 
-def _bare(line: Line) -> str:
+def _bare(line: InterventionLine) -> str:
     return percent(None if line.within is None else line.within.value)
 
 
-def _feature(item: Alone) -> list[str]:
+def _feature(item: FeatureAlone) -> list[str]:
     correlation = "too few clips" if item.correlation is None else f"{item.correlation:+.2f}"
     return [
         f"{item.name} ({item.unit})",
@@ -132,7 +132,7 @@ def _noted(shift: Shift) -> bool:
     return abs(shift.value) >= NOTED and (shift.low > 0 or shift.high < 0)
 
 
-def _apart(line: Line) -> str:
+def _apart(line: InterventionLine) -> str:
     more = "human" if abs(line.bonafide.value) > abs(line.spoof.value) else "spoofed"
     most = line.bonafide if more == "human" else line.spoof
     where = "bona fide" if most.value > 0 else "spoof"

@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.report.folds import Page, as_json, markdown
+from benchmarks.report.folds import FoldsPage, as_json, markdown
 from benchmarks.report.ledger import LEDGER, append, check_unscored, sha256
 from benchmarks.tasks.common import add_report, check_target, write_text
 from edge_runtime.errors import InputError, UsageError
@@ -128,7 +128,7 @@ def run_score(arguments: argparse.Namespace) -> str:
         theirs, further = matched(arguments.against, of, folded=folded)
         other = Sheet(theirs, cuts, llr=not arguments.order_only)
     judged = judge(sheet, other, arguments.rounds, progress=tqdm)
-    page = Page(
+    page = FoldsPage(
         name=arguments.scores.name,
         of=of,
         judged=judged,

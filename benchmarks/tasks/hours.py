@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> str:
     # What these import needs the extra: the command says so above, in place of an ImportError.
     from benchmarks.alarms.mixed_stream import mixed
     from benchmarks.alarms.stream import hear, judge, usual_rules
-    from benchmarks.alarms.stream_page import Run, as_json, page
+    from benchmarks.alarms.stream_page import StreamRun, as_json, page
 
     if arguments.threads < 1:
         raise UsageError(f"--threads must be at least 1, not {arguments.threads}")
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> str:
             usual_rules(detector.thresholds, **given | dict(zip(GRID, [*values, rules.on + shift], strict=True)))
             for *values, shift in (itertools.product(*GRID.values()) if arguments.grid else ())
         ]
-        runs.append(Run(gate, heard, judge(heard, rules), [judge(heard, other) for other in others]))
+        runs.append(StreamRun(gate, heard, judge(heard, rules), [judge(heard, other) for other in others]))
     if arguments.json:
         about = {
             "model": arguments.model.name,

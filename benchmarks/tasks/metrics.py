@@ -16,7 +16,7 @@ from tqdm import tqdm
 from benchmarks.tasks.common import add_report
 from edge_runtime.errors import InputError, UsageError
 from edge_runtime.system.extras import demand
-from evaluation.breakdown import FEWEST, Part, by_condition, by_source, by_system, macro
+from evaluation.breakdown import FEWEST, BreakdownPart, by_condition, by_source, by_system, macro
 from evaluation.comparison import correlation_text
 from evaluation.metrics import BAYES_THRESHOLD, Estimate, Floats, Measures, eer, eer_clustered, measures
 from evaluation.paired import MARGIN_POINTS, Paired, paired
@@ -28,7 +28,7 @@ from evaluation.within import within_sources
 
 
 @dataclass(frozen=True)
-class Report:
+class MetricsReport:
     """What is known of one set of scores; minimum t-DCFs are named by their form."""
 
     measures: Measures
@@ -38,9 +38,9 @@ class Report:
     )  # within sources; None where there is one only, or none with enough clips of both labels
     min_tdcf: dict[Form, float | None] | None  # None without ASV scores; of a form, where it is not defined
     min_tdcf_lacks: list[str]  # why one is not
-    systems: list[Part]
-    conditions: list[Part]
-    sources: list[Part]
+    systems: list[BreakdownPart]
+    conditions: list[BreakdownPart]
+    sources: list[BreakdownPart]
     paired: Paired | None
     missing: list[str]  # trials of the key without a score
     unknown: list[str]  # trials with a score that the key does not have
@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> str:
     return markdown(report, arguments.scores, arguments.key, arguments.over)
 
 
-def evaluate(arguments: argparse.Namespace) -> Report:
+def evaluate(arguments: argparse.Namespace) -> MetricsReport:
     """All files are read before anything is computed: a wrong name costs no hour."""
     listed = read_list(arguments.key, subset=arguments.subset, needs_audio=False)
     warnings: list[str] = []
@@ -119,7 +119,7 @@ def evaluate(arguments: argparse.Namespace) -> Report:
     within = None
     if sources:
         within = within_sources(found.scores, human, found.clips, alike, arguments.rounds, tqdm)
-    return Report(
+    return MetricsReport(
         measures=measures(found.scores, human),
         eer=eer_clustered(found.scores, human, alike, arguments.rounds, progress=tqdm),
         eer_within=within,
@@ -190,7 +190,7 @@ def _paired(reference: Matched, other: Matched, arguments: argparse.Namespace) -
     )
 
 
-def _as_json(report: Report) -> dict[str, Any]:
+def _as_json(report: MetricsReport) -> dict[str, Any]:
     values = asdict(report)
     parts = {"systems": report.systems, "conditions": report.conditions, "sources": report.sources}
     values |= {f"macro_{name}": asdict(macro(found)) if found else None for name, found in parts.items()}
@@ -199,7 +199,7 @@ def _as_json(report: Report) -> dict[str, Any]:
     return values
 
 
-def markdown(report: Report, scores: Path, key: Path, over: str) -> str:
+def markdown(report: MetricsReport, scores: Path, key: Path, over: str) -> str:
     """The report as Markdown."""
     found = report.measures
     drawn = f"{over}s" if report.eer.over == "sources" else f"clips, as a label has too few {over}s"
@@ -244,7 +244,7 @@ def _counted(names: Sequence[str]) -> str:
     return f"{len(names)}: {first_of(names)}" if names else "0"
 
 
-def _table(title: str, first: str, parts: Sequence[Part], tandem: bool) -> list[str]:
+def _table(title: str, first: str, parts: Sequence[BreakdownPart], tandem: bool) -> list[str]:
     if not parts:
         return []
     columns = [first, "bona fide", "spoof", "EER", "min DCF"]

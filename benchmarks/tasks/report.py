@@ -16,7 +16,7 @@ from benchmarks.report.build import Data, File, build, check_data, open_files
 from benchmarks.report.figures import conditions_of, timing_of
 from benchmarks.report.markdown import markdown
 from benchmarks.report.measures import MEASURES, failures
-from benchmarks.report.page import Condition, Page, Timing
+from benchmarks.report.page import ConditionErrors, Page, Timing
 from benchmarks.robustness.error_rates import robustness, subset
 from benchmarks.tasks.common import add_hop, add_workers, write_text
 from benchmarks.tasks.latency import STOCK, add_times, sweep_of
@@ -140,7 +140,7 @@ def _check_numbers(arguments: argparse.Namespace) -> None:
         raise UsageError(f"at least 2 clips are needed (--limit), one of each label, not {arguments.limit}")
 
 
-def _conditions(files: list[File], data: Data, arguments: argparse.Namespace) -> list[Condition]:
+def _conditions(files: list[File], data: Data, arguments: argparse.Namespace) -> list[ConditionErrors]:
     clips = subset(data.clips.clips, arguments.limit, seed=0)
     found = robustness(
         [file.path for file in files],

@@ -14,10 +14,10 @@ from tqdm import tqdm
 from benchmarks.tasks.common import add_data, add_hop, add_report, add_workers, check_target
 from edge_runtime.atomic import whole_file
 from edge_runtime.errors import InputError
-from evaluation.accuracy import Judged
+from evaluation.accuracy import ClipVerdict
 from evaluation.protocols import read_list
 from evaluation.scorefiles import SCORE_FORMS, ScoreForm, check_names, write_scores
-from evaluation.scoring.clips import KINDS, Scored, score_clips
+from evaluation.scoring.clips import KINDS, ScoringResult, score_clips
 
 _NAMED = 20
 """Clips without a score that the report names; the store has all."""
@@ -75,17 +75,17 @@ def run(arguments: argparse.Namespace) -> str:
     return _markdown(scored, target, store)
 
 
-def _write(target: Path, judged: Sequence[Judged], form: ScoreForm) -> None:
+def _write(target: Path, judged: Sequence[ClipVerdict], form: ScoreForm) -> None:
     """The score file appears whole or not at all."""
     with whole_file(target) as temporary:
         write_scores(temporary, [item.clip for item in judged], [item.score for item in judged], form)
 
 
-def _counts(scored: Scored) -> str:
+def _counts(scored: ScoringResult) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in scored.kinds().items())
 
 
-def _as_json(scored: Scored, target: Path, store: Path) -> dict[str, Any]:
+def _as_json(scored: ScoringResult, target: Path, store: Path) -> dict[str, Any]:
     return {
         "scores": str(target),
         "store": str(store),
@@ -96,7 +96,7 @@ def _as_json(scored: Scored, target: Path, store: Path) -> dict[str, Any]:
     }
 
 
-def _markdown(scored: Scored, target: Path, store: Path) -> str:
+def _markdown(scored: ScoringResult, target: Path, store: Path) -> str:
     total = len(scored.judged) + len(scored.unscored)
     lines = [
         f"{len(scored.judged)} of {total} clips have a score, in {target}; {scored.resumed} were done before this run. "

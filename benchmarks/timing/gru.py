@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from benchmarks.timing.interleaved import in_turns
+from benchmarks.timing.interleaved import interleave
 from benchmarks.timing.sound import window_input
 from benchmarks.timing.subgraph import part, read
 from edge_runtime.errors import ModelError, UsageError
@@ -69,7 +69,7 @@ def gru_speed(
         except Exception as reason:  # ONNX Runtime's exceptions share no narrower base
             raise ModelError(f"{paths[index]} was not quantized from the first file: {reason}"[:200]) from None
 
-    turns = in_turns([partial(run, index) for index in range(len(paths))], rounds, progress)
+    turns = interleave([partial(run, index) for index in range(len(paths))], rounds, progress)
     speedups = turns.speedups(turns.wall)
     norm = float(np.linalg.norm(states[0])) or 1.0
     return [

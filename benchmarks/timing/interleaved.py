@@ -34,7 +34,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Turns:
+class InterleavedTimes:
     """What each call took in each round, both [rounds, calls] in seconds."""
 
     wall: Seconds
@@ -46,13 +46,13 @@ class Turns:
         return [Spread.of(column) for column in (seconds[:, :1] / seconds).T]
 
 
-def in_turns(
+def interleave(
     calls: Sequence[Callable[[], object]],
     rounds: int,
     progress: Callable[..., Any] = silently,
     description: str = "timing",
     warm_up: int = WARM_UP_ROUNDS,
-) -> Turns:
+) -> InterleavedTimes:
     """Times each of `calls` once a round, in an order that turns, after `warm_up` rounds that do not count.
 
     What else the machine does slows all of a round, and leaves the ratios within it. So each call also finds the caches
@@ -67,4 +67,4 @@ def in_turns(
             elapsed, cpu_elapsed = time.perf_counter() - start, time.process_time() - cpu_start
             if number >= 0:
                 wall[number, index], cpu[number, index] = elapsed, cpu_elapsed
-    return Turns(wall, cpu)
+    return InterleavedTimes(wall, cpu)

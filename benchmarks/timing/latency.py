@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.machine.energy import Energy, Meter, find_meter
 from benchmarks.machine.memory import Memory, live_memory
 from benchmarks.machine.record import Record, record
-from benchmarks.timing.interleaved import Spread, Turns
+from benchmarks.timing.interleaved import InterleavedTimes, Spread
 from benchmarks.timing.latency_worker import Timed, rounds_of, run_worker
 from benchmarks.timing.pipelines import Pipeline, open_pipeline
 from benchmarks.timing.start import ready_seconds
@@ -61,7 +61,7 @@ class WindowEnergy:
 
 
 @dataclass(frozen=True)
-class Row:
+class ModelLatency:
     """One model file. Times are of a hop and the window that it completes, in the steady state."""
 
     name: str
@@ -99,7 +99,7 @@ class LatencyRun:
 
     record: Record
     processes: int
-    rows: list[Row]
+    rows: list[ModelLatency]
 
     def as_json(self) -> dict[str, Any]:
         """As JSON takes it; a percentile that the samples cannot carry is null."""
@@ -186,13 +186,13 @@ def _row(
     starts: int,
     sweep: list[Threads],
     energy: WindowEnergy | None,
-) -> Row:
+) -> ModelLatency:
     path, contract = pipeline.path, pipeline.contract
     facts = describe(path, first, contract, None)
     ready, first_window = ready_seconds(pipeline.kind, path, about.hop_seconds, about.threads, starts)
     wall, cpu = (np.concatenate(items) for items in zip(*[(item.wall_ms, item.cpu_ms) for item in timed], strict=True))
     own = wall[:, index]
-    return Row(
+    return ModelLatency(
         name=facts.model,
         path=str(path),
         size_bytes=facts.size_bytes,
@@ -204,8 +204,8 @@ def _row(
         mean_ms=float(own.mean()),
         deviation_ms=float(own.std()),
         cpu_ms=Spread.of(cpu[:, index]),
-        ratio=Turns.speedups(wall)[index],
-        cpu_ratio=Turns.speedups(cpu)[index],
+        ratio=InterleavedTimes.speedups(wall)[index],
+        cpu_ratio=InterleavedTimes.speedups(cpu)[index],
         process_medians_ms=[float(np.median(item.wall_ms[:, index])) for item in timed],
         cpu_ms_per_audio_second=float(cpu[:, index].mean()) / about.hop_seconds,
         live=live_memory(pipeline, about.hop_seconds, about.threads),

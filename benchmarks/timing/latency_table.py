@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.timing.latency import LatencyRun, Row
+from benchmarks.timing.latency import LatencyRun, ModelLatency
 from evaluation.markdown import table
 from evaluation.percentiles import TAILS
 
@@ -47,7 +47,7 @@ def latency_table(run: LatencyRun) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _windows(rows: Sequence[Row]) -> str:
+def _windows(rows: Sequence[ModelLatency]) -> str:
     cells = [
         [
             row.name,
@@ -64,7 +64,7 @@ def _windows(rows: Sequence[Row]) -> str:
     return "\n".join(table(heads, cells))
 
 
-def _cost(rows: Sequence[Row]) -> str:
+def _cost(rows: Sequence[ModelLatency]) -> str:
     cells = [
         [
             row.name,
@@ -84,20 +84,20 @@ def _cost(rows: Sequence[Row]) -> str:
     return "\n".join(table(heads, cells))
 
 
-def _energy(row: Row) -> str:
+def _energy(row: ModelLatency) -> str:
     if row.energy is None:
         return "not exposed"
     return f"{row.energy.window_mj:.1f} mJ, {row.energy.above_idle_mj:.1f} above idle ({row.energy.source})"
 
 
-def _stages(rows: Sequence[Row]) -> str:
+def _stages(rows: Sequence[ModelLatency]) -> str:
     cells = [
         [row.name, stage.name, *stage.wall.cells(), f"{stage.cpu_ms:.2f} ms"] for row in rows for stage in row.stages
     ]
     return "\n".join(table(("model", "stage", "p50", *_TAILS, "CPU"), cells))
 
 
-def _sweep(rows: Sequence[Row]) -> str:
+def _sweep(rows: Sequence[ModelLatency]) -> str:
     cells = [
         [row.name, str(point.threads), *point.hop.cells(), f"{point.cpu_ms:.2f} ms", f"{point.speedup:.2f}"]
         for row in rows

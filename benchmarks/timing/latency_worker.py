@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.machine.processes import environment
-from benchmarks.timing.interleaved import WARM_UP_ROUNDS, in_turns
+from benchmarks.timing.interleaved import WARM_UP_ROUNDS, interleave
 from benchmarks.timing.pipelines import OurPipeline, Pipeline, open_pipeline
 from benchmarks.timing.stages import front_end_calls, network_calls
 from edge_runtime.errors import EdgeDetectError, ModelError
@@ -98,7 +98,7 @@ def time_hops(
     stock pipeline runs, has no stages. Raises ModelError, UsageError.
     """
     pipelines = [open_pipeline(path, hop_seconds, threads) for path in paths]
-    turns = in_turns([pipeline.hop for pipeline in pipelines], rounds, progress)
+    turns = interleave([pipeline.hop for pipeline in pipelines], rounds, progress)
     stages = [_stages(pipeline, rounds, threads, progress) for pipeline in pipelines] if with_stages else []
     return Timed(1000 * turns.wall, 1000 * turns.cpu, stages)
 
@@ -107,7 +107,7 @@ def _stages(pipeline: Pipeline, rounds: int, threads: int, progress: Callable[..
     if not isinstance(pipeline, OurPipeline):
         return {}
     calls = front_end_calls(pipeline) | network_calls(pipeline, threads)
-    turns = in_turns(list(calls.values()), rounds, progress)
+    turns = interleave(list(calls.values()), rounds, progress)
     columns = zip(calls, turns.wall.T, turns.cpu.T, strict=True)
     return {name: StageTimes((1000 * wall).tolist(), (1000 * cpu).tolist()) for name, wall, cpu in columns}
 

@@ -41,7 +41,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Machine:
+class CoreLimits:
     """What one core does at best; products in 10^9 multiply-adds a second."""
 
     float_products: float
@@ -50,7 +50,7 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Bound:
+class Roofline:
     """The least time of a hop's network, and what it took; in milliseconds."""
 
     pipeline: str
@@ -71,16 +71,16 @@ class Bound:
         return self.measured_ms / self.bound_ms
 
 
-def bound(pipeline: str, work: Work, machine: Machine, measured_ms: float) -> Bound:
+def bound(pipeline: str, work: Work, machine: CoreLimits, measured_ms: float) -> Roofline:
     """Holds what was measured of a network against what `machine` could do."""
     largest = max((item.bytes for item in work.recurrences), default=0)
     reading = next((item for item in machine.readings if item.bytes == largest), machine.readings[-1])
     read_bytes = sum(item.bytes * item.steps for item in work.recurrences)
     products = work.float_products / machine.float_products + work.integer_products / machine.integer_products
-    return Bound(pipeline, read_bytes / reading.gb_per_s / 1e6, products / 1e6, measured_ms, work, reading)
+    return Roofline(pipeline, read_bytes / reading.gb_per_s / 1e6, products / 1e6, measured_ms, work, reading)
 
 
-def measure_machine(working_sets: Sequence[int]) -> Machine:
+def measure_machine(working_sets: Sequence[int]) -> CoreLimits:
     """Measures this machine for matrices of so many bytes, and for more than its last cache holds.
 
     Raises ModelError when the process that measures ends early, UsageError without onnx.
@@ -96,7 +96,7 @@ def measure_machine(working_sets: Sequence[int]) -> Machine:
         raise ModelError(f"cannot measure the machine: {lines[-1]}")
     told = json.loads(done.stdout)
     readings = zip(sizes, told["gb_per_s"], strict=True)
-    return Machine(
+    return CoreLimits(
         told["float_products"],
         told["integer_products"],
         tuple(Reading(size, speed, _place(size, caches)) for size, speed in readings),

@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from benchmarks.timing.interleaved import Spread, in_turns
+from benchmarks.timing.interleaved import Spread, interleave
 from benchmarks.timing.sound import speech_like
 from edge_runtime.errors import ModelError, UsageError
 from edge_runtime.model.frontend import FilterBank
@@ -79,7 +79,7 @@ def session_options(path: Path, rounds: int = 50, progress: Callable[..., Any] =
     found: dict[str, Choice] = {}
     for names in ([name for name in CHANGES if name != SPINNING], [own, SPINNING]):
         sessions = [_session(path, CHANGES[name]) for name in names]
-        turns = in_turns([partial(session.run, outputs, feed) for session in sessions], rounds, progress)
+        turns = interleave([partial(session.run, outputs, feed) for session in sessions], rounds, progress)
         for index, (name, speedup) in enumerate(zip(names, turns.speedups(turns.wall), strict=True)):
             found.setdefault(name, Choice(name, Spread.of(turns.wall[:, index], 1000), speedup))
     return [found[name] for name in CHANGES]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.timing.interleaved import in_turns
+from benchmarks.timing.interleaved import interleave
 from benchmarks.timing.pipelines import OurPipeline
 from benchmarks.timing.sound import speech_like
 from benchmarks.timing.subgraph import is_recurrent, part, read, recurrent_input
@@ -57,7 +57,7 @@ def stages(pipeline: OurPipeline, rounds: int, threads: int, progress: Callable[
         **front_end_calls(pipeline),
         **network_calls(pipeline, threads),
     }
-    turns = in_turns(list(calls.values()), rounds, progress, f"stages of {pipeline.path.stem}")
+    turns = interleave(list(calls.values()), rounds, progress, f"stages of {pipeline.path.stem}")
     parts = dict(zip(calls, (1000 * np.median(turns.cpu, axis=0)).tolist(), strict=True))
     hop = parts.pop("hop")
     whole = hop + parts[RESAMPLE]

@@ -10,10 +10,10 @@ from typing import Any
 
 from benchmarks.machine.memory import Memory, file_memory, live_memory
 from benchmarks.machine.record import Record, record
-from benchmarks.timing.interleaved import Spread, Turns, in_turns
+from benchmarks.timing.interleaved import InterleavedTimes, Spread, interleave
 from benchmarks.timing.operations import work
 from benchmarks.timing.pipelines import OurPipeline, Pipeline, open_all
-from benchmarks.timing.roofline import Bound, Machine, bound, measure_machine
+from benchmarks.timing.roofline import CoreLimits, Roofline, bound, measure_machine
 from benchmarks.timing.stages import BANK, BLOCKS, ENCODER, FIRST, GRU, RESAMPLE, REST, Stages, stages
 from benchmarks.timing.start import ready_seconds
 from benchmarks.timing.subgraph import need_onnx
@@ -42,7 +42,7 @@ reading {megabytes:.0f} MB, more than the caches hold: {last.gb_per_s:.0f} GB/s.
 
 
 @dataclass(frozen=True)
-class Row:
+class PipelineTimes:
     """One pipeline. A speedup is the first pipeline's time over this one's, taken within a round."""
 
     pipeline: str
@@ -65,14 +65,14 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Page:
+class StreamingPage:
     """All that the command prints."""
 
     record: Record
-    rows: list[Row]
+    rows: list[PipelineTimes]
     stages: list[Stages]
-    machine: Machine
-    bounds: list[Bound]
+    machine: CoreLimits
+    bounds: list[Roofline]
 
     def as_json(self) -> dict[str, Any]:
         """The page as JSON takes it."""
@@ -93,7 +93,7 @@ def streaming(
     starts: int = 5,
     file_seconds: float = 120,
     progress: Callable[..., Any] = silently,
-) -> Page:
+) -> StreamingPage:
     """Measures the pipelines of `paths`; the first file is a float one of the `waveform` form, run as a user would.
 
     70 rounds are the 64 that a p90 takes, and some more. `starts` fresh processes are timed, and a WAV of
@@ -106,8 +106,8 @@ def streaming(
     about = record(threads, hop_seconds, rounds)
     pipelines = open_all(list(paths), hop_seconds, threads)
     ours = [pipeline for pipeline in pipelines if isinstance(pipeline, OurPipeline)]
-    hops = in_turns([pipeline.hop for pipeline in pipelines], rounds, progress, "hops")
-    chunks = in_turns(
+    hops = interleave([pipeline.hop for pipeline in pipelines], rounds, progress, "hops")
+    chunks = interleave(
         [partial(pipeline.stretch, CHUNK_HOPS) for pipeline in pipelines],
         -(-rounds // _CHUNK_ROUNDS),
         progress,
@@ -123,16 +123,22 @@ def streaming(
     bounds = [
         bound(stage.pipeline, each, machine, stage.network_ms) for stage, each in zip(broken_down, amounts, strict=True)
     ]
-    return Page(about.finished(), rows, broken_down, machine, bounds)
+    return StreamingPage(about.finished(), rows, broken_down, machine, bounds)
 
 
 def _row(
-    pipeline: Pipeline, index: int, hops: Turns, chunks: Turns, about: Record, starts: int, file_seconds: float
-) -> Row:
+    pipeline: Pipeline,
+    index: int,
+    hops: InterleavedTimes,
+    chunks: InterleavedTimes,
+    about: Record,
+    starts: int,
+    file_seconds: float,
+) -> PipelineTimes:
     contract, hop_seconds, threads = pipeline.contract, about.hop_seconds, about.threads
     ready, first_window = ready_seconds(pipeline.kind, pipeline.path, hop_seconds, threads, starts)
     latency = Percentiles.of(1000 * hops.wall[:, index])
-    return Row(
+    return PipelineTimes(
         pipeline=pipeline.name,
         kind=pipeline.kind,
         model=pipeline.path.stem,
@@ -153,7 +159,7 @@ def _row(
     )
 
 
-def markdown(page: Page) -> str:
+def markdown(page: StreamingPage) -> str:
     """The page: what makes it comparable, the table, the stages, the bound."""
     parts = [
         _lines(["# Streaming: the stock pipeline and ours", "", *page.record.lines()]),
@@ -172,7 +178,7 @@ def _share(speedup: Spread) -> str:
     return f"1/{speedup.median:.2f} [{speedup.low:.2f}, {speedup.high:.2f}]"
 
 
-def _pipelines(rows: Sequence[Row]) -> str:
+def _pipelines(rows: Sequence[PipelineTimes]) -> str:
     cells = [
         [
             row.pipeline,
@@ -195,7 +201,7 @@ def _pipelines(rows: Sequence[Row]) -> str:
     return _lines([_ABOVE_PIPELINES, "", *table(heads, cells)])
 
 
-def _latency(row: Row) -> str:
+def _latency(row: PipelineTimes) -> str:
     if row.latency_p90_ms is None:
         return f"{row.latency_ms:.1f} ms / needs {needed(90)} samples"
     return f"{row.latency_ms:.1f} / {row.latency_p90_ms:.1f} ms"
@@ -217,7 +223,7 @@ def _part(found: Stages, name: str) -> str:
     return f"{found.parts[name]:.2f} ms ({found.parts[name] / found.whole_ms:.0%})"
 
 
-def _bounds(machine: Machine, found: Sequence[Bound]) -> str:
+def _bounds(machine: CoreLimits, found: Sequence[Roofline]) -> str:
     cells = [
         [
             item.pipeline,

@@ -94,7 +94,7 @@ def commission(arguments: Sequence[str], make_parser: Parser, stopped: Callable[
 
     log = Log()
     tell = log.debug if asked.json else log.info
-    found = commission(order.Order(given, asked.seconds, asked.clip), stopped, tell)
+    found = commission(order.CommissionRequest(given, asked.seconds, asked.clip), stopped, tell)
     deliver(found, asked.output, asked.json, Output(sys.stdout))
     return found.exit_code
 

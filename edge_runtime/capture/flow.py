@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.capture.channels import Mixer
-from edge_runtime.capture.device.microphone import Heard
+from edge_runtime.capture.device.microphone import CapturedSound
 from edge_runtime.capture.pcm import RawFormat
 from edge_runtime.capture.piped import PipedSound
 from edge_runtime.capture.resample import Resampler
@@ -58,7 +58,7 @@ class Flow:
         self._resampler: Resampler | None = None
         self._mixer: Mixer | None = None
         self._said: list[str] = []
-        self._held: collections.deque[Heard] = collections.deque()
+        self._held: collections.deque[CapturedSound] = collections.deque()
         self._held_samples = 0
         self._dropped_samples = 0
         self._news = threading.Condition()
@@ -66,7 +66,7 @@ class Flow:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def read(self) -> Heard | None:
+    def read(self) -> CapturedSound | None:
         """The next piece; None when none comes for a moment, or it is `over`."""
         with self._news:
             self._news.wait_for(lambda: self._held or self.over, _LOOK_SECONDS)
@@ -75,7 +75,7 @@ class Flow:
             heard = self._held.popleft()
             self._held_samples -= len(heard.samples)
             dropped, self._dropped_samples = self._dropped_samples, 0
-        return Heard(heard.samples, heard.arrived, 0, dropped / self._target_rate, heard.lowest, heard.highest)
+        return CapturedSound(heard.samples, heard.arrived, 0, dropped / self._target_rate, heard.lowest, heard.highest)
 
     def close(self) -> None:
         """Takes nothing more from the pipe; what was taken can still be read."""
@@ -88,10 +88,10 @@ class Flow:
             said, self._said = self._said, []
         return said
 
-    def rest(self) -> Heard:
+    def rest(self) -> CapturedSound:
         """What the resampler still holds; to be called when it is `over` or closed, and all has been read."""
         samples = self._resampler.flush() if self._resampler else np.zeros(0, np.float32)
-        return Heard(samples, time.monotonic(), 0, 0.0, 0.0, 0.0)
+        return CapturedSound(samples, time.monotonic(), 0, 0.0, 0.0, 0.0)
 
     def _run(self) -> None:
         try:
@@ -149,7 +149,7 @@ class Flow:
                 if self._closing.wait(min(wait, _LOOK_SECONDS)):
                     return
             samples = self._resampler.push(piece)
-            self._hold(Heard(samples, time.monotonic(), 0, 0.0, float(piece.min()), float(piece.max())))
+            self._hold(CapturedSound(samples, time.monotonic(), 0, 0.0, float(piece.min()), float(piece.max())))
 
     def _begin(self, rate: int, channels: int) -> None:
         """The first sound, or the first of another rate or number of channels."""
@@ -162,7 +162,7 @@ class Flow:
         self._mixer = Mixer(rate)
         self._throttle = Throttle(rate, self._longest_gap)
 
-    def _hold(self, heard: Heard) -> None:
+    def _hold(self, heard: CapturedSound) -> None:
         with self._news:
             self._held.append(heard)
             self._held_samples += len(heard.samples)

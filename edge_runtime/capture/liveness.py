@@ -28,7 +28,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class Limits:
+class LivenessLimits:
     """All thresholds of a live source, in seconds."""
 
     stall: float = 4.0
@@ -64,7 +64,7 @@ class Liveness:
     and says more: whether sound was ever heard, and what is wrong.
     """
 
-    def __init__(self, limits: Limits, now: float, words: Words = WORDS[Kind.MICROPHONE]) -> None:
+    def __init__(self, limits: LivenessLimits, now: float, words: Words = WORDS[Kind.MICROPHONE]) -> None:
         """Begins at `now`, as connecting and with a first attempt due. `words` tell people what is wrong."""
         self.state = State.CONNECTING
         self.reason = ""
@@ -88,7 +88,7 @@ class Liveness:
         news, self._news = tuple(self._news), []
         return news
 
-    def limit(self, limits: Limits) -> None:
+    def limit(self, limits: LivenessLimits) -> None:
         """From now on these thresholds hold."""
         self._limits = limits
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from edge_runtime.capture.block import CHANNELS, DROPPED, IDENTITY, LOST, OVERFLOW, Block, Event
 from edge_runtime.capture.device.devices import Device
 from edge_runtime.capture.device.identity import Facts, Watch
-from edge_runtime.capture.device.microphone import Heard
-from edge_runtime.capture.device.remote import Channels, Finished, Opened, Order, Remote, Trouble
-from edge_runtime.capture.liveness import Limits, Liveness, State
+from edge_runtime.capture.device.microphone import CapturedSound
+from edge_runtime.capture.device.remote import Channels, Finished, Opened, Remote, SourceRequest, Trouble
+from edge_runtime.capture.liveness import Liveness, LivenessLimits, State
 from edge_runtime.capture.loss import LossMeter
 from edge_runtime.capture.pipe import Pipe
 from edge_runtime.capture.throttle import LONGEST_GAP_SECONDS
@@ -48,7 +48,7 @@ class LiveSource:
     """
 
     def __init__(
-        self, wanted: Wanted | str, sample_rate: int, limits: Limits | None = None, channel: str | int = MIX
+        self, wanted: Wanted | str, sample_rate: int, limits: LivenessLimits | None = None, channel: str | int = MIX
     ) -> None:
         """A microphone may be named as `devices.resolve` takes it, with a `channel` that counts from 1.
 
@@ -60,7 +60,7 @@ class LiveSource:
         self.native_rate = 0
         self.channels = 0
         self._wanted = wanted
-        self._limits = self._fitting(limits or Limits())
+        self._limits = self._fitting(limits or LivenessLimits())
         self._order = self._ordered(sample_rate)
         self._rate = sample_rate
         self._pipe: Pipe | None = Pipe(wanted.name) if wanted.kind is Kind.PIPE else None
@@ -150,22 +150,22 @@ class LiveSource:
         if self._pipe:
             self._pipe.close()
 
-    def limit(self, limits: Limits) -> None:
+    def limit(self, limits: LivenessLimits) -> None:
         """From now on these thresholds hold; the source stays open."""
         self._limits = self._fitting(limits)
         self._order = dataclasses.replace(self._ordered(self._rate), known=self._order.known)
         if self._liveness:
             self._liveness.limit(self._limits)
 
-    def _fitting(self, limits: Limits) -> Limits:
+    def _fitting(self, limits: LivenessLimits) -> LivenessLimits:
         opening = max(limits.opening, _STREAM_OPENING_SECONDS) if self.kind is Kind.STREAM else limits.opening
         return dataclasses.replace(limits, opening=opening, keep_open=self.kind is Kind.PIPE)
 
-    def _ordered(self, sample_rate: int) -> Order:
+    def _ordered(self, sample_rate: int) -> SourceRequest:
         wanted, limits = self._wanted, self._limits
         gap = min(LONGEST_GAP_SECONDS, _SURELY_SHORTER * limits.stall)
         once = wanted.kind is Kind.PIPE and (wanted.name == STDIN or limits.recover_timeout == 0)
-        return Order(wanted, sample_rate, limits.identity_check, gap, once=once)
+        return SourceRequest(wanted, sample_rate, limits.identity_check, gap, once=once)
 
     def _step(self) -> Block:
         now = time.monotonic()
@@ -208,7 +208,7 @@ class LiveSource:
         for message in remote.messages(_LOOK_SECONDS):
             said = True
             now = time.monotonic()
-            if isinstance(message, Heard):
+            if isinstance(message, CapturedSound):
                 self._hear(liveness, message, now)
                 seconds += len(message.samples) / self._rate
                 if seconds >= _BLOCK_SECONDS:
@@ -249,7 +249,7 @@ class LiveSource:
             return True
         return said
 
-    def _hear(self, liveness: Liveness, heard: Heard, now: float) -> None:
+    def _hear(self, liveness: Liveness, heard: CapturedSound, now: float) -> None:
         seconds = len(heard.samples) / self._rate + heard.dropped_seconds
         if self._meter is None:
             self._absent_until(heard.arrived - seconds)

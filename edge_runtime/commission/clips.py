@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge_runtime.commission.check import Check, fail, ok, warn
-from edge_runtime.commission.order import KINDS, Clip
+from edge_runtime.commission.order import KINDS, ReferenceClip
 from edge_runtime.detector import Detector
 from edge_runtime.errors import CHECK_FAILED, InputError
 from edge_runtime.report import Report
@@ -15,7 +15,7 @@ from edge_runtime.run.listen import run
 
 
 @dataclass(frozen=True)
-class Judged:
+class ReferenceVerdict:
     """What was said of a clip; `error` where it could not be read to its end."""
 
     file: str
@@ -26,18 +26,18 @@ class Judged:
     error: str | None
 
 
-def score(clip: Clip, detector: Detector, stopped: Callable[[], bool]) -> Judged:
+def score(clip: ReferenceClip, detector: Detector, stopped: Callable[[], bool]) -> ReferenceVerdict:
     """Scores the clip as `edge-detect --file` does, except that alarms have no say.
 
     Raises ModelError when the model fails.
     """
     summary, trouble = run(blocks_of(clip.path, None, detector), detector, Report(), stopped=stopped)
     if trouble is not None:
-        return Judged(clip.path, clip.expected, None, None, summary.seconds, str(trouble))
-    return Judged(clip.path, clip.expected, str(summary.verdict), summary.score, summary.seconds, None)
+        return ReferenceVerdict(clip.path, clip.expected, None, None, summary.seconds, str(trouble))
+    return ReferenceVerdict(clip.path, clip.expected, str(summary.verdict), summary.score, summary.seconds, None)
 
 
-def judge(judged: Judged) -> Check:
+def judge(judged: ReferenceVerdict) -> Check:
     """The check `clip`."""
     if judged.error is not None:
         todo = "name a clip that is there and whole (--clip)"

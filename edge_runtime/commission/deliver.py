@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge_runtime.atomic import whole_file
-from edge_runtime.commission.run import Found
+from edge_runtime.commission.run import Findings
 from edge_runtime.commission.show import as_text
 from edge_runtime.errors import OutputError
 from edge_runtime.report.jsonl import to_json
 from edge_runtime.report.output import Output
 
 
-def deliver(found: Found, path: str | None, json: bool, output: Output) -> None:
+def deliver(found: Findings, path: str | None, json: bool, output: Output) -> None:
     """Writes JSON to `path`, where one is given, and JSON or text to `output`.
 
     The file comes first, as whoever reads `output` may go, and `output` is written in any case. Raises OutputError, or

@@ -15,7 +15,7 @@ _SHORTEST_SECONDS, _LONGEST_SECONDS = 1, 600
 
 
 @dataclass(frozen=True)
-class Clip:
+class ReferenceClip:
     """A file, and the one of KINDS that it is."""
 
     path: str
@@ -23,20 +23,20 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Order:
+class CommissionRequest:
     """What shall be tested."""
 
     given: Mapping[str, Any]  # `device` and `config`, as far as they are named
     seconds: float = 10.0
-    clips: Sequence[Clip] = ()
+    clips: Sequence[ReferenceClip] = ()
 
 
-def clip(text: str) -> Clip:
+def clip(text: str) -> ReferenceClip:
     """The clip that `FILE:bonafide` or `FILE:spoof` names. Raises ValueError."""
     path, _, expected = text.rpartition(":")
     if not path or expected not in KINDS:
         raise ValueError(text)
-    return Clip(path, expected)
+    return ReferenceClip(path, expected)
 
 
 def duration(text: str) -> float:

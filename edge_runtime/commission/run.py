@@ -12,13 +12,13 @@ from typing import Any
 
 from edge_runtime import __version__
 from edge_runtime.app.log import Log
-from edge_runtime.capture.device.identity import Card, card_of, read_cards
+from edge_runtime.capture.device.identity import SoundCard, card_of, read_cards
 from edge_runtime.capture.device.probe import Probed, probe
-from edge_runtime.capture.liveness import Limits
+from edge_runtime.capture.liveness import LivenessLimits
 from edge_runtime.capture.source import LiveSource
 from edge_runtime.commission import clips, sound, speed
 from edge_runtime.commission.check import Check, exit_code, fail, ok, warn, worst
-from edge_runtime.commission.order import Order
+from edge_runtime.commission.order import CommissionRequest
 from edge_runtime.detector import Detector
 from edge_runtime.errors import EdgeDetectError, Ended, InputError, UsageError
 from edge_runtime.report.jsonl import utc
@@ -38,7 +38,7 @@ Stopped = Callable[[], bool]
 
 
 @dataclass
-class Found:
+class Findings:
     """All that was found; None where it could not be looked at."""
 
     begun: float  # seconds since 1970
@@ -50,7 +50,7 @@ class Found:
     device: Mapping[str, Any] | None = None
     sound: sound.Sound | None = None
     speed: speed.Speed | None = None
-    clips: list[clips.Judged] = field(default_factory=list)
+    clips: list[clips.ReferenceVerdict] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
 
     @property
@@ -83,12 +83,12 @@ class Found:
         }
 
 
-def commission(order: Order, stopped: Stopped, tell: Callable[[str], object]) -> Found:
+def commission(order: CommissionRequest, stopped: Stopped, tell: Callable[[str], object]) -> Findings:
     """Looks at configuration, model, microphone, sound, speed and clips; `tell` hears what takes long.
 
     Raises InputError only when `stopped()` before it was done: half a test is none.
     """
-    found = Found(time.time(), this_machine())
+    found = Findings(time.time(), this_machine())
     detector = None
     if _settle(found, order.given):
         detector = _open_model(found, stopped)
@@ -108,7 +108,7 @@ def _need(stopped: Stopped) -> None:
         raise InputError("ended before the test was done: there is no report")
 
 
-def _settle(found: Found, given: Mapping[str, Any]) -> bool:
+def _settle(found: Findings, given: Mapping[str, Any]) -> bool:
     """The configuration, with a microphone of whatever place names one, else the default one."""
     found.configuration = given.get("config") or os.environ.get(variable("config")) or None
     try:
@@ -128,7 +128,7 @@ def _settle(found: Found, given: Mapping[str, Any]) -> bool:
     return True
 
 
-def _open_model(found: Found, stopped: Stopped) -> Detector | None:
+def _open_model(found: Findings, stopped: Stopped) -> Detector | None:
     """The detector, which scores all that is not silent, so that it can be timed without anybody speaking."""
     settings = found.settings
     assert settings is not None
@@ -168,8 +168,8 @@ def _open_model(found: Found, stopped: Stopped) -> Detector | None:
 
 
 def _listen(
-    found: Found, seconds: float, rate: int, stopped: Stopped, tell: Callable[[str], object]
-) -> sound.Heard | None:
+    found: Findings, seconds: float, rate: int, stopped: Stopped, tell: Callable[[str], object]
+) -> sound.Recording | None:
     """The microphones that there are, and the sound of the one that is meant."""
     unlisted = ""
     try:
@@ -179,7 +179,7 @@ def _listen(
     settings = found.settings
     if settings is None:
         return None
-    limits = Limits(
+    limits = LivenessLimits(
         stall=settings.stall,
         silent=min(settings.silent_after, seconds / 2),
         connect_timeout=min(settings.connect_seconds, CONNECT_SECONDS),
@@ -240,7 +240,9 @@ def _advice(trouble: str, microphones: Sequence[Probed], opened: bool) -> str:
     return "plug a microphone in, and see `arecord -l`; an I2S one needs its dtoverlay line in config.txt"
 
 
-def _rate(found: Found, settings: Settings, detector: Detector, heard: sound.Heard | None, stopped: Stopped) -> None:
+def _rate(
+    found: Findings, settings: Settings, detector: Detector, heard: sound.Recording | None, stopped: Stopped
+) -> None:
     alive = heard is not None and heard.sound is not None and not heard.sound.constant
     samples = heard.samples if heard is not None and alive else sound.NOTHING
     try:
@@ -252,7 +254,9 @@ def _rate(found: Found, settings: Settings, detector: Detector, heard: sound.Hea
     found.checks.append(speed.judge(found.speed))
 
 
-def _score_clips(found: Found, settings: Settings, detector: Detector, order: Order, stopped: Stopped) -> None:
+def _score_clips(
+    found: Findings, settings: Settings, detector: Detector, order: CommissionRequest, stopped: Stopped
+) -> None:
     detector = Detector(
         detector.network,
         hop_seconds=detector.hop_seconds,
@@ -272,5 +276,5 @@ def _score_clips(found: Found, settings: Settings, detector: Detector, order: Or
         found.checks.append(clips.judge(judged))
 
 
-def _card(card: Card | None) -> dict[str, Any] | None:
+def _card(card: SoundCard | None) -> dict[str, Any] | None:
     return dataclasses.asdict(card) if card else None

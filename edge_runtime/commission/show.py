@@ -8,14 +8,14 @@ from edge_runtime import __version__
 from edge_runtime.app.log import times
 from edge_runtime.capture.device.probe import Probed
 from edge_runtime.commission.check import Check, Grade
-from edge_runtime.commission.run import Found
+from edge_runtime.commission.run import Findings
 from edge_runtime.report.output import printable
 from edge_runtime.system.machine import Machine
 
 _COLUMN = 15
 
 
-def as_text(found: Found) -> str:
+def as_text(found: Findings) -> str:
     """Machine, microphones, a line for each check, and what it comes to."""
     lines = [f"edge-detect {__version__} on {_machine(found.machine)}", *_microphones(found)]
     for check in found.checks:
@@ -30,7 +30,7 @@ def _machine(machine: Machine) -> str:
     return f"{board}{machine.processor}, {machine.architecture}, {cores}{memory}"
 
 
-def _microphones(found: Found) -> Iterator[str]:
+def _microphones(found: Findings) -> Iterator[str]:
     if not found.microphones:
         yield "no microphone is listed"
         return
@@ -53,7 +53,7 @@ def _check(check: Check) -> Iterator[str]:
         yield f"{'':6}{'':{_COLUMN}}-> {check.todo}"
 
 
-def _end(found: Found) -> str:
+def _end(found: Findings) -> str:
     counts = {grade: sum(check.grade is grade for check in found.checks) for grade in Grade}
     if counts[Grade.FAIL]:
         return f"not fit: {counts[Grade.FAIL]} of {len(found.checks)} checks failed (exit code {found.exit_code})"

@@ -51,7 +51,7 @@ class Sound:
 
 
 @dataclass(frozen=True)
-class Heard:
+class Recording:
     """What came of listening: mono float32 [n], its measure where anything came, and what it broke off with."""
 
     samples: NDArray[np.float32]
@@ -62,7 +62,7 @@ class Heard:
 
 def listen(
     source: LiveSource, rate: int, seconds: float, stopped: Callable[[], bool], began: Callable[[], object]
-) -> Heard:
+) -> Recording:
     """Listens to `source`, which gives `rate` Hz, for `seconds` after SETTLE_SECONDS, or until `stopped()`.
 
     `began` is called once, when the first sound is there: before, nobody listens.
@@ -88,7 +88,7 @@ def listen(
     settle = round(SETTLE_SECONDS * rate)
     samples = samples[settle : settle + round(seconds * rate)]
     found = measured(samples, rate, constant, losses) if samples.size else None
-    return Heard(samples, found, trouble, tuple(channels))
+    return Recording(samples, found, trouble, tuple(channels))
 
 
 def measured(samples: NDArray[np.float32], rate: int, constant: bool, losses: Losses) -> Sound:

@@ -11,7 +11,7 @@ RECOVERED = "recovered"
 
 
 @dataclass(frozen=True)
-class Change:
+class HopChange:
     """From now on windows come every `hop_seconds`; `reason` is SLOW or RECOVERED."""
 
     hop_seconds: float

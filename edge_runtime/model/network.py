@@ -99,7 +99,7 @@ class Network:
         found = onnxfile.read(file)
         processor = processor or this_processor()
         exact = exact and processor.is_x86
-        wish = trial.Wish(str(file), found.sha256, found.size, None, exact)
+        wish = trial.ModelRequest(str(file), found.sha256, found.size, None, exact)
         try:
             contract = Contract.from_metadata(found.metadata)
             refusal, notes = judge_target(contract, processor)

@@ -43,7 +43,7 @@ _tried: set[str] = set()
 
 
 @dataclass(frozen=True)
-class Wish:
+class ModelRequest:
     """What is to be tried: the file of that hash, opened as `Network.load` does, with windows of that length."""
 
     path: str
@@ -68,12 +68,12 @@ class Wish:
         return json.dumps(asdict(self))
 
     @staticmethod
-    def from_json(text: str) -> Wish:
+    def from_json(text: str) -> ModelRequest:
         """The same again."""
-        return Wish(**json.loads(text))
+        return ModelRequest(**json.loads(text))
 
 
-def need(wish: Wish, stopped: Callable[[], bool] = lambda: False) -> None:
+def need(wish: ModelRequest, stopped: Callable[[], bool] = lambda: False) -> None:
     """Tries it, unless that was done before.
 
     `stopped` is asked ten times a second. Raises ModelError with what is wrong, and Ended when it is `stopped()`.
@@ -97,7 +97,7 @@ def need(wish: Wish, stopped: Callable[[], bool] = lambda: False) -> None:
     _remember(mark)
 
 
-def _answer(pipe: int, pid: int, wish: Wish, stopped: Callable[[], bool]) -> bytes:
+def _answer(pipe: int, pid: int, wish: ModelRequest, stopped: Callable[[], bool]) -> bytes:
     """What the process says until it ends. Raises ModelError when it takes too much, Ended when it is `stopped()`."""
     said = b""
     ends = time.monotonic() + LONGEST_SECONDS
@@ -116,7 +116,7 @@ def _answer(pipe: int, pid: int, wish: Wish, stopped: Callable[[], bool]) -> byt
             raise ModelError(_too_large(wish))
 
 
-def _wrong(answer: bytes, code: int | None, wish: Wish) -> str:
+def _wrong(answer: bytes, code: int | None, wish: ModelRequest) -> str:
     """What was wrong, in words; nothing when all went well."""
     with contextlib.suppress(ValueError, AttributeError):
         found = json.loads(answer)
@@ -136,7 +136,7 @@ def _wrong(answer: bytes, code: int | None, wish: Wish) -> str:
     return f"the process that tried it ended with code {code} and no word: is there too little memory?"
 
 
-def _too_large(wish: Wish) -> str:
+def _too_large(wish: ModelRequest) -> str:
     return f"opening and running it once took more than {wish.memory_bytes / 1e6:,.0f} MB of memory"
 
 

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from edge_runtime.errors import ModelError
-from edge_runtime.model.trial import PROCESSOR_SECONDS, Wish
+from edge_runtime.model.trial import PROCESSOR_SECONDS, ModelRequest
 from edge_runtime.system.process import die_with_parent, own_output
 
 _WANTED_MEMORY = ("bad_alloc", "bad allocation", "allocate", "out of memory")
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> None:
     die_with_parent()
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")  # where memory runs out, this process goes, and not the running program
-    wish = Wish.from_json(arguments[0])
+    wish = ModelRequest.from_json(arguments[0])
     said: dict[str, object]
     try:
         attempt(wish)
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
     os._exit(0)
 
 
-def attempt(wish: Wish) -> None:
+def attempt(wish: ModelRequest) -> None:
     """Opens the file and runs all of it. Raises ModelError with what is wrong."""
     import numpy as np
 
@@ -68,7 +68,7 @@ def attempt(wish: Wish) -> None:
         raise ModelError("it gives no numbers for a voice and for noise: its logits are NaN or infinite")
 
 
-def _confine(wish: Wish) -> None:
+def _confine(wish: ModelRequest) -> None:
     """Bounds memory and time, where this user may."""
     bounds = {resource.RLIMIT_CPU: PROCESSOR_SECONDS, resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: 0}
     with contextlib.suppress(OSError, ValueError):  # Linux tells what Python and ONNX Runtime take

@@ -20,7 +20,7 @@ from edge_runtime.run.listen import run
 from edge_runtime.run.opening import alarm_rules, numberless, open_detector, open_report, raw_format
 from edge_runtime.run.stop import ORDERLY_SECONDS, Stop
 from edge_runtime.settings.schema import Settings
-from edge_runtime.shadow.order import Order
+from edge_runtime.shadow.order import TrialRequest
 from edge_runtime.shadow.report import Shadow
 
 
@@ -46,7 +46,7 @@ def _score(settings: Settings, path: str, detector: Detector, stop: Stop, log: L
     about = _named(path) if len(settings.file) > 1 else {}
     output = Output(sys.stdout, stop)
     report = open_report(settings, path, about, length_seconds(path, raw), output=output)
-    order = Order.of(settings, detector)
+    order = TrialRequest.of(settings, detector)
     shadow = Shadow(order, log, waits=True) if order else None
     source = blocks_of(path, raw, detector)
     before = detector.numberless

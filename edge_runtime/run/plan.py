@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from edge_runtime import __version__
 from edge_runtime.app.log import Log
 from edge_runtime.capture.block import CHANNELS, CLOCK, IDENTITY, OUTAGE, STATE, Block, Event
-from edge_runtime.capture.liveness import Limits, State
+from edge_runtime.capture.liveness import LivenessLimits, State
 from edge_runtime.capture.source import LiveSource
 from edge_runtime.capture.wanted import Kind
 from edge_runtime.decision.alarm import ON, Alarm, Alarms
@@ -29,7 +29,7 @@ from edge_runtime.run.listen import run
 from edge_runtime.run.opening import alarm_rules, numberless, open_detector, open_report, wanted
 from edge_runtime.run.service import Service
 from edge_runtime.settings.schema import AUTO, Settings
-from edge_runtime.shadow.order import Order
+from edge_runtime.shadow.order import TrialRequest
 from edge_runtime.shadow.report import Shadow
 
 if TYPE_CHECKING:
@@ -67,10 +67,10 @@ class Plan:
         """The source, not open yet. `patient`: one that is not there is waited for as if it had been there."""
         return LiveSource(self.wanted, self.detector.sample_rate, self.limits(patient))
 
-    def limits(self, patient: bool) -> Limits:
+    def limits(self, patient: bool) -> LivenessLimits:
         """What the settings say of the time that the source has."""
         settings = self.settings
-        return Limits(
+        return LivenessLimits(
             stall=settings.stall,
             silent=settings.silent_after,
             connect_timeout=settings.recover_seconds if patient else settings.connect_seconds,
@@ -161,7 +161,7 @@ class Plan:
             reports.append(Hook(settings.exec, settings.exec_timeout, self._log.warning, about))
         if settings.light:
             reports.append(Light(settings.light, lambda: source.state is State.LISTENING, self._log.warning))
-        if order := Order.of(settings, self.detector):
+        if order := TrialRequest.of(settings, self.detector):
             reports.append(Shadow(order, self._log))
         shown = open_report(settings, f"{source.title}; Ctrl-C ends", wall=time.time, output=front(self._log.warning))
         reports.append(shown)

@@ -22,7 +22,7 @@ from edge_runtime.decision.verdict import Thresholds, Window
 from edge_runtime.errors import EdgeDetectError, OutputError
 from edge_runtime.run.opening import alarm_rules
 from edge_runtime.shadow import statefile, wire
-from edge_runtime.shadow.order import Order
+from edge_runtime.shadow.order import TrialRequest
 from edge_runtime.shadow.trial import FAILED, TRYING, Judgement, Trial, judge
 from edge_runtime.system.process import die_with_parent, own_output
 
@@ -38,10 +38,10 @@ class _Enough(BaseException):
 
 
 class _Child:
-    def __init__(self, order: Order, output: BinaryIO) -> None:
+    def __init__(self, order: TrialRequest, output: BinaryIO) -> None:
         self._order = order
         self._output = output
-        self._record = statefile.Record(order.models(statefile.sha256_of(order.model)), order.windows)
+        self._record = statefile.TrialRecord(order.models(statefile.sha256_of(order.model)), order.windows)
         self._complained = False
 
     def run(self, take: Callable[[int], bytes]) -> None:
@@ -132,7 +132,7 @@ def main(arguments: list[str]) -> None:
     _step_back()
     child = None
     try:
-        child = _Child(Order.from_json(arguments[0]), output)
+        child = _Child(TrialRequest.from_json(arguments[0]), output)
         child.run(sys.stdin.buffer.read)
     except _Enough:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Order:
+class TrialRequest:
     """The user's settings, and what of the running model the process needs to know."""
 
     settings: Settings
@@ -28,11 +28,11 @@ class Order:
     thresholds: tuple[float, float]  # of spoof and of bona fide
 
     @staticmethod
-    def of(settings: Settings, running: Detector) -> Order | None:
+    def of(settings: Settings, running: Detector) -> TrialRequest | None:
         """The order for what the settings ask for beside the `running` detector, or None when they ask for nothing."""
         if not settings.shadow:
             return None
-        return Order(
+        return TrialRequest(
             settings,
             running.network.contract.name,
             running.network.sha256,
@@ -90,8 +90,8 @@ class Order:
         return json.dumps(dataclasses.asdict(self))
 
     @staticmethod
-    def from_json(text: str) -> Order:
+    def from_json(text: str) -> TrialRequest:
         """The same again."""
         told = json.loads(text)
         settings = Settings(**told["settings"] | {"file": tuple(told["settings"]["file"])})
-        return Order(**told | {"settings": settings, "thresholds": tuple(told["thresholds"])})
+        return TrialRequest(**told | {"settings": settings, "thresholds": tuple(told["thresholds"])})

@@ -21,7 +21,7 @@ from edge_runtime.decision.verdict import Window
 from edge_runtime.errors import OutputError
 from edge_runtime.report import Report
 from edge_runtime.shadow import statefile, wire
-from edge_runtime.shadow.order import Order
+from edge_runtime.shadow.order import TrialRequest
 from edge_runtime.shadow.trial import FAILED, PASSED, TRYING
 from edge_runtime.system import process
 
@@ -37,7 +37,7 @@ _READ_BYTES = 1 << 16
 class Shadow(Report):
     """Whatever becomes of the process, the run goes on; one line in the log tells when the trial changes."""
 
-    def __init__(self, order: Order, log: Log, *, waits: bool = False) -> None:
+    def __init__(self, order: TrialRequest, log: Log, *, waits: bool = False) -> None:
         """Starts the process; where that cannot be, the trial has failed. `waits`: the sound is a file's, and can.
 
         Raises OutputError when the order wants its report in the place of a device or a folder. A disk that cannot be

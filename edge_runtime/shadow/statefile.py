@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.atomic import replace_file
-from edge_runtime.shadow.trial import FAILED, PASSED, TRYING, Judgement, Tally
+from edge_runtime.shadow.trial import FAILED, PASSED, TRYING, Judgement, TrialCounts
 
 SCHEMA = 1
 _LARGEST_BYTES = 1 << 20
@@ -28,13 +28,13 @@ class Models:
 
 
 @dataclass
-class Record:
+class TrialRecord:
     """One trial."""
 
     models: Models
     windows: int
     judgement: Judgement = field(default_factory=lambda: Judgement(TRYING))
-    tally: Tally = field(default_factory=Tally)
+    tally: TrialCounts = field(default_factory=TrialCounts)
     started: float = field(default_factory=time.time)
 
     def to_dict(self) -> dict[str, Any]:
@@ -57,14 +57,14 @@ class Record:
         }
 
 
-def read(path: str) -> Record | None:
+def read(path: str) -> TrialRecord | None:
     """The trial in a file; None where there is none that can be read."""
     try:
         with open(path, "rb") as file:
             told = json.loads(file.read(_LARGEST_BYTES))
         if told["schema"] != SCHEMA or told["state"] not in (TRYING, PASSED, FAILED):
             return None
-        return Record(
+        return TrialRecord(
             Models(
                 str(told["candidate"]["name"]),
                 str(told["candidate"]["sha256"]),
@@ -73,14 +73,14 @@ def read(path: str) -> Record | None:
             ),
             int(told["windows"]),
             Judgement(told["state"], str(told["reason"])),
-            Tally.from_dict(told["tally"]),
+            TrialCounts.from_dict(told["tally"]),
             float(told["started"]),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def resumed(path: str, models: Models) -> Record | None:
+def resumed(path: str, models: Models) -> TrialRecord | None:
     """The trial in a file, where it is one of the same two models."""
     record = read(path)
     if record is None:
@@ -89,7 +89,7 @@ def resumed(path: str, models: Models) -> Record | None:
     return record if same and record.models.running_sha256 == models.running_sha256 else None
 
 
-def write(path: str, record: Record) -> None:
+def write(path: str, record: TrialRecord) -> None:
     """All of it, also after a power cut, or nothing; nowhere where no path is given.
 
     Raises OSError, or OutputError for a device.
@@ -113,7 +113,7 @@ def sha256_of(path: str) -> str:
 
 def fail(path: str, models: Models, windows: int, reason: str) -> None:
     """Marks the trial as failed, with what it had counted. Raises OSError or OutputError, as `write` does."""
-    record = resumed(path, models) or Record(models, windows)
+    record = resumed(path, models) or TrialRecord(models, windows)
     record.judgement = Judgement(FAILED, reason)
     write(path, record)
 

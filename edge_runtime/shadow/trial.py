@@ -28,7 +28,7 @@ _STEP = math.log(1.1)
 
 
 @dataclass
-class Tally:
+class TrialCounts:
     """All that was counted in one trial, also over several runs. Counts are windows, unless they say otherwise."""
 
     heard_seconds: float = 0.0
@@ -59,13 +59,13 @@ class Tally:
         return dataclasses.asdict(self) | {"loads": {str(step): count for step, count in sorted(self.loads.items())}}
 
     @staticmethod
-    def from_dict(told: Mapping[str, Any]) -> Tally:
+    def from_dict(told: Mapping[str, Any]) -> TrialCounts:
         """The same again. Raises ValueError for what is no tally."""
         try:
-            numbers = {one.name: told[one.name] for one in dataclasses.fields(Tally) if one.name != "loads"}
+            numbers = {one.name: told[one.name] for one in dataclasses.fields(TrialCounts) if one.name != "loads"}
             if not all(isinstance(value, int | float) and math.isfinite(value) for value in numbers.values()):
                 raise ValueError("a count is no number")
-            return Tally(**numbers, loads={int(step): int(count) for step, count in told["loads"].items()})
+            return TrialCounts(**numbers, loads={int(step): int(count) for step, count in told["loads"].items()})
         except (KeyError, TypeError, AttributeError) as reason:
             raise ValueError(f"no tally: {reason}") from None
 
@@ -78,7 +78,7 @@ class Judgement:
     reason: str = ""
 
 
-def judge(tally: Tally, windows: int) -> Judgement:
+def judge(tally: TrialCounts, windows: int) -> Judgement:
     """Whether the candidate may take over, once `windows` windows were scored by both and a second heard for each.
 
     It fails when it cannot keep up (LARGEST_LOAD, LARGEST_DROPPED, or less than every other window scored), when it
@@ -113,7 +113,7 @@ def judge(tally: Tally, windows: int) -> Judgement:
 class Trial:
     """Takes in what both models say of the same windows."""
 
-    def __init__(self, tally: Tally, thresholds: Thresholds, running: Rules, candidate: Rules) -> None:
+    def __init__(self, tally: TrialCounts, thresholds: Thresholds, running: Rules, candidate: Rules) -> None:
         """`thresholds` are the candidate's; the rules say when each would raise an alarm. `tally` is counted on."""
         self.tally = tally
         self._thresholds = thresholds

@@ -28,7 +28,7 @@ _HOT, _COLD = 0.01, 0.0002
 """Rises of the cost that the search accepts, as temperatures, at its beginning and its end."""
 
 
-class Record(NamedTuple):
+class FoldClip(NamedTuple):
     """What the assignment reads of a clip."""
 
     source: str
@@ -58,7 +58,7 @@ class Unit:
         return [*self.counts, len(self.modern)]
 
 
-def assign(clips: Sequence[Record], folds: int = 5, seed: int = 0) -> list[int]:
+def assign(clips: Sequence[FoldClip], folds: int = 5, seed: int = 0) -> list[int]:
     """The fold, 0 to folds - 1, of each of `clips`: all clips of a source have the same.
 
     The same set of clips gets the same folds in whatever order it comes; another seed gives another assignment.
@@ -83,7 +83,7 @@ def _sources_in(units: Sequence[Unit], fold: Sequence[int], number: int) -> Iter
     return (source for unit, place in zip(units, fold, strict=True) if place == number for source in unit.sources)
 
 
-def _units(clips: Iterable[Record]) -> list[Unit]:
+def _units(clips: Iterable[FoldClip]) -> list[Unit]:
     """Sources joined by groups, in the order of their first names."""
     parent: dict[tuple[str, str], tuple[str, str]] = {}
 
@@ -214,11 +214,11 @@ class FoldBalance:
     unmet_systems: int  # that lie in no other fold
 
 
-def balance(clips: Sequence[Record], fold: Sequence[int]) -> tuple[list[FoldBalance], dict[str, list[int]]]:
+def balance(clips: Sequence[FoldClip], fold: Sequence[int]) -> tuple[list[FoldBalance], dict[str, list[int]]]:
     """The content of each fold, and the systems in several folds, by their commonest spelling, with these folds."""
     spellings: dict[str, Counter[str]] = defaultdict(Counter)
     places: dict[str, set[int]] = defaultdict(set)
-    held: dict[int, list[Record]] = defaultdict(list)
+    held: dict[int, list[FoldClip]] = defaultdict(list)
     for clip, place in zip(clips, fold, strict=True):
         held[place].append(clip)
         if clip.label != "bonafide" and (name := system_name(clip.system)):

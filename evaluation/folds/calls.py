@@ -10,10 +10,10 @@ import numpy as np
 
 from edge_runtime.decision.verdict import Verdict
 from evaluation.breakdown import FEWEST
-from evaluation.false_alarms import Alarms, alarms, share
+from evaluation.false_alarms import FalseAlarms, alarms, share
 from evaluation.folds.figures import threshold_at
 from evaluation.folds.slices import OTHERS, Slices
-from evaluation.folds.table import UNKNOWN, Scored
+from evaluation.folds.table import UNKNOWN, FoldScores
 from evaluation.metrics import Estimate
 
 RATE = 0.02
@@ -25,12 +25,12 @@ class Calls:
     """What clips are called, all folds together: a source lies in one fold, so its clips have one threshold."""
 
     by: str  # where the verdicts come from
-    alarms: Alarms
+    alarms: FalseAlarms
     languages: dict[str, tuple[int, Estimate]]  # human clips of each, and the share called spoof
     found: dict[str, Estimate]  # spoofed clips called spoof, by the slice of years
 
 
-def calls(of: Scored, cuts: Slices, threshold: float | None = None) -> Calls:
+def calls(of: FoldScores, cuts: Slices, threshold: float | None = None) -> Calls:
     """The verdicts of the table; else those of `threshold`, an LLR below which a clip is spoof; else at RATE by fold.
 
     The last knows the labels of the clips that it judges: a shipped threshold does not.
@@ -62,12 +62,12 @@ def calls(of: Scored, cuts: Slices, threshold: float | None = None) -> Calls:
     return Calls(by, alarms(of.clips, verdicts), by_language, found)
 
 
-def _judged(of: Scored) -> set[str]:
+def _judged(of: FoldScores) -> set[str]:
     """Folds that have human clips, and so a threshold."""
     return {name for name, human in zip(of.folds, of.human, strict=True) if human}
 
 
-def _below(of: Scored, thresholds: Sequence[float]) -> list[Verdict]:
+def _below(of: FoldScores, thresholds: Sequence[float]) -> list[Verdict]:
     return [
         Verdict.SPOOF if score < threshold else Verdict.BONAFIDE
         for score, threshold in zip(of.scores.tolist(), thresholds, strict=True)

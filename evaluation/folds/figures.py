@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from evaluation import breakdown
 from evaluation.breakdown import FEWEST
 from evaluation.folds.slices import Slices
-from evaluation.folds.table import Scored
+from evaluation.folds.table import FoldScores
 from evaluation.metrics import FEWEST_CLUSTERS, Floats, cllr, drawn_over, draws, eer, min_cllr
 from evaluation.progress import silently
 
@@ -70,7 +70,7 @@ class Figure:
 class Sheet:
     """The scores of one table, with what does not change from draw to draw."""
 
-    def __init__(self, of: Scored, cuts: Slices, *, llr: bool) -> None:
+    def __init__(self, of: FoldScores, cuts: Slices, *, llr: bool) -> None:
         self.of, self.cuts, self.llr = of, cuts, llr
         self.scores = of.scores
         order = np.argsort(of.scores, kind="mergesort")
@@ -120,7 +120,7 @@ def _eer(human: Floats, spoof: Floats) -> float:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedFolds:
     """The figures of a table and, where there is another, of that one and of the difference: this minus the other."""
 
     figures: dict[Key, Figure]
@@ -134,7 +134,7 @@ def judge(
     rounds: int = 1000,
     seed: int = 0,
     progress: Callable[..., Any] = silently,
-) -> Judged:
+) -> JudgedFolds:
     """All figures with intervals from `metrics.draws`; `other` has the same clips in the same order.
 
     A fold with fewer than FEWEST clips of a label, in all or in a draw, is left out of that mean. An interval needs
@@ -170,7 +170,7 @@ def judge(
         for i in range(len(sheets))
     ]
     if other is None:
-        return Judged(tables[0])
+        return JudgedFolds(tables[0])
     difference = {
         key: figure(
             key,
@@ -180,7 +180,7 @@ def judge(
         )
         for key in counts
     }
-    return Judged(tables[0], tables[1], difference)
+    return JudgedFolds(tables[0], tables[1], difference)
 
 
 def _by_fold(sheet: Sheet, sample: Ints, fold: Ints, folds: int) -> dict[Key, list[float]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from evaluation.breakdown import FEWEST, Members
 from evaluation.folds.assignment import MODERN, system_name
-from evaluation.folds.table import ONE_FOLD, UNKNOWN, Scored
+from evaluation.folds.table import ONE_FOLD, UNKNOWN, FoldScores
 
 Slices = dict[str, dict[str, Members]]
 """Spoofed clips [n] by group of slices and name of the slice."""
@@ -18,7 +18,7 @@ LANGUAGES = 8
 """Languages with slices of their own, those with the most spoofed clips; the others are one."""
 
 
-def slices(of: Scored, knows_system: Callable[[str], bool] | None = None) -> Slices:
+def slices(of: FoldScores, knows_system: Callable[[str], bool] | None = None) -> Slices:
     """All slices that have clips.
 
     A system counts as met where its name, however spelt, lies in another fold too. Without folds `knows_system` says
@@ -67,7 +67,7 @@ def _length(seconds: float | None) -> str:
     return "under 2 s" if seconds < 2 else "2 to 4 s" if seconds < 4 else "4 s and longer"
 
 
-def _met(of: Scored, knows_system: Callable[[str], bool] | None) -> list[str]:
+def _met(of: FoldScores, knows_system: Callable[[str], bool] | None) -> list[str]:
     names = ["" if clip.is_bonafide else system_name(clip.system) for clip in of.clips]
     if set(of.folds) == {ONE_FOLD}:
         if knows_system is None:

@@ -13,7 +13,7 @@ import numpy as np
 from edge_runtime.decision.verdict import Verdict
 from edge_runtime.errors import InputError
 from evaluation.breakdown import Members
-from evaluation.folds.assignment import Record
+from evaluation.folds.assignment import FoldClip
 from evaluation.metrics import Floats
 from evaluation.protocols import LABELS, Clip
 from evaluation.scorefiles import first_of, number
@@ -59,13 +59,13 @@ def year(path: Path, line: int, row: Row) -> int | None:
     return int(text)
 
 
-def read_records(path: Path, use: str | None = None) -> list[Record]:
+def read_records(path: Path, use: str | None = None) -> list[FoldClip]:
     """What `assign` needs of the clips of a list; `use` keeps the rows whose column `use`, where there is one, says it.
 
     Raises InputError as `read_rows` does, and for a year that is none.
     """
     return [
-        Record(row["source"], row["label"], row.get("system", ""), year(path, line, row), row.get("group") or None)
+        FoldClip(row["source"], row["label"], row.get("system", ""), year(path, line, row), row.get("group") or None)
         for line, row in read_rows(path, ("source", "label"))
         if use is None or row.get("use", use) == use
     ]
@@ -77,7 +77,7 @@ ONE_FOLD = "all"
 
 
 @dataclass(frozen=True)
-class Scored:
+class FoldScores:
     """Clips with the scores [n] of heads that did not learn from their fold; higher is more bona fide."""
 
     clips: list[Clip]
@@ -96,7 +96,7 @@ class Scored:
         return [clip.source for clip in self.clips]
 
 
-def read_scored(path: Path, *, folded: bool) -> Scored:
+def read_scored(path: Path, *, folded: bool) -> FoldScores:
     """A table of scores: the columns file, label, source, score and, where `folded`, fold are needed.
 
     system, kind, year, language, duration (seconds) and verdict are read where they are there. Without `folded` a
@@ -124,7 +124,7 @@ def read_scored(path: Path, *, folded: bool) -> Scored:
     if human.all() or not human.any():
         raise InputError(f"{path} needs scores of both bona fide and spoofed clips")
     verdicts = [_verdict(path, line, row) for line, row in rows] if "verdict" in rows[0][1] else None
-    return Scored(
+    return FoldScores(
         clips=clips,
         scores=np.array([_number(path, line, row["score"], "score") for line, row in rows], np.float64),
         human=human,
@@ -139,7 +139,7 @@ def read_scored(path: Path, *, folded: bool) -> Scored:
     )
 
 
-def matched(path: Path, of: Scored, *, folded: bool) -> tuple[Scored, int]:
+def matched(path: Path, of: FoldScores, *, folded: bool) -> tuple[FoldScores, int]:
     """The scores of the table `path` in the order of the clips `of`, and how many further clips it has.
 
     Raises InputError where a clip of `of` has no score there, or another label, source or fold. A table without a
@@ -163,7 +163,7 @@ def matched(path: Path, of: Scored, *, folded: bool) -> tuple[Scored, int]:
             raise InputError(f"{path} gives {len(differ)} clips another {what}: {first_of(differ)}")
     verdicts = None if other.verdicts is None else [other.verdicts[j] for j in order]
     scores = other.scores[order]
-    merged = Scored(of.clips, scores, of.human, of.folds, of.years, of.kinds, of.languages, of.seconds, verdicts)
+    merged = FoldScores(of.clips, scores, of.human, of.folds, of.years, of.kinds, of.languages, of.seconds, verdicts)
     return merged, len(other.clips) - len(of.clips)
 
 

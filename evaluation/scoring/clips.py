@@ -11,11 +11,11 @@ from typing import Any
 
 from edge_runtime.decision.verdict import Verdict
 from edge_runtime.errors import EdgeDetectError, InputError, ModelError, UsageError
-from evaluation.accuracy import Judged, judge_file
+from evaluation.accuracy import ClipVerdict, judge_file
 from evaluation.progress import silently
 from evaluation.protocols import Clip, trial_name
 from evaluation.scoring import payload as parcels
-from evaluation.scoring.store import Identity, Outcome, Store, names, open_store
+from evaluation.scoring.store import Identity, Store, StoredOutcome, names, open_store
 from evaluation.scoring.workers import Pool, spread, workers
 
 Job = tuple[str, str]
@@ -42,10 +42,10 @@ class Unscored:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoringResult:
     """What a run gave, and how much of it was there before."""
 
-    judged: list[Judged]
+    judged: list[ClipVerdict]
     unscored: list[Unscored]
     resumed: int  # clips whose outcome an earlier run had recorded
 
@@ -64,7 +64,7 @@ def score(
     progress: Callable[..., Any] = silently,
     *,
     anywhere: bool = False,
-) -> tuple[list[Judged], list[str]]:
+) -> tuple[list[ClipVerdict], list[str]]:
     """What `accuracy.judge` gives, the same numbers in the order of `clips`, by `score_clips`."""
     scored = score_clips(model, clips, store, hop_seconds, jobs, cluster, progress, anywhere=anywhere)
     return scored.judged, [item.reason for item in scored.unscored]
@@ -82,7 +82,7 @@ def score_clips(
     missing: Sequence[str] = (),
     retry: bool = False,
     anywhere: bool = False,
-) -> Scored:
+) -> ScoringResult:
     """Scores the clips that have no outcome in `store` yet, and gives all, in the order of `clips`.
 
     Whatever ends a run, each outcome that was recorded stays, and a run with the same arguments goes on after them.
@@ -116,11 +116,13 @@ def score_clips(
         if outcome.score is None:
             unscored.append(Unscored(name, outcome.kind, outcome.reason))
         else:
-            judged.append(Judged(clip, outcome.score, Verdict(outcome.verdict)))
-    return Scored(judged, unscored, resumed)
+            judged.append(ClipVerdict(clip, outcome.score, Verdict(outcome.verdict)))
+    return ScoringResult(judged, unscored, resumed)
 
 
-def _same_clips(store: Store, done: Mapping[str, Outcome], called: Mapping[str, Clip], missing: Sequence[str]) -> None:
+def _same_clips(
+    store: Store, done: Mapping[str, StoredOutcome], called: Mapping[str, Clip], missing: Sequence[str]
+) -> None:
     """Raises UsageError when the store was begun with other clips than these.
 
     All that it has must be in the list, which may have grown. Other clips under the same names, such as those of the
@@ -144,36 +146,36 @@ def _same_clips(store: Store, done: Mapping[str, Outcome], called: Mapping[str, 
 
 
 def _record(
-    store: Store, pool: Pool, function: Callable[[list[Job]], list[Outcome]], jobs: Sequence[Job]
-) -> Iterator[Outcome]:
+    store: Store, pool: Pool, function: Callable[[list[Job]], list[StoredOutcome]], jobs: Sequence[Job]
+) -> Iterator[StoredOutcome]:
     for outcomes in spread(pool, function, jobs, _crashed):
         store.add(outcomes)
         yield from outcomes
 
 
-def _score_batch(key: str, batch: list[Job]) -> list[Outcome]:
+def _score_batch(key: str, batch: list[Job]) -> list[StoredOutcome]:
     """Runs on a worker, which knows the model as `key`."""
     return [_outcome(key, name, Path(path)) for name, path in batch]
 
 
-def _outcome(key: str, name: str, path: Path) -> Outcome:
+def _outcome(key: str, name: str, path: Path) -> StoredOutcome:
     detector = parcels.detector(key)
     try:
         summary = judge_file(detector, path)
         size_bytes = path.stat().st_size
     except InputError as reason:
-        return Outcome(name, None, kind="unreadable" if path.exists() else "missing", reason=str(reason))
+        return StoredOutcome(name, None, kind="unreadable" if path.exists() else "missing", reason=str(reason))
     except ModelError:
         raise  # no clip's fault, and every clip's fate
     except Exception as reason:  # a surprise from one clip of 600,000 is recorded and named, and spares the others
         said = str(reason) if isinstance(reason, EdgeDetectError) else f"{type(reason).__name__}: {reason}"
-        return Outcome(name, None, kind="failed", reason=f"{path}: {' '.join(said.split())}")
+        return StoredOutcome(name, None, kind="failed", reason=f"{path}: {' '.join(said.split())}")
     verdict = str(summary.verdict)
     if summary.score is None:
-        return Outcome(name, None, verdict, verdict, f"{path}: {verdict}", size_bytes)
-    return Outcome(name, summary.score, verdict, size_bytes=size_bytes)
+        return StoredOutcome(name, None, verdict, verdict, f"{path}: {verdict}", size_bytes)
+    return StoredOutcome(name, summary.score, verdict, size_bytes=size_bytes)
 
 
-def _crashed(job: Job) -> Outcome:
+def _crashed(job: Job) -> StoredOutcome:
     name, path = job
-    return Outcome(name, None, kind="crashed", reason=f"{path}: {KINDS['crashed']}")
+    return StoredOutcome(name, None, kind="crashed", reason=f"{path}: {KINDS['crashed']}")

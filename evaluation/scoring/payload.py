@@ -27,7 +27,7 @@ def versions() -> str:
 
 
 @dataclass(frozen=True)
-class Parcel:
+class Payload:
     """A model file with the hop it is run at."""
 
     name: str
@@ -50,7 +50,7 @@ class Parcel:
             return Detector(Network.load(file, exact=self.exact), hop_seconds=self.hop_seconds)
 
 
-def pack(model: Path, hop_seconds: float, *, anywhere: bool = False) -> tuple[Parcel, Detector]:
+def pack(model: Path, hop_seconds: float, *, anywhere: bool = False) -> tuple[Payload, Detector]:
     """The parcel of a model file, and a detector that was opened from it to see that it works.
 
     `anywhere` is for comparisons: a file that this processor would compute wrong is opened with exact sums. Raises
@@ -69,14 +69,14 @@ def pack(model: Path, hop_seconds: float, *, anywhere: bool = False) -> tuple[Pa
     except OSError as reason:
         raise ModelError(f"cannot read the model {model}: {reason.strerror}") from None
     digest = hashlib.sha256(content).hexdigest()
-    return Parcel(model.name, content, digest, detector.hop_seconds, exact, versions()), detector
+    return Payload(model.name, content, digest, detector.hop_seconds, exact, versions()), detector
 
 
-_parcels: dict[str, Parcel] = {}
+_parcels: dict[str, Payload] = {}
 _opened = threading.local()  # a Dask worker may have several threads, and a detector serves one
 
 
-def unpack(parcels: Sequence[Parcel]) -> None:
+def unpack(parcels: Sequence[Payload]) -> None:
     """Takes parcels in, in the process that will score."""
     _parcels.update({parcel.key: parcel for parcel in parcels})
 
@@ -85,7 +85,7 @@ def detector(key: str) -> Detector:
     """This thread's detector of a parcel that this process has, opened once.
 
     Raises InputError where this process has another version of what a score depends on, so that no set of scores is of
-    two kinds, ModelError as `Parcel.open`.
+    two kinds, ModelError as `Payload.open`.
     """
     kept: dict[str, Detector] = _opened.__dict__.setdefault("detectors", {})
     if key not in kept:

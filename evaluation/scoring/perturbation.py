@@ -29,7 +29,7 @@ _BATCH_CLIPS = 1
 
 
 @dataclass(frozen=True)
-class Heard:
+class PerturbedScores:
     """What models said of clips; `clips` are those that could be read, in the order of the list."""
 
     clips: list[Clip]
@@ -42,7 +42,7 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class _Told:
+class _PerturbedClip:
     """A clip's scores and verdicts, [conditions][models]; without them, the reason."""
 
     number: int
@@ -60,7 +60,7 @@ def hear(
     jobs: int | None = None,
     cluster: str | None = None,
     progress: Callable[..., Any] = silently,
-) -> Heard:
+) -> PerturbedScores:
     """Scores `clips` under `conditions` with all `models`, which hear the same sound.
 
     `jobs` and `cluster` are those of `evaluation.scoring.workers.workers`. A file made for another processor is opened
@@ -82,7 +82,7 @@ def hear(
     unread = tuple(item.trouble for item in told if item.trouble)
     if not good:
         raise InputError(f"no clip can be scored: {unread[0] if unread else 'there is none'}")
-    return Heard(
+    return PerturbedScores(
         clips=[clips[item.number] for item in good],
         scores=np.array([item.scores for item in good], np.float64),  # None is NaN
         verdicts=np.array([item.verdicts for item in good]),
@@ -99,30 +99,34 @@ def read_samples(path: Path) -> Samples:
     return np.clip(np.nan_to_num(samples, nan=0.0), -1, 1)
 
 
-def _told(pool: Pool, function: Callable[[list[Job]], list[_Told]], work: Sequence[Job]) -> Iterator[_Told]:
+def _told(
+    pool: Pool, function: Callable[[list[Job]], list[_PerturbedClip]], work: Sequence[Job]
+) -> Iterator[_PerturbedClip]:
     for batch in spread(pool, function, work, _crashed, _BATCH_CLIPS):
         yield from batch
 
 
-def _crashed(job: Job) -> _Told:
-    return _Told(job[0], (), trouble=f"{job[1]}: the process that scored it died each time")
+def _crashed(job: Job) -> _PerturbedClip:
+    return _PerturbedClip(job[0], (), trouble=f"{job[1]}: the process that scored it died each time")
 
 
-def _hear_batch(keys: Sequence[str], conditions: Sequence[Condition], seed: int, batch: list[Job]) -> list[_Told]:
+def _hear_batch(
+    keys: Sequence[str], conditions: Sequence[Condition], seed: int, batch: list[Job]
+) -> list[_PerturbedClip]:
     """Runs on a worker, which knows the models by `keys`."""
     return [_hear(keys, conditions, seed, number, Path(path)) for number, path in batch]
 
 
-def _hear(keys: Sequence[str], conditions: Sequence[Condition], seed: int, number: int, path: Path) -> _Told:
+def _hear(keys: Sequence[str], conditions: Sequence[Condition], seed: int, number: int, path: Path) -> _PerturbedClip:
     try:
         samples = read_samples(path)
     except InputError as reason:
-        return _Told(number, (), trouble=str(reason))
+        return _PerturbedClip(number, (), trouble=str(reason))
     rows = []
     for condition in conditions:
         changed = condition.apply(samples, generator(seed, path.name, condition.name))
         rows.append([summarize(parcels.detector(key), [changed]) for key in keys])
-    return _Told(
+    return _PerturbedClip(
         number,
         tuple(tuple(item.score for item in row) for row in rows),
         tuple(tuple(str(item.verdict) for item in row) for row in rows),

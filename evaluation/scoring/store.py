@@ -30,7 +30,7 @@ CREATE TABLE outcome (
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StoredOutcome:
     """What became of a clip, known by its name in the list (`names`)."""
 
     clip: str
@@ -75,16 +75,16 @@ class Store:
     def __init__(self, connection: sqlite3.Connection, place: str) -> None:
         self._connection, self.place = connection, place
 
-    def add(self, outcomes: Iterable[Outcome]) -> None:
+    def add(self, outcomes: Iterable[StoredOutcome]) -> None:
         """Records outcomes, all or none of them. Raises OutputError when that fails, as for a clip recorded before."""
         rows = [(i.clip, i.score, i.verdict, i.kind, i.reason, i.size_bytes) for i in outcomes]
         with _said(self.place), self._connection:
             self._connection.executemany("INSERT INTO outcome VALUES (?, ?, ?, ?, ?, ?)", rows)
 
-    def outcomes(self) -> dict[str, Outcome]:
+    def outcomes(self) -> dict[str, StoredOutcome]:
         """All of them, by the clips' names."""
         with _said(self.place):
-            return {row[0]: Outcome(*row) for row in self._connection.execute("SELECT * FROM outcome")}
+            return {row[0]: StoredOutcome(*row) for row in self._connection.execute("SELECT * FROM outcome")}
 
     def forget_failures(self) -> None:
         """Takes out the clips that got no score, so that they are tried again."""

@@ -19,7 +19,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Layer:
+class GruLayer:
     """One GRU layer, float32."""
 
     W: Floats  # [3 H, I], of the inputs
@@ -41,7 +41,7 @@ class Head:
     bias: Floats  # [2]
 
 
-def states(layer: Layer, inputs: Floats) -> Floats:
+def states(layer: GruLayer, inputs: Floats) -> Floats:
     """The states after each step, float32 [N, T, H], of inputs float32 [N, T, I], beginning with zeros."""
     count, steps, _ = inputs.shape
     hidden = layer.hidden
@@ -65,14 +65,14 @@ def previous(after: Floats) -> Floats:
     return before
 
 
-def logits(layers: Sequence[Layer], head: Head, inputs: Floats) -> Floats:
+def logits(layers: Sequence[GruLayer], head: Head, inputs: Floats) -> Floats:
     """The logits, float32 [N, 2], of inputs float32 [N, T, I]."""
     for layer in layers:
         inputs = states(layer, inputs)
     return inputs[:, -1] @ head.weight.T + head.bias
 
 
-def scores(layers: Sequence[Layer], head: Head, inputs: Floats) -> Floats:
+def scores(layers: Sequence[GruLayer], head: Head, inputs: Floats) -> Floats:
     """Bona fide less spoof logit, float32 [N]."""
     found = logits(layers, head, inputs)
     return np.asarray(found[:, 1] - found[:, 0])

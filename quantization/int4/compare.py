@@ -26,7 +26,7 @@ from edge_runtime.model.network import INPUTS, Network
 from evaluation.comparison import compare_scores, correlation_text
 from evaluation.protocols import Clip, read_clips
 from quantization.calibration import CalibrationSet, gather, read, refuse_overlap
-from quantization.int4 import Floats, Head, Layer, logits, previous, scores, states
+from quantization.int4 import Floats, GruLayer, Head, logits, previous, scores, states
 from quantization.int4.blocks import BLOCKS
 from quantization.int4.gptq import errors, moments
 from quantization.int4.reading import read_stack
@@ -39,14 +39,16 @@ _LARGEST_DOUBT = 1e-3
 
 
 @dataclass(frozen=True)
-class Cut:
+class StackInputs:
     """Clips' windows where they enter the GRU stack."""
 
     inputs: Floats  # [N, T, I]
     clips: tuple[Clip, ...]  # [N]
 
 
-def cut(model: onnx.ModelProto, contract: Contract, stack: tuple[list[Layer], Head], given: CalibrationSet) -> Cut:
+def cut(
+    model: onnx.ModelProto, contract: Contract, stack: tuple[list[GruLayer], Head], given: CalibrationSet
+) -> StackInputs:
     """What enters the first GRU for the windows of all clips, up to one a clip on average.
 
     Raises ModelError when `stack` does not give the file's own logits for them, InputError as `gather` does.
@@ -67,11 +69,11 @@ def cut(model: onnx.ModelProto, contract: Contract, stack: tuple[list[Layer], He
     doubt = float(np.abs(logits(*stack, inputs) - np.concatenate(wanted)).max())
     if not doubt <= _LARGEST_DOUBT:
         raise ModelError(f"the model is more than GRU layers and a head behind its convolutions (off by {doubt:.2g})")
-    return Cut(inputs, windows.clips)
+    return StackInputs(inputs, windows.clips)
 
 
 @dataclass(frozen=True)
-class Row:
+class MethodResult:
     """What a method costs. Errors are shares: of the products' power, of the scores' spread."""
 
     method: str
@@ -86,8 +88,13 @@ class Row:
 
 
 def measure(
-    layers: Sequence[Layer], head: Head, stack: Stack, held_out: Floats, seconds: float, evaluated: Cut | None
-) -> Row:
+    layers: Sequence[GruLayer],
+    head: Head,
+    stack: Stack,
+    held_out: Floats,
+    seconds: float,
+    evaluated: StackInputs | None,
+) -> MethodResult:
     """The row of a stack, from inputs float32 [M, T, I] that it was not fitted to."""
     missed = power = 0.0
     size = weights = 0
@@ -103,7 +110,7 @@ def measure(
         inputs = after
     wanted, found = scores(layers, head, held_out), scores(stack.layers, stack.head, held_out)
     first = stack.quantized[0][0]
-    return Row(
+    return MethodResult(
         method=stack.method,
         block=first.block,
         symmetric=first.zero_points is None,
@@ -116,7 +123,7 @@ def measure(
     )
 
 
-def _evaluated(layers: Sequence[Layer], head: Head, stack: Stack, data: Cut) -> tuple[str, ...]:
+def _evaluated(layers: Sequence[GruLayer], head: Head, stack: Stack, data: StackInputs) -> tuple[str, ...]:
     """Correlation of clips' mean scores, and the EER's difference with its upper bound."""
     clips = list(dict.fromkeys(data.clips))
     number = {clip: index for index, clip in enumerate(clips)}
@@ -133,7 +140,7 @@ def _evaluated(layers: Sequence[Layer], head: Head, stack: Stack, data: Cut) -> 
     return correlation, f"{result.eer_delta_points:+.2f} [{result.eer_delta_upper_points:+.2f}]"
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[MethodResult]) -> str:
     """The rows as Markdown; of each block and kind, the one with the least error of the score is bold."""
     columns = ["block", "zero points", "method", "bits", "product error", "score error", "correlation", "seconds"]
     if rows and rows[0].evaluated:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_runtime.errors import UsageError
-from quantization.int4 import Floats, Head, Layer, logits, states
+from quantization.int4 import Floats, GruLayer, Head, logits, states
 from quantization.int4.blocks import LARGEST_CODE, MIDDLE, Quantized
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _WITHIN = 0.49
 
 
 @dataclass(frozen=True)
-class Settings:
+class DistillationSettings:
     """How long and how fast to train. What is quick enough for a rough start undoes a good one, so speeds are tried."""
 
     speeds: tuple[float, ...] = (1.0, 10.0)  # factors of the rates; each is a training of its own from the start
@@ -51,14 +51,14 @@ class Distilled:
     """The trained stack, or the start where training did not help. Errors as in `score_error`, on held-out windows."""
 
     quantized: list[Pair]
-    layers: list[Layer]  # with the dequantized weights and the new biases
+    layers: list[GruLayer]  # with the dequantized weights and the new biases
     head: Head
     error_before: float
     error_after: float
     steps: int  # steps that the result was trained for; 0: it is the start
 
 
-def dequantized(layers: Sequence[Layer], quantized: Sequence[Pair]) -> list[Layer]:
+def dequantized(layers: Sequence[GruLayer], quantized: Sequence[Pair]) -> list[GruLayer]:
     """The layers with the weights that the codes stand for."""
     return [
         replace(layer, W=of_inputs.dequantized(), R=of_state.dequantized())
@@ -74,12 +74,12 @@ def score_error(found: Floats, wanted: Floats) -> float:
 
 
 def distill(
-    layers: Sequence[Layer],
+    layers: Sequence[GruLayer],
     head: Head,
     inputs: Floats,
     start: Sequence[Pair],
     held_out: Floats | None = None,
-    settings: Settings | None = None,
+    settings: DistillationSettings | None = None,
 ) -> Distilled:
     """Trains the stack `start` towards the float stack `layers` and `head` on `inputs`, float32 [N, T, I].
 
@@ -94,7 +94,7 @@ def distill(
         raise UsageError(
             "distillation needs PyTorch: pip install -e '.[export]' in the clone, or choose the method gptq"
         ) from None
-    settings = settings or Settings()
+    settings = settings or DistillationSettings()
     if held_out is None:
         kept = np.arange(len(inputs)) % HELD_OUT_SHARE == HELD_OUT_SHARE - 1
         inputs, held_out = inputs[~kept], inputs[kept]
@@ -116,7 +116,12 @@ def distill(
 
 
 def _trained(
-    torch: Any, student: _Student, inputs: Floats, targets: Sequence[torch.Tensor], settings: Settings, speed: float
+    torch: Any,
+    student: _Student,
+    inputs: Floats,
+    targets: Sequence[torch.Tensor],
+    settings: DistillationSettings,
+    speed: float,
 ) -> Iterator[int]:
     """Trains, and stops every few steps, giving their number, so that the caller can look."""
     optimizer = torch.optim.Adam(student.groups(settings, speed), betas=(0.9, 0.98))
@@ -135,7 +140,7 @@ def _trained(
             yield step
 
 
-def _targets(torch: Any, layers: Sequence[Layer], head: Head, inputs: Floats) -> list[torch.Tensor]:
+def _targets(torch: Any, layers: Sequence[GruLayer], head: Head, inputs: Floats) -> list[torch.Tensor]:
     """The float stack's states [N, T, H] of each layer and, last, its logits [N, 2]."""
     found, given = [], inputs
     for layer in layers:
@@ -193,7 +198,7 @@ class _Matrix:
 class _Student:
     """The stack in training."""
 
-    def __init__(self, torch: Any, layers: Sequence[Layer], head: Head, start: Sequence[Pair]) -> None:
+    def __init__(self, torch: Any, layers: Sequence[GruLayer], head: Head, start: Sequence[Pair]) -> None:
         def free(values: Floats) -> torch.Tensor:
             return torch.from_numpy(values.copy()).requires_grad_()
 
@@ -206,7 +211,7 @@ class _Student:
         self._biases = [(free(layer.Wb), free(layer.Rb)) for layer in layers]
         self._head = (free(head.weight), free(head.bias))
 
-    def groups(self, settings: Settings, speed: float = 1.0) -> list[dict[str, Any]]:
+    def groups(self, settings: DistillationSettings, speed: float = 1.0) -> list[dict[str, Any]]:
         matrices = [matrix for pair in self._matrices for matrix in pair]
         biases = [bias for pair in self._biases for bias in pair]
         return [
@@ -216,7 +221,7 @@ class _Student:
         ]
 
     def parameters(self) -> list[torch.Tensor]:
-        return [parameter for group in self.groups(Settings()) for parameter in group["params"]]
+        return [parameter for group in self.groups(DistillationSettings()) for parameter in group["params"]]
 
     def run(self, inputs: torch.Tensor) -> list[torch.Tensor]:
         """The states [B, T, H] of each layer and, last, the logits [B, 2], of inputs [B, T, I]."""
@@ -238,7 +243,7 @@ class _Student:
         weight, bias = self._head
         return [*found, inputs[:, -1] @ weight.T + bias]
 
-    def result(self) -> tuple[list[Pair], list[Layer], Head]:
+    def result(self) -> tuple[list[Pair], list[GruLayer], Head]:
         """The quantized matrices, the layers (float weights, new biases) and the head, as copies."""
         quantized = [(of_inputs.result(), of_state.result()) for of_inputs, of_state in self._matrices]
         layers = [

@@ -7,12 +7,12 @@ import onnx
 from onnx import helper
 
 from edge_runtime.errors import ModelError
-from quantization.int4 import Head, Layer
+from quantization.int4 import GruLayer, Head
 from quantization.passes.gru import is_gru, read_weights
 from quantization.passes.surgery import constants
 
 
-def read_stack(model: onnx.ModelProto) -> tuple[list[Layer], Head]:
+def read_stack(model: onnx.ModelProto) -> tuple[list[GruLayer], Head]:
     """The GRU layers and the head of a float model. Raises ModelError when it has none that can be quantized."""
     known = constants(model.graph)
     found = [read_weights(node, known) for node in model.graph.node if is_gru(node)]
@@ -23,6 +23,6 @@ def read_stack(model: onnx.ModelProto) -> tuple[list[Layer], Head]:
         raise ModelError("the model's logits are not made by a Gemm with constant weights after the GRU")
     attributes = {item.name: helper.get_attribute_value(item) for item in last.attribute}
     weight = known[last.input[1]] if attributes.get("transB") else known[last.input[1]].T
-    layers = [Layer(item.inputs, item.recurrent, item.input_bias, item.recurrent_bias) for item in found]
+    layers = [GruLayer(item.inputs, item.recurrent, item.input_bias, item.recurrent_bias) for item in found]
     bias = known[last.input[2]] if len(last.input) > 2 else np.zeros(2, np.float32)
     return layers, Head(np.ascontiguousarray(weight), bias)

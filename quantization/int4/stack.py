@@ -9,9 +9,9 @@ from importlib.util import find_spec
 import numpy as np
 
 from edge_runtime.errors import ModelError, UsageError
-from quantization.int4 import Floats, Head, Layer, logits, previous, states
+from quantization.int4 import Floats, GruLayer, Head, logits, previous, states
 from quantization.int4 import blocks as rounding
-from quantization.int4.distill import HELD_OUT_SHARE, Pair, Settings, dequantized, distill, score_error
+from quantization.int4.distill import HELD_OUT_SHARE, DistillationSettings, Pair, dequantized, distill, score_error
 from quantization.int4.gptq import gptq, moments
 
 METHODS = (*rounding.METHODS, "gptq", "distilled", "best")
@@ -26,21 +26,21 @@ class Stack:
     """A quantized stack. Of `layers` the biases are to be taken over (their weights are the dequantized ones)."""
 
     quantized: list[Pair]  # of each layer W and R
-    layers: list[Layer]
+    layers: list[GruLayer]
     head: Head
     method: str  # what made it; never "best"
     error: float  # `distill.score_error` on the windows held out
 
 
 def quantize_stack(
-    layers: Sequence[Layer],
+    layers: Sequence[GruLayer],
     head: Head,
     inputs: Floats,
     method: str = "best",
     block: int = BLOCK,
     symmetric: bool = True,
     held_out: Floats | None = None,
-    settings: Settings | None = None,
+    settings: DistillationSettings | None = None,
 ) -> Stack:
     """The stack in 4 bits, fitted to `inputs`, float32 [N, T, I]: what enters the first layer for N windows.
 
@@ -83,7 +83,7 @@ def quantize_stack(
     return min(found, key=lambda stack: stack.error)  # the simpler one where two are alike
 
 
-def _in_turn(layers: Sequence[Layer], inputs: Floats, method: str, block: int, symmetric: bool) -> list[Pair]:
+def _in_turn(layers: Sequence[GruLayer], inputs: Floats, method: str, block: int, symmetric: bool) -> list[Pair]:
     found = []
     for layer in layers:
         of_inputs = _rounded(layer.W, inputs, method, block, symmetric)

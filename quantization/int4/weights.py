@@ -9,14 +9,14 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quantization.int4 import Floats, Head, Layer
+from quantization.int4 import Floats, GruLayer, Head
 from quantization.int4.gptq import gptq, moments
 from quantization.int4.reading import read_stack
 from quantization.int4.stack import quantize_stack
 from quantization.levels import Weight
 from quantization.passes import linear as sequences
 from quantization.passes.gru import is_gru
-from quantization.passes.linear import Seen
+from quantization.passes.linear import InputRange
 from quantization.passes.surgery import set_constant
 from quantization.running import run
 from quantization.schemes import BLOCK, FourBit
@@ -36,7 +36,7 @@ def four_bits(
     found: list[Weight],
     windows: NDArray[np.float32],
     method: str = "gptq",
-    seen: Mapping[str, Seen] | None = None,
+    seen: Mapping[str, InputRange] | None = None,
 ) -> Fours:
     """Finds the 4-bit codes of all weights of `found` but convolutions on calibration windows, float32 [N, …].
 
@@ -69,7 +69,7 @@ def four_bits(
 
 
 def _with(
-    model: onnx.ModelProto, grus: list[onnx.NodeProto], head_node: onnx.NodeProto, layers: list[Layer], head: Head
+    model: onnx.ModelProto, grus: list[onnx.NodeProto], head_node: onnx.NodeProto, layers: list[GruLayer], head: Head
 ) -> onnx.ModelProto:
     result = onnx.ModelProto()
     result.CopyFrom(model)

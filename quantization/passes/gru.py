@@ -30,7 +30,7 @@ _ATTRIBUTES = {"hidden_size", "linear_before_reset", "direction", "activations",
 
 
 @dataclass(frozen=True)
-class Weights:
+class GruWeights:
     """A GRU's numbers, float32, gates in ONNX's order (update, reset, new)."""
 
     inputs: Floats  # W, [3 H, I]
@@ -49,7 +49,7 @@ def is_gru(node: onnx.NodeProto) -> bool:
     return bool(node.op_type == "GRU" and node.domain in ("", "ai.onnx"))
 
 
-def read_weights(node: onnx.NodeProto, known: dict[str, NDArray[Any]]) -> Weights:
+def read_weights(node: onnx.NodeProto, known: dict[str, NDArray[Any]]) -> GruWeights:
     """The numbers of a GRU node. Raises ModelError with the reason when the rewrite would not be exact for it."""
     attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
     inputs = [*node.input, *[""] * (6 - len(node.input))]
@@ -81,7 +81,7 @@ def read_weights(node: onnx.NodeProto, known: dict[str, NDArray[Any]]) -> Weight
         raise _refusal(node, f"its B is {list(bias.shape)}, not {[1, 2 * rows]}")
     if any(value.dtype != np.float32 for value in (w, r, bias)):
         raise _refusal(node, "its weights are not float32")
-    return Weights(w[0], r[0], bias[0, :rows], bias[0, rows:])
+    return GruWeights(w[0], r[0], bias[0, :rows], bias[0, rows:])
 
 
 def _refusal(node: onnx.NodeProto, reason: str) -> ModelError:
@@ -108,7 +108,7 @@ def rewrite(model: onnx.ModelProto) -> list[str]:
 
 
 def _nodes(
-    graph: onnx.GraphProto, node: onnx.NodeProto, weights: Weights, prefix: str, names: Names
+    graph: onnx.GraphProto, node: onnx.NodeProto, weights: GruWeights, prefix: str, names: Names
 ) -> list[onnx.NodeProto]:
     hidden = weights.hidden
     readers = consumers(graph)
@@ -178,7 +178,7 @@ def _nodes(
     return nodes
 
 
-def _body(weights: Weights, prefix: str, wants_sequence: bool) -> onnx.GraphProto:
+def _body(weights: GruWeights, prefix: str, wants_sequence: bool) -> onnx.GraphProto:
     """One step: inputs h [B, H], x_gates [B, 2 H], x_new [B, H]; outputs h and, if wanted, h again."""
     hidden = weights.hidden
 

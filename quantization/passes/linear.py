@@ -33,7 +33,7 @@ _LEAST_STEP = 2.0**-14
 
 
 @dataclass(frozen=True)
-class Seen:
+class InputRange:
     """What enters one product."""
 
     moments: Doubles  # second moments, float64 [I, I]
@@ -41,7 +41,7 @@ class Seen:
     most: float
 
 
-def observe(model: onnx.ModelProto, found: Sequence[Weight], windows: NDArray[np.float32]) -> dict[str, Seen]:
+def observe(model: onnx.ModelProto, found: Sequence[Weight], windows: NDArray[np.float32]) -> dict[str, InputRange]:
     """What enters the products of the sequence weights among `found`, by their names.
 
     `windows` is float32 [N, …], each an input of the model. Raises ModelError when the model cannot be run.
@@ -63,11 +63,11 @@ def observe(model: onnx.ModelProto, found: Sequence[Weight], windows: NDArray[np
     for name in sources:
         low, high = np.concatenate(edges[name], 1)  # [steps]
         least, most = float(np.quantile(low, _OUTER)), float(np.quantile(high, 1 - _OUTER))
-        seen[name] = Seen(sums[name] / low.size, min(least, 0.0), max(most, 0.0))
+        seen[name] = InputRange(sums[name] / low.size, min(least, 0.0), max(most, 0.0))
     return {weight: seen[source] for weight, source in readers.items()}
 
 
-def eight_bits(found: Sequence[Weight], seen: Mapping[str, Seen], largest: int) -> dict[str, EightBit]:
+def eight_bits(found: Sequence[Weight], seen: Mapping[str, InputRange], largest: int) -> dict[str, EightBit]:
     """The sequence weights in integers within +-largest, with the fixed ranges of their inputs, by name."""
     made = {}
     for item in found:
@@ -85,7 +85,7 @@ def _whole_steps(scale: NDArray[np.float32], largest: int) -> Grid:
     return lambda values, _: np.clip(np.rint(values / steps), -largest, largest) * steps
 
 
-def four_bits(found: Sequence[Weight], seen: Mapping[str, Seen], method: str) -> dict[str, FourBit]:
+def four_bits(found: Sequence[Weight], seen: Mapping[str, InputRange], method: str) -> dict[str, FourBit]:
     """The sequence weights in 4 bits, by name. Raises UsageError for a method that is for the GRU only."""
     made = {}
     for item in found:

@@ -12,7 +12,7 @@ from edge_runtime.errors import ModelError
 from edge_runtime.model import limits, onnxfile
 from edge_runtime.model.contract import Contract
 from edge_runtime.model.frontend import FilterBank
-from edge_runtime.model.trial import Wish
+from edge_runtime.model.trial import ModelRequest
 from edge_runtime.model.trial_child import attempt
 from tests import hostile_models as hostile
 from tests.fuzz.harness import Target
@@ -36,7 +36,7 @@ def _run(sample: bytes, folder: Path) -> None:
     content.write_bytes(sample)
     found = onnxfile.read(content)
     Contract.from_metadata(found.metadata)
-    _open(Wish(str(content), found.sha256, found.size, None, False))
+    _open(ModelRequest(str(content), found.sha256, found.size, None, False))
 
 
 def _read(sample: bytes) -> None:
@@ -54,7 +54,7 @@ def _read(sample: bytes) -> None:
         FilterBank(contract.filters, contract.pool)
 
 
-def _open(wish: Wish) -> None:
+def _open(wish: ModelRequest) -> None:
     """In a process of its own. Raises ModelError when it is refused; ONNX Runtime may crash there, as it may in use."""
     pid = os.fork()
     if pid == 0:

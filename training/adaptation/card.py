@@ -9,7 +9,7 @@ from edge_runtime.decision.verdict import Verdict
 from evaluation.metrics import Estimate
 from export.checkpoint import Calibration
 from training.adaptation.trial import BLIND_SHARE, MOST_RISE, Column
-from training.report import Report, thresholds_line
+from training.report import CalibrationReport, thresholds_line
 
 ROWS = (
     ("held-out recordings called spoof (false alarms)", "room", "human", Verdict.SPOOF),
@@ -24,14 +24,14 @@ ROWS = (
 
 
 @dataclass(frozen=True)
-class Card:
+class AdaptationCard:
     """All that is told of an adaptation."""
 
     name: str
     used: Mapping[str, str]  # what was used, in words
     columns: Sequence[Column]
     share: float  # of the way from the old weights to the new ones
-    verdicts: Report
+    verdicts: CalibrationReport
     calibration: Calibration
     has_dev: bool
 

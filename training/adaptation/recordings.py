@@ -31,7 +31,7 @@ Samples = NDArray[np.int16]
 
 
 @dataclass(frozen=True)
-class Piece:
+class RecordingPiece:
     """Up to 5 s of a recording. `minute` is the one, counted from 0, that it begins in."""
 
     recording: str
@@ -59,7 +59,7 @@ def files_of(place: Path, label: str) -> list[Path]:
     return found
 
 
-def cut(path: Path, name: str, rate: int) -> Iterator[Piece]:
+def cut(path: Path, name: str, rate: int) -> Iterator[RecordingPiece]:
     """The pieces of a recording that hold speech, resampled to `rate` Hz, mono. Says what it could not read."""
     blocks: list[Samples] = []
     try:
@@ -74,7 +74,7 @@ def cut(path: Path, name: str, rate: int) -> Iterator[Piece]:
         samples = sound[start : start + length]
         spoken = float(np.mean(levels(samples, rate) > floor)) if len(samples) >= SHORTEST_SECONDS * rate else 0.0
         if spoken >= SPEECH_SHARE:
-            yield Piece(name, start // (60 * rate), samples)
+            yield RecordingPiece(name, start // (60 * rate), samples)
 
 
 def levels(samples: Samples, rate: int) -> NDArray[np.float64]:
@@ -92,7 +92,7 @@ def speech_floor(samples: Samples, rate: int) -> float:
     return max(SILENCE_DBFS, float(np.percentile(found, 95)) - BELOW_SPEECH_DB) if len(found) else 0.0
 
 
-def units(pieces: Sequence[Piece]) -> list[str]:
+def units(pieces: Sequence[RecordingPiece]) -> list[str]:
     """What is held out as a whole, by name, for each piece: its recording; its minute where recordings are few."""
     by_file = [piece.recording for piece in pieces]
     by_minute = [f"{piece.recording}, minute {piece.minute + 1}" for piece in pieces]

@@ -13,8 +13,8 @@ from export.checkpoint import Calibration
 from export.rawnet2 import RawNet2
 from training.batches import Library
 from training.blend import between
-from training.calibrate import Limits, cross_fitted
-from training.verdicts import Heard, Judged, hear, judge, shares
+from training.calibrate import ErrorLimits, cross_fitted
+from training.verdicts import JudgedClip, ScoredClip, hear, judge, shares
 
 HOP_SECONDS = 0.5
 MOST_RISE = 0.01
@@ -26,14 +26,14 @@ BLIND_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class Trial:
+class AdaptationTrial:
     """A network's raw scores of the dev clips (none without dev), and of the held-out recordings with their copies."""
 
-    dev: list[Heard]
-    room: list[Heard]
+    dev: list[ScoredClip]
+    room: list[ScoredClip]
 
     @property
-    def all(self) -> list[Heard]:
+    def all(self) -> list[ScoredClip]:
         return [*self.dev, *self.room]
 
     @property
@@ -56,15 +56,15 @@ class Column:
     room: Mapping[tuple[str, Verdict], Estimate]
 
 
-def attempt(model: RawNet2, dev: Library | None, room: Library) -> Trial:
+def attempt(model: RawNet2, dev: Library | None, room: Library) -> AdaptationTrial:
     """Scores everything."""
     of_dev = [] if dev is None else hear(model, dev.clips, dev.samples, HOP_SECONDS, "dev")
-    return Trial(of_dev, hear(model, room.clips, room.samples, HOP_SECONDS, "held-out clips"))
+    return AdaptationTrial(of_dev, hear(model, room.clips, room.samples, HOP_SECONDS, "held-out clips"))
 
 
 def keep_share(
-    old: RawNet2, new: RawNet2, before: Trial, try_out: Callable[[RawNet2], Trial]
-) -> tuple[float, RawNet2, Trial]:
+    old: RawNet2, new: RawNet2, before: AdaptationTrial, try_out: Callable[[RawNet2], AdaptationTrial]
+) -> tuple[float, RawNet2, AdaptationTrial]:
     """How much of the way from `old` to `new` to go: the share, that network and its trial.
 
     All of it, unless the EER on dev rises by more than `MOST_RISE`; then the most adapted of `SHARES` that keeps to
@@ -81,24 +81,24 @@ def keep_share(
     return 0.0, old, before
 
 
-def as_it_came(trial: Trial, calibration: Calibration | None, name: str) -> Column:
+def as_it_came(trial: AdaptationTrial, calibration: Calibration | None, name: str) -> Column:
     """Under the checkpoint's own thresholds; no verdicts where it has none."""
     judged = [] if calibration is None else [judge(item, calibration) for item in trial.all]
     return _column(trial, judged, name)
 
 
-def fitted_anew(trial: Trial, limits: Limits, name: str) -> Column:
+def fitted_anew(trial: AdaptationTrial, limits: ErrorLimits, name: str) -> Column:
     """Under thresholds fitted on dev and the held-out clips, but for the source that is judged."""
     return _column(trial, cross_fitted(trial.all, limits), name)
 
 
-def _column(trial: Trial, judged: Sequence[Judged], name: str) -> Column:
+def _column(trial: AdaptationTrial, judged: Sequence[JudgedClip], name: str) -> Column:
     dev, room = judged[: len(trial.dev)], judged[len(trial.dev) :]
     found = [shares(part, "clips") if part else {} for part in (dev, room)]
     return Column(name, trial.dev_eer, trial.room_eer, *found)
 
 
-def _eer(heard: Sequence[Heard]) -> float | None:
+def _eer(heard: Sequence[ScoredClip]) -> float | None:
     scored = [(item.clip.is_bonafide, item.mean) for item in heard if len(item.fit)]
     human = np.array([label for label, _ in scored], bool)
     if human.all() or not human.any():

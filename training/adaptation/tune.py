@@ -26,7 +26,7 @@ MOST_NORM = 1.0
 
 
 @dataclass(frozen=True)
-class Settings:
+class TuningSettings:
     """How far and how fast. Half of a batch are the user's clips, half the kept ones."""
 
     steps: int = 300
@@ -46,7 +46,7 @@ class Settings:
 
 
 def tune(
-    old: RawNet2, mine: Library, keep: Library, room: Room, settings: Settings, seconds: float
+    old: RawNet2, mine: Library, keep: Library, room: Room, settings: TuningSettings, seconds: float
 ) -> tuple[RawNet2, int]:
     """The adapted network, and the steps that `seconds` were enough for; the learning rate falls with either.
 
@@ -103,7 +103,7 @@ def distance(logits: Tensor, taught: Tensor) -> Tensor:
     return functional.kl_div(soft, target, log_target=True, reduction="batchmean") * TEMPERATURE**2
 
 
-def _schedule(step: int, settings: Settings, passed: float) -> float:
+def _schedule(step: int, settings: TuningSettings, passed: float) -> float:
     """Factor of the learning rate: a short warm-up, then half a cosine over the steps or the time that there is."""
     if step < settings.warmup:
         return (step + 1) / settings.warmup

@@ -18,14 +18,18 @@ from edge_runtime.decision.verdict import Reason, Verdict, Window
 from edge_runtime.errors import InputError
 from evaluation.folds.table import read_rows, read_scored
 from evaluation.scorefiles import number
-from training.verdicts import Heard, Judged
+from training.verdicts import JudgedClip, ScoredClip
 
 NEEDED = ("file", "label", "source", "fold", "score")
 COLUMNS = (*NEEDED, "system", "kind", "year", "language", "duration", "verdict", "windows")
 
 
 def write(
-    path: Path, heard: Sequence[Heard], judged: Sequence[Judged], folds: Sequence[str], seconds: Sequence[float]
+    path: Path,
+    heard: Sequence[ScoredClip],
+    judged: Sequence[JudgedClip],
+    folds: Sequence[str],
+    seconds: Sequence[float],
 ) -> int:
     """Writes a line for each clip with a score, and gives how many there were. Raises OutputError.
 
@@ -49,7 +53,7 @@ def write(
     return count
 
 
-def read(path: Path) -> tuple[list[Heard], list[str]]:
+def read(path: Path) -> tuple[list[ScoredClip], list[str]]:
     """The clips of a table with the raw scores of their windows, and each one's fold.
 
     Raises InputError for what `benchmarks folds score` does not take, and for windows that cannot be read.
@@ -65,7 +69,7 @@ def read(path: Path) -> tuple[list[Heard], list[str]]:
             raise InputError(f"{path}, line {line}: the column windows must have START:END:RAW of each one") from None
         known = "" if language == "unknown" else language
         clip = replace(clip, kind=row.get("kind", ""), year=str(year or ""), language=known)
-        heard.append(Heard(clip, windows))
+        heard.append(ScoredClip(clip, windows))
     return heard, scored.folds
 
 

@@ -24,15 +24,15 @@ from edge_runtime.errors import InputError, UsageError
 from evaluation.protocols import Clip
 from export.rawnet2 import RawNet2
 from training.scoring import summarize_at
-from training.verdicts import Cut, Heard, cuts
+from training.verdicts import ScoredClip, WindowedClip, cuts
 
 
 @dataclass(frozen=True)
-class Seen:
+class WindowFeatures:
     """Clips, their windows, and what the encoder sums up of those that are to have a score."""
 
     clips: Sequence[Clip]
-    cut: Sequence[Cut]  # without their sound
+    cut: Sequence[WindowedClip]  # without their sound
     summaries: Tensor  # float16 [windows, channels], clip by clip
     first: Sequence[int]  # of each clip's summaries, and where the last one's end
 
@@ -40,7 +40,7 @@ class Seen:
         """The summaries, [windows, channels], of the clip at `place`."""
         return self.summaries[self.first[place] : self.first[place + 1]]
 
-    def scored(self, place: int, logits: Tensor) -> Heard:
+    def scored(self, place: int, logits: Tensor) -> ScoredClip:
         """The clip at `place` with raw scores by logits [windows, 2]."""
         return self.cut[place].scored(self.clips[place], (logits[:, 1] - logits[:, 0]).double().tolist())
 
@@ -64,7 +64,7 @@ def see(
     bfloat16: bool,
     file: Path | None = None,
     whole_blocks: bool = False,
-) -> Seen:
+) -> WindowFeatures:
     """Lets the encoder look at the windows of clips (`samples`: int16 [n] each), or reads what it saw from `file`.
 
     A `file` that is not there is written. `encoder` names the encoder, `whole_blocks` is that of `cuts`. Raises
@@ -72,7 +72,7 @@ def see(
     where it cannot be written.
     """
     kept = _read(file) if file is not None and file.exists() else None
-    cut: list[Cut] = []
+    cut: list[WindowedClip] = []
     parts: list[Tensor] = []
     digest = hashlib.sha256(json.dumps([encoder, hop_seconds, bfloat16, len(clips)]).encode())
     for some in cuts(model.config, samples, hop_seconds, "windows", whole_blocks):
@@ -81,7 +81,7 @@ def see(
                 parts.append(summarize_at(model, [c.sound for c in some], [c.starts for c in some]).half())
         for item in some:
             digest.update(json.dumps([len(item.sound), item.starts]).encode() + item.sound.tobytes())
-            cut.append(Cut(item.sound[:0], item.windows, item.places, item.starts))
+            cut.append(WindowedClip(item.sound[:0], item.windows, item.places, item.starts))
     first = [0]
     for item in cut:
         first.append(first[-1] + len(item.places))
@@ -94,7 +94,7 @@ def see(
         summaries, of = kept
         if of != digest.hexdigest() or len(summaries) != first[-1]:
             raise UsageError(f"{file} is of other clips, another encoder, --hop or --bfloat16: name another file")
-    return Seen(clips, cut, summaries, first)
+    return WindowFeatures(clips, cut, summaries, first)
 
 
 def _read(file: Path) -> tuple[Tensor, str]:

@@ -20,12 +20,12 @@ from edge_runtime.errors import EdgeDetectError, InputError, OutputError, UsageE
 from edge_runtime.report.output import printable
 from training.pages import listed, tables
 from training.pages.alike import groups
-from training.pages.listed import Row
-from training.pages.report import Outcome, fault_lines, report, text
-from training.pages.tables import Made
+from training.pages.listed import ListedClip
+from training.pages.report import CuttingReport, fault_lines, report, text
+from training.pages.tables import RowResult
 from training.pages.work import cut_all
 
-Pair = tuple[Row, Made]
+Pair = tuple[ListedClip, RowResult]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,7 +106,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return report(found)
 
 
-def _of_folder(folder: Path, rows: Sequence[Row]) -> list[Pair]:
+def _of_folder(folder: Path, rows: Sequence[ListedClip]) -> list[Pair]:
     """What an earlier run put into another folder. Raises InputError when that holds nothing of the list."""
     lines = tables.earlier(folder)
     pairs = [(row, made) for row in rows if (line := lines.get(row.file)) and (made := tables.read(line))]
@@ -115,7 +115,7 @@ def _of_folder(folder: Path, rows: Sequence[Row]) -> list[Pair]:
     return pairs
 
 
-def _sorted_out(pairs: Sequence[Pair], apart: Sequence[Pair]) -> Outcome:
+def _sorted_out(pairs: Sequence[Pair], apart: Sequence[Pair]) -> CuttingReport:
     """Which clips are kept: each sound once, none that lies in `apart`, none that is labelled both ways."""
     labels: dict[str, set[str]] = {}
     for row, made in pairs:
@@ -126,7 +126,7 @@ def _sorted_out(pairs: Sequence[Pair], apart: Sequence[Pair]) -> Outcome:
     cut = [(row, made) for row, made in pairs if not made.fault and len(labels[made.sha256]) == 1]
     every = [*apart, *cut]
     first = list(enumerate(_first(every)))[len(apart) :]
-    return Outcome(
+    return CuttingReport(
         asked=[row for row, _ in pairs],
         clips=[every[index] for index, place in first if place == index],
         twice=[(every[index][0], every[place][0]) for index, place in first if len(apart) <= place != index],

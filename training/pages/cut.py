@@ -22,7 +22,7 @@ import soxr
 from numpy.typing import NDArray
 from scipy import signal
 
-from training.pages.listed import Row
+from training.pages.listed import ListedClip
 
 RATE = 16_000
 LONGEST, SHORTEST = 5 * RATE, RATE
@@ -42,7 +42,7 @@ class NotCut(Exception):
 
 
 @dataclass(frozen=True)
-class Cut:
+class CutClip:
     """The `samples`, float32 [n] at 16 kHz, of a clip; `offset` is their place in `whole`, the recording."""
 
     samples: Samples
@@ -51,7 +51,7 @@ class Cut:
     sha256: str
 
 
-def git_folder(clones: Path, row: Row) -> Path | None:
+def git_folder(clones: Path, row: ListedClip) -> Path | None:
     """The git directory of a row's repository below `clones`: named OWNER+NAME, OWNER/NAME or NAME, bare or not."""
     owner, _, name = row.source.partition("/")
     for folder in (clones / row.clone, clones / owner / name, clones / name):
@@ -64,7 +64,7 @@ def git_folder(clones: Path, row: Row) -> Path | None:
     return None
 
 
-def content(git: Path, row: Row) -> bytes:
+def content(git: Path, row: ListedClip) -> bytes:
     """The bytes of the row's file. Raises NotCut where the clone has none that fit the checksum."""
     refs, names = [row.ref], [row.inside]
     if not row.ref:  # in whichever ref it lies, at times packed as FLAC since
@@ -133,7 +133,7 @@ def _by_ffmpeg(data: bytes) -> Samples:
     return np.frombuffer(done.stdout[: len(done.stdout) // 4 * 4], np.float32)
 
 
-def cut(data: bytes) -> Cut:
+def cut(data: bytes) -> CutClip:
     """The clip of a file. Raises NotCut for what is damaged, shorter than a second or silent."""
     digest = hashlib.sha256(data).hexdigest()
     whole = decoded(data)
@@ -148,7 +148,7 @@ def cut(data: bytes) -> Cut:
         piece = whole[offset : offset + LONGEST]
         if _rms(piece) < SILENT_RMS:
             raise NotCut("it is silent")
-    return Cut(even(piece), whole, offset, digest)
+    return CutClip(even(piece), whole, offset, digest)
 
 
 def even(samples: Samples) -> Samples:

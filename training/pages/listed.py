@@ -17,7 +17,7 @@ _COLUMNS = ("path", "ref", "label", "system", "kind", "year", "language", "speak
 
 
 @dataclass(frozen=True)
-class Row:
+class ListedClip:
     """One clip. `path` is OWNER+NAME/PATH within the repository OWNER/NAME."""
 
     path: str
@@ -64,14 +64,14 @@ class Row:
         return f"{self.label}/{self.use}_{self.label[0]}_{name}.flac"
 
 
-def read(path: Path) -> list[Row]:
+def read(path: Path) -> list[ListedClip]:
     """The rows of a list. Raises InputError when it cannot be read or a row is not of this kind."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
             if missing := [name for name in _COLUMNS if name not in (reader.fieldnames or ())]:
                 raise InputError(f"{path} has no column {', '.join(missing)}: it is no list of pages")
-            rows = [Row(*(line[name] or "" for name in _COLUMNS)) for line in reader]
+            rows = [ListedClip(*(line[name] or "" for name in _COLUMNS)) for line in reader]
     except OSError as reason:
         raise InputError(f"cannot read {path}: {reason.strerror or reason}") from None
     except (UnicodeDecodeError, csv.Error) as reason:
@@ -86,7 +86,7 @@ def read(path: Path) -> list[Row]:
     return rows
 
 
-def _fault(row: Row) -> str:
+def _fault(row: ListedClip) -> str:
     if not row.inside or "+" not in row.clone or ".." in row.path.split("/"):
         return "the path is not OWNER+NAME/PATH"
     if row.label not in ("bonafide", "spoof"):
@@ -105,8 +105,8 @@ def _fault(row: Row) -> str:
 
 
 def chosen(
-    rows: Sequence[Row], use: str, sources: Sequence[str], stated_licence_only: bool, without_partial: bool
-) -> list[Row]:
+    rows: Sequence[ListedClip], use: str, sources: Sequence[str], stated_licence_only: bool, without_partial: bool
+) -> list[ListedClip]:
     """The rows of one use, of `sources` where any are named, less what is left out."""
     return [
         row

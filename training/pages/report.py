@@ -9,23 +9,23 @@ from typing import Any
 
 from edge_runtime.report.output import printable
 from training.pages.cut import RATE
-from training.pages.listed import Row
-from training.pages.tables import Made
+from training.pages.listed import ListedClip
+from training.pages.tables import RowResult
 from training.pages.work import NO_CLONE
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CuttingReport:
     """`clips` are in the table; `twice` are left out for the clip beside them; `apart` lie in the other folder."""
 
-    asked: Sequence[Row]
-    clips: Sequence[tuple[Row, Made]]
-    twice: Sequence[tuple[Row, Row]]
-    apart: Sequence[tuple[Row, Row]]
-    faults: Sequence[tuple[Row, str]]
+    asked: Sequence[ListedClip]
+    clips: Sequence[tuple[ListedClip, RowResult]]
+    twice: Sequence[tuple[ListedClip, ListedClip]]
+    apart: Sequence[tuple[ListedClip, ListedClip]]
+    faults: Sequence[tuple[ListedClip, str]]
 
 
-def fault_lines(faults: Sequence[tuple[Row, str]]) -> list[str]:
+def fault_lines(faults: Sequence[tuple[ListedClip, str]]) -> list[str]:
     """A line for each repository without a clone, and for each other clip that was left out."""
     absent = Counter(row.source for row, fault in faults if fault == NO_CLONE)
     lines = [f"there is no clone of {source}; clips left out: {count}" for source, count in sorted(absent.items())]
@@ -33,7 +33,7 @@ def fault_lines(faults: Sequence[tuple[Row, str]]) -> list[str]:
     return [printable(line) for line in lines]
 
 
-def report(found: Outcome) -> dict[str, Any]:
+def report(found: CuttingReport) -> dict[str, Any]:
     """The counts, ready for JSON."""
     spoofed = [row for row, _ in found.clips if row.label == "spoof"]
     human = [row for row, _ in found.clips if row.label == "bonafide"]

@@ -16,14 +16,14 @@ from typing import TextIO
 from edge_runtime.atomic import whole_file
 from edge_runtime.errors import InputError, OutputError
 from training.pages.alike import BANDS, SLICES
-from training.pages.listed import Row
+from training.pages.listed import ListedClip
 
 CLIPS = ("file", "label", "system", "speaker", "source", "licence", "kind", "year", "language", "use")
 ORIGIN = ("file", "path", "ref", "sha256", "offset_samples", "samples", "whole_samples", "print")
 
 
 @dataclass(frozen=True)
-class Made:
+class RowResult:
     """What became of a row: a clip, or a `fault` in one line."""
 
     fault: str = ""
@@ -37,7 +37,7 @@ class Made:
 Line = tuple[str, ...]
 
 
-def line_of(row: Row, made: Made) -> Line:
+def line_of(row: ListedClip, made: RowResult) -> Line:
     """The line of ORIGIN for a clip."""
     sizes = (made.offset_samples, made.samples, made.whole_samples)
     return (row.file, row.path, row.ref, made.sha256, *map(str, sizes), made.course.hex())
@@ -63,7 +63,7 @@ def earlier(output: Path) -> dict[str, Line]:
     return found
 
 
-def read(line: Line) -> Made | None:
+def read(line: Line) -> RowResult | None:
     """What a line of ORIGIN says; None where it is torn or no such line."""
     if len(line) != len(ORIGIN):
         return None
@@ -72,7 +72,7 @@ def read(line: Line) -> Made | None:
         course = bytes.fromhex(line[7])
     except ValueError:
         return None
-    return Made("", line[3], offset, samples, whole, course) if len(course) == BANDS * SLICES else None
+    return RowResult("", line[3], offset, samples, whole, course) if len(course) == BANDS * SLICES else None
 
 
 @contextmanager
@@ -92,7 +92,7 @@ def note(file: TextIO, line: Line) -> None:
     file.flush()
 
 
-def write(output: Path, origin: Mapping[str, Line], chosen: Sequence[Row]) -> None:
+def write(output: Path, origin: Mapping[str, Line], chosen: Sequence[ListedClip]) -> None:
     """Writes both tables whole, and removes the journal. Raises OutputError when it cannot."""
     clips = ([getattr(row, name) for name in CLIPS] for row in chosen)
     _table(output / "origin.csv", ORIGIN, origin.values())

@@ -18,11 +18,13 @@ from edge_runtime.errors import OutputError
 from training.pages import tables
 from training.pages.alike import print_of
 from training.pages.cut import RATE, NotCut, content, cut, git_folder
-from training.pages.listed import Row
-from training.pages.tables import Line, Made
+from training.pages.listed import ListedClip
+from training.pages.tables import Line, RowResult
 
 
-def cut_all(rows: Sequence[Row], origin: dict[str, Line], clones: Path, output: Path, jobs: int) -> list[Made]:
+def cut_all(
+    rows: Sequence[ListedClip], origin: dict[str, Line], clones: Path, output: Path, jobs: int
+) -> list[RowResult]:
     """What became of each of `rows`, in order; the lines of new clips are added to `origin`.
 
     Raises OutputError when a clip cannot be written, or when a process was killed.
@@ -39,14 +41,14 @@ def cut_all(rows: Sequence[Row], origin: dict[str, Line], clones: Path, output: 
     return [found[row.file] for row in rows]
 
 
-def _before(row: Row, origin: dict[str, Line]) -> Made | None:
+def _before(row: ListedClip, origin: dict[str, Line]) -> RowResult | None:
     """What an earlier run made of a row, where the list means the same bytes still."""
     line = origin.get(row.file)
     made = tables.read(line) if line else None
     return made if made and made.sha256.startswith(row.sha256) else None
 
 
-def _fresh(rows: Sequence[Row], clones: Path, output: Path, jobs: int) -> Iterator[Made]:
+def _fresh(rows: Sequence[ListedClip], clones: Path, output: Path, jobs: int) -> Iterator[RowResult]:
     work = partial(make, clones=clones, output=output)
     if jobs == 1 or not rows:
         yield from map(work, rows)
@@ -67,21 +69,21 @@ def _let_the_parent_end_it() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def make(row: Row, clones: Path, output: Path) -> Made:
+def make(row: ListedClip, clones: Path, output: Path) -> RowResult:
     """Cuts the clip of one row and writes it. Raises OutputError when it cannot be written."""
     git = git_folder(clones, row)
     if git is None:
-        return Made(NO_CLONE)
+        return RowResult(NO_CLONE)
     try:
         found = cut(content(git, row))
     except NotCut as reason:
-        return Made(str(reason))
+        return RowResult(str(reason))
     sound = io.BytesIO()
     soundfile.write(sound, found.samples, RATE, subtype="PCM_16", format="FLAC")
     with whole_file(output / row.file) as temporary:
         temporary.write_bytes(sound.getvalue())
     course = print_of(found.whole, RATE).tobytes()
-    return Made("", found.sha256, found.offset, len(found.samples), len(found.whole), course)
+    return RowResult("", found.sha256, found.offset, len(found.samples), len(found.whole), course)
 
 
 NO_CLONE = "there is no clone of its repository"

@@ -25,7 +25,7 @@ AUDIO = (".flac", ".wav", ".ogg", ".mp3", ".opus", ".aiff", ".aif")
 
 
 @dataclass(frozen=True)
-class Row:
+class ClipRow:
     """One line of clips.csv. `file` is relative to the list's folder; `system` is `-` for human speech.
 
     `original` is the human clip that a copy was made from; training lays the two beside each other.
@@ -54,7 +54,7 @@ _UNSTATED = {
     "seconds": "5",
 }
 """What a list need not have: `file` and `label` alone make one."""
-HEADER = [field.name for field in fields(Row)]
+HEADER = [field.name for field in fields(ClipRow)]
 
 
 @dataclass(frozen=True)
@@ -62,16 +62,16 @@ class Human:
     """A human clip: where it lies and what its list says of it."""
 
     path: Path
-    row: Row
+    row: ClipRow
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[ClipRow]:
     """The rows of a clips.csv; a last line that a killed run left unfinished is passed over."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             lines = list(csv.DictReader(file))
         whole = [_UNSTATED | line for line in lines if None not in line.values()]
-        return [Row(**{name: line[name] for name in HEADER}) for line in whole]
+        return [ClipRow(**{name: line[name] for name in HEADER}) for line in whole]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as a list of clips ({error})") from None
     except KeyError as error:
@@ -95,14 +95,16 @@ def find_humans(place: Path) -> list[Human]:
     return humans
 
 
-def describe(path: Path, name: Path) -> Row:
+def describe(path: Path, name: Path) -> ClipRow:
     """A row for a file that no list speaks of."""
     try:
         info = soundfile.info(path)
     except (soundfile.LibsndfileError, OSError):
         raise InputError(f"{path}: cannot be read as audio") from None
     seconds = f"{info.frames / info.samplerate:.3f}"
-    return Row(str(name), "bonafide", "-", "unknown", "unknown", "unstated", str(info.samplerate), "unknown", seconds)
+    return ClipRow(
+        str(name), "bonafide", "-", "unknown", "unknown", "unstated", str(info.samplerate), "unknown", seconds
+    )
 
 
 def read_wave(path: Path) -> Wave:
@@ -116,7 +118,7 @@ def read_wave(path: Path) -> Wave:
     return resample(wave.mean(axis=1), rate, RATE)
 
 
-def write_clip(folder: Path, wave: Wave, row: Row) -> None:
+def write_clip(folder: Path, wave: Wave, row: ClipRow) -> None:
     """Write `wave` [samples] at 16 kHz to `folder / row.file` as 16-bit FLAC, then append its row."""
     path = folder / row.file
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -133,7 +135,7 @@ def write_clip(folder: Path, wave: Wave, row: Row) -> None:
         raise OutputError(f"{path}: cannot be written ({error})") from None
 
 
-def append_row(table: Path, row: Row) -> None:
+def append_row(table: Path, row: ClipRow) -> None:
     """Append one whole line under a lock, behind the header, in place of a line that a kill left open."""
     with table.open("a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

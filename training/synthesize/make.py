@@ -9,7 +9,7 @@ import numpy as np
 
 from edge_runtime.errors import InputError, OutputError
 from training.synthesize.catalogue import COPY, SPEECH
-from training.synthesize.clips import RATE, Row, read_wave, write_clip
+from training.synthesize.clips import RATE, ClipRow, read_wave, write_clip
 from training.synthesize.dsp import Wave, as_narrow, resample, rms, set_level
 from training.synthesize.engine import EngineFailed, Generator
 from training.synthesize.plan import CopyTask, SpeechTask, Task
@@ -21,7 +21,7 @@ QUIET = 1e-4
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TaskResult:
     """How a task went: `seconds` of audio made in `cost` CPU seconds, or what `failed` in one line.
 
     `stop` is the exit code where going on makes no sense (an unreadable clip, a full disk), else 0.
@@ -34,14 +34,14 @@ class Outcome:
     stop: int = 0
 
 
-def attempt(task: Task, folder: Path) -> Outcome:
+def attempt(task: Task, folder: Path) -> TaskResult:
     """Make the clip of `task` and its row in `folder`; what users or engines do wrong is in the outcome."""
     try:
-        return Outcome(task.engine, make(task, folder))
+        return TaskResult(task.engine, make(task, folder))
     except InputError as error:
-        return Outcome(task.engine, failed=str(error), stop=3)
+        return TaskResult(task.engine, failed=str(error), stop=3)
     except OutputError as error:
-        return Outcome(task.engine, failed=str(error), stop=5)
+        return TaskResult(task.engine, failed=str(error), stop=5)
     except (
         EngineFailed,
         ArithmeticError,
@@ -52,7 +52,7 @@ def attempt(task: Task, folder: Path) -> Outcome:
         TypeError,
         ValueError,
     ) as error:
-        return Outcome(task.engine, failed=" ".join(str(error).split())[:200] or type(error).__name__)
+        return TaskResult(task.engine, failed=" ".join(str(error).split())[:200] or type(error).__name__)
 
 
 def make(task: Task, folder: Path) -> float:
@@ -64,7 +64,7 @@ def make(task: Task, folder: Path) -> float:
     return len(wave) / RATE
 
 
-def copied(task: CopyTask) -> tuple[Wave, Row]:
+def copied(task: CopyTask) -> tuple[Wave, ClipRow]:
     """The copy, with the original's level, its speaker and its source, and its length unless the vocoder made less.
 
     Zeros in the place of what a vocoder leaves out would tell copies from their originals.
@@ -75,14 +75,14 @@ def copied(task: CopyTask) -> tuple[Wave, Row]:
     wave = set_level(as_narrow(found[: len(original)], original, RATE), rms(original))
     old = task.human.row
     licence = f"{old.licence}; vocoder: {engine.licence}"
-    row = Row(
+    row = ClipRow(
         task.file, "spoof", f"copy-{task.engine}", old.speaker, old.source, licence,
         old.source_rate, old.source_codec, f"{len(wave) / RATE:.3f}", str(task.human.path.resolve()),
     )  # fmt: skip
     return wave, row
 
 
-def spoken(task: SpeechTask) -> tuple[Wave, Row]:
+def spoken(task: SpeechTask) -> tuple[Wave, ClipRow]:
     """What the voice said, its silent ends cut to a random rest, at a random level, at most 5 s."""
     engine = SPEECH[task.engine]
     generator = np.random.default_rng(task.seed)
@@ -90,7 +90,7 @@ def spoken(task: SpeechTask) -> tuple[Wave, Row]:
     wave = window(trim(resample(np.asarray(speech.wave, dtype=np.float64), speech.rate, RATE), generator), generator)
     if len(wave) < SHORTEST:
         raise EngineFailed("the engine gave less than half a second")
-    row = Row(
+    row = ClipRow(
         task.file, "spoof", task.engine, f"{task.engine}-{task.voice.name}", f"synth-{task.engine}",
         engine.licence, str(speech.rate), "lossless", f"{len(wave) / RATE:.3f}",
     )  # fmt: skip

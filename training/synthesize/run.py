@@ -18,12 +18,12 @@ from tqdm import tqdm
 
 from edge_runtime.errors import OutputError
 from training.synthesize.clips import LIST, read_rows
-from training.synthesize.make import Outcome, attempt
+from training.synthesize.make import TaskResult, attempt
 from training.synthesize.plan import Task
 
 
 @dataclass
-class Tally:
+class EngineTally:
     """What one engine made in this run."""
 
     clips: int = 0
@@ -46,14 +46,14 @@ def one_thread() -> None:
         os.environ[name] = "1"
 
 
-def timed(task: Task, folder: Path) -> Outcome:
+def timed(task: Task, folder: Path) -> TaskResult:
     """`attempt` with the CPU seconds it took, those of finished child programs included."""
     before = os.times()
     outcome = attempt(task, folder)
     return replace(outcome, cost=sum(os.times()[:4]) - sum(before[:4]))
 
 
-def outcomes(tasks: Sequence[Task], folder: Path, jobs: int) -> Iterator[Outcome]:
+def outcomes(tasks: Sequence[Task], folder: Path, jobs: int) -> Iterator[TaskResult]:
     """Outcomes as they come, over `jobs` processes; one job stays in this process."""
     if jobs == 1:
         yield from (timed(task, folder) for task in tasks)
@@ -84,7 +84,7 @@ def run(tasks: Sequence[Task], folder: Path, jobs: int, until: float = float("in
     made = already_made(folder)
     todo = [task for task in tasks if task.file not in made]
     print(f"{len(tasks)} clips planned, {len(tasks) - len(todo)} already made", file=sys.stderr)
-    tallies: dict[str, Tally] = defaultdict(Tally)
+    tallies: dict[str, EngineTally] = defaultdict(EngineTally)
     code = 0
     for outcome in tqdm(outcomes(todo, folder, jobs), total=len(todo), unit="clip", mininterval=1.0):
         tally = tallies[outcome.engine]
@@ -103,7 +103,7 @@ def run(tasks: Sequence[Task], folder: Path, jobs: int, until: float = float("in
     return code
 
 
-def report(tallies: dict[str, Tally]) -> None:
+def report(tallies: dict[str, EngineTally]) -> None:
     """One line an engine: clips, minutes, CPU seconds a second of audio, failures with the last reason."""
     for name, tally in sorted(tallies.items()):
         factor = tally.cost / tally.seconds if tally.seconds else 0.0

@@ -20,7 +20,7 @@ TIMEOUT = 60.0
 
 
 @dataclass(frozen=True)
-class Order:
+class ProgramCall:
     """A command line, and the text for its standard input in the encoding the voice reads."""
 
     command: list[str]
@@ -37,7 +37,7 @@ class Program:
     minutes: float
     need: Need
     find_voices: Callable[[], list[Voice]]
-    order: Callable[[str, Voice, Generator, str], Order]
+    order: Callable[[str, Voice, Generator, str], ProgramCall]
 
     def missing(self) -> str | None:
         return self.need.missing() or (None if self.voices() else f"no voices; install with: {self.need.install}")
@@ -75,13 +75,13 @@ def flite_voices() -> list[Voice]:
     return [Voice(name, "en") for name in sorted(names)]
 
 
-def flite(text: str, voice: Voice, generator: Generator, wav: str) -> Order:
+def flite(text: str, voice: Voice, generator: Generator, wav: str) -> ProgramCall:
     settings = [
         f"duration_stretch={number(generator, 0.85, 1.25)}",
         f"int_f0_target_mean={number(generator, 80, 200)}",
     ]
     flags = [part for setting in settings for part in ("--setf", setting)]
-    return Order(["flite", "-voice", voice.name, *flags, "-t", text, "-o", wav], "")
+    return ProgramCall(["flite", "-voice", voice.name, *flags, "-t", text, "-o", wav], "")
 
 
 ESPEAK = {
@@ -122,9 +122,9 @@ def espeak_voices() -> list[Voice]:
     return [Voice(name + variant, key) for key, names in ESPEAK.items() for name in names for variant in VARIANTS]
 
 
-def espeak(text: str, voice: Voice, generator: Generator, wav: str) -> Order:
+def espeak(text: str, voice: Voice, generator: Generator, wav: str) -> ProgramCall:
     flags = ["-s", str(generator.integers(130, 200)), "-p", str(generator.integers(25, 75)), "-w", wav]
-    return Order(["espeak-ng", "-v", voice.name, *flags, "--stdin"], text)
+    return ProgramCall(["espeak-ng", "-v", voice.name, *flags, "--stdin"], text)
 
 
 MBROLA = {
@@ -161,9 +161,9 @@ def rhvoice_voices() -> list[Voice]:
     return [Voice(name, languages[name]) for name in folders if name in languages]
 
 
-def rhvoice(text: str, voice: Voice, generator: Generator, wav: str) -> Order:
+def rhvoice(text: str, voice: Voice, generator: Generator, wav: str) -> ProgramCall:
     flags = ["-r", str(generator.integers(80, 125)), "-t", str(generator.integers(85, 118))]
-    return Order(["RHVoice-test", "-p", voice.name, *flags, "-o", wav], text)
+    return ProgramCall(["RHVoice-test", "-p", voice.name, *flags, "-o", wav], text)
 
 
 FESTIVAL = {
@@ -188,10 +188,10 @@ def festival_voices() -> list[Voice]:
     return [Voice(name, FESTIVAL[name][0]) for name in folders if name in FESTIVAL]
 
 
-def festival(text: str, voice: Voice, generator: Generator, wav: str) -> Order:
+def festival(text: str, voice: Voice, generator: Generator, wav: str) -> ProgramCall:
     pace = f"(Parameter.set 'Duration_Stretch {number(generator, 0.85, 1.25)})"
     command = ["text2wave", "-o", wav, "-eval", f"(begin (voice_{voice.name}) {pace})"]
-    return Order(command, text, FESTIVAL[voice.name][1])
+    return ProgramCall(command, text, FESTIVAL[voice.name][1])
 
 
 PICO = {"en-US": "en", "en-GB": "en", "de-DE": "de", "es-ES": "es", "fr-FR": "fr", "it-IT": "it"}
@@ -201,10 +201,10 @@ def pico_voices() -> list[Voice]:
     return [Voice(name, language) for name, language in PICO.items()]
 
 
-def pico(text: str, voice: Voice, generator: Generator, wav: str) -> Order:
+def pico(text: str, voice: Voice, generator: Generator, wav: str) -> ProgramCall:
     pace, pitch = generator.integers(80, 126), generator.integers(80, 126)
     marked = f"<speed level='{pace}'><pitch level='{pitch}'>{text}</pitch></speed>"
-    return Order(["pico2wave", "-l", voice.name, "-w", wav, marked], "")
+    return ProgramCall(["pico2wave", "-l", voice.name, "-w", wav, marked], "")
 
 
 JTALK_WORDS = Path("/var/lib/mecab/dic/open-jtalk/naist-jdic")
@@ -216,7 +216,7 @@ def jtalk_voices() -> list[Voice]:
     return [Voice(str(path), "ja") for path in sorted(Path("/usr/share/hts-voice").glob("*/*.htsvoice"))]
 
 
-def jtalk(text: str, voice: Voice, generator: Generator, wav: str) -> Order:
+def jtalk(text: str, voice: Voice, generator: Generator, wav: str) -> ProgramCall:
     flags = [
         "-r",
         number(generator, 0.85, 1.25),
@@ -225,7 +225,7 @@ def jtalk(text: str, voice: Voice, generator: Generator, wav: str) -> Order:
         "-a",
         number(generator, 0.48, 0.6),
     ]
-    return Order(["open_jtalk", "-x", str(JTALK_WORDS), "-m", voice.name, *flags, "-ow", wav], text)
+    return ProgramCall(["open_jtalk", "-x", str(JTALK_WORDS), "-m", voice.name, *flags, "-ow", wav], text)
 
 
 def apt(packages: str, *programs: str) -> Need:

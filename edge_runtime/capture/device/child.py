@@ -14,8 +14,17 @@ import time
 
 from edge_runtime.capture.device.devices import Device, load_pyaudio
 from edge_runtime.capture.device.identity import look
-from edge_runtime.capture.device.microphone import Heard, Microphone
-from edge_runtime.capture.device.remote import Channels, Finished, Message, Opened, Order, Trouble, order_from, pack
+from edge_runtime.capture.device.microphone import CapturedSound, Microphone
+from edge_runtime.capture.device.remote import (
+    Channels,
+    Finished,
+    Message,
+    Opened,
+    SourceRequest,
+    Trouble,
+    order_from,
+    pack,
+)
 from edge_runtime.capture.flow import Flow
 from edge_runtime.capture.stream import Ffmpeg
 from edge_runtime.capture.wanted import STDIN, Kind
@@ -66,7 +75,7 @@ def _first_line() -> str:
     return line.decode()
 
 
-def _listen(order: Order, voice: _Voice, ending: threading.Event) -> None:
+def _listen(order: SourceRequest, voice: _Voice, ending: threading.Event) -> None:
     """Says what a microphone hears."""
     try:
         load_pyaudio()
@@ -89,14 +98,14 @@ def _listen(order: Order, voice: _Voice, ending: threading.Event) -> None:
             if heard:
                 voice.say(heard)
             waiting -= max(1, before - microphone.held) if heard else waiting
-        voice.say(Heard(microphone.rest(), time.monotonic(), 0, 0.0, 0.0, 0.0))
+        voice.say(CapturedSound(microphone.rest(), time.monotonic(), 0, 0.0, 0.0, 0.0))
     except InputError as reason:
         voice.say(Trouble(str(reason)))
     except Exception as reason:  # whatever a sound library may raise, whoever waits must hear of it
         voice.say(Trouble(f"the sound system fails: {type(reason).__name__}: {str(reason) or 'no reason given'}"))
 
 
-def _follow(order: Order, voice: _Voice, ending: threading.Event) -> None:
+def _follow(order: SourceRequest, voice: _Voice, ending: threading.Event) -> None:
     """Says what comes through a pipe, which may be that of ffmpeg."""
     pipe = order.wanted.kind is Kind.PIPE
     try:
@@ -133,7 +142,7 @@ def _say_news(source: Microphone | Flow, voice: _Voice) -> None:
         voice.say(Channels(f"{text} (--channel N takes one)"))
 
 
-def _flow(order: Order, ffmpeg: Ffmpeg | None) -> Flow:
+def _flow(order: SourceRequest, ffmpeg: Ffmpeg | None) -> Flow:
     handle = order.handle if ffmpeg is None else ffmpeg.handle
     assert handle is not None
     wanted = order.wanted
@@ -141,7 +150,7 @@ def _flow(order: Order, ffmpeg: Ffmpeg | None) -> Flow:
     return Flow(handle, order.sample_rate, order.longest_gap, wanted.channel, wanted.raw, lasting)
 
 
-def _end_of(order: Order, flow: Flow, ffmpeg: Ffmpeg | None) -> Message:
+def _end_of(order: SourceRequest, flow: Flow, ffmpeg: Ffmpeg | None) -> Message:
     """How what was followed ended."""
     name = order.wanted.shown
     if ffmpeg is not None:  # what it wrote breaks off where it ends, which is no news

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.capture.device.bounded import OPEN_SECONDS, bounded
-from edge_runtime.capture.device.identity import Card, Known, find, read_cards, renumbered
+from edge_runtime.capture.device.identity import Known, SoundCard, find, read_cards, renumbered
 from edge_runtime.capture.device.names import place, plain
 from edge_runtime.capture.device.quiet import quiet_c
 from edge_runtime.errors import InputError
@@ -121,7 +121,7 @@ def in_order(devices: Iterable[Device]) -> list[Device]:
 
 
 def resolve_again(
-    name: str, known: Known | None, devices: Sequence[Device], cards: Iterable[Card], root: Path = Path("/")
+    name: str, known: Known | None, devices: Sequence[Device], cards: Iterable[SoundCard], root: Path = Path("/")
 ) -> Device:
     """The device that `name` means, by preference the one `known` from before, whatever numbers it has now.
 

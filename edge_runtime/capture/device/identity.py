@@ -16,7 +16,7 @@ _ASK_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
-class Card:
+class SoundCard:
     """A sound card as the kernel knows it: its number changes with the order of plugging, the rest hardly ever."""
 
     number: int
@@ -24,7 +24,7 @@ class Card:
     usb: str = ""  # vendor:product
     title: str = ""  # its maker, and the port that it is plugged into
 
-    def same(self, other: Card) -> bool:
+    def same(self, other: SoundCard) -> bool:
         """Whether both are one card, perhaps under two numbers."""
         return (self.id, self.usb) == (other.id, other.usb) or bool(self.usb and self.title == other.title)
 
@@ -34,7 +34,7 @@ class Known:
     """What is remembered of a microphone, so that it is found again: its name in PortAudio's list, and its card."""
 
     name: str
-    card: Card | None = None
+    card: SoundCard | None = None
 
 
 @dataclass(frozen=True)
@@ -43,25 +43,25 @@ class Facts:
 
     source: str = ""  # in the sound server; empty when there is none, or it does not say
     sources: tuple[str, ...] = ()  # all sources of the server
-    cards: tuple[Card, ...] = ()
+    cards: tuple[SoundCard, ...] = ()
 
 
-def read_cards(root: Path = Path("/")) -> tuple[Card, ...]:
+def read_cards(root: Path = Path("/")) -> tuple[SoundCard, ...]:
     """The kernel's sound cards, from `proc/asound` under `root`; none without that folder."""
     folder = root / "proc/asound"
     found = []
     for number, card_id, _, title in _CARD.findall(_text(folder / "cards")):
-        found.append(Card(int(number), card_id, _text(folder / f"card{number}/usbid").strip(), title.strip()))
+        found.append(SoundCard(int(number), card_id, _text(folder / f"card{number}/usbid").strip(), title.strip()))
     return tuple(found)
 
 
-def card_of(device_name: str, cards: Iterable[Card]) -> Card | None:
+def card_of(device_name: str, cards: Iterable[SoundCard]) -> SoundCard | None:
     """The card of a device that PortAudio lists as `... (hw:C,D)`; None for others."""
     place = _PLACE.search(device_name)
     return next((card for card in cards if place and card.number == int(place[1])), None)
 
 
-def find(card: Card, cards: Iterable[Card]) -> Card | None:
+def find(card: SoundCard, cards: Iterable[SoundCard]) -> SoundCard | None:
     """`card` under the number that it has now, or None when it is not there.
 
     Of several that could be it, the one at the same port with the same id, then the one at the same port.
@@ -127,11 +127,11 @@ class Watch:
         self.known: Known | None = None
         self._source = ""  # the one that is meant
         self._heard = ""  # the one that is heard
-        self._card: Card | None = None  # the one that is heard; `known` has the one that is meant
+        self._card: SoundCard | None = None  # the one that is heard; `known` has the one that is meant
         self._name = ""
         self._reopened = False
 
-    def opened(self, name: str, card: Card | None) -> list[str]:
+    def opened(self, name: str, card: SoundCard | None) -> list[str]:
         """A stream was opened on the device `name` of `card`. What people should know, in words."""
         before, before_card = self._name, self._card
         self._name, self._card = name, card
@@ -166,5 +166,5 @@ class Watch:
         return told, back
 
 
-def _called(name: str, card: Card | None) -> str:
+def _called(name: str, card: SoundCard | None) -> str:
     return f"{name} [{card.id}{' ' + card.usb if card.usb else ''}]" if card else name

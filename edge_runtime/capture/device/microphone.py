@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.capture.channels import Mixer
 from edge_runtime.capture.device.devices import Device, devices_of, load_pyaudio, resolve_again
-from edge_runtime.capture.device.identity import Card, Known, card_of, read_cards
+from edge_runtime.capture.device.identity import Known, SoundCard, card_of, read_cards
 from edge_runtime.capture.device.ring import Ring
 from edge_runtime.capture.resample import Resampler
 from edge_runtime.capture.wanted import MIX
@@ -33,7 +33,7 @@ _OVERFLOW_FLAG = 2  # paInputOverflow
 
 
 @dataclass(frozen=True)
-class Heard:
+class CapturedSound:
     """Sound, mono float32 [n] at the rate asked for, and what is known of it."""
 
     samples: NDArray[np.float32]
@@ -48,7 +48,7 @@ class Microphone:
     """An open stream. `device`, `card`, `native_rate` and `channels` are what was agreed on."""
 
     device: Device
-    card: Card | None
+    card: SoundCard | None
     native_rate: int
     channels: int
 
@@ -74,7 +74,7 @@ class Microphone:
         self.card = card_of(self.device.name, cards)
         self._negotiate()
 
-    def read(self) -> Heard | None:
+    def read(self) -> CapturedSound | None:
         """What came since the last call, at most half a second of it; None when nothing comes for a quarter.
 
         Raises InputError when the stream has ended.
@@ -88,7 +88,7 @@ class Microphone:
             overflows, self._overflows = self._overflows, 0
             arrived = self._arrived
         mono = np.ascontiguousarray(frames[:, 0])
-        return Heard(
+        return CapturedSound(
             self._resampler.push(mono),
             arrived - self.held / self.native_rate,
             overflows,

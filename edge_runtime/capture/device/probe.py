@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_runtime.capture.device.devices import Device, devices_of, load_pyaudio
-from edge_runtime.capture.device.identity import Card, card_of, read_cards
+from edge_runtime.capture.device.identity import SoundCard, card_of, read_cards
 from edge_runtime.capture.device.microphone import COMMON_RATES
 from edge_runtime.errors import InputError
 from edge_runtime.system.process import command, own_output
@@ -30,7 +30,7 @@ class Probed:
 
     device: Device
     rates: tuple[int, ...]
-    card: Card | None
+    card: SoundCard | None
 
 
 def probe(seconds: float = _PROBE_SECONDS) -> list[Probed]:
@@ -58,7 +58,7 @@ def probe(seconds: float = _PROBE_SECONDS) -> list[Probed]:
     if isinstance(told, str):
         raise InputError(told)
     return [
-        Probed(Device(**one["device"]), tuple(one["rates"]), Card(**one["card"]) if one["card"] else None)
+        Probed(Device(**one["device"]), tuple(one["rates"]), SoundCard(**one["card"]) if one["card"] else None)
         for one in told
     ]
 

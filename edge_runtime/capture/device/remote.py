@@ -20,8 +20,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from edge_runtime.capture.device.devices import Device
-from edge_runtime.capture.device.identity import Card, Facts, Known
-from edge_runtime.capture.device.microphone import Heard
+from edge_runtime.capture.device.identity import Facts, Known, SoundCard
+from edge_runtime.capture.device.microphone import CapturedSound
 from edge_runtime.capture.pcm import RawFormat
 from edge_runtime.capture.throttle import LONGEST_GAP_SECONDS
 from edge_runtime.capture.wanted import Kind, Wanted
@@ -35,7 +35,7 @@ _LARGEST_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
-class Order:
+class SourceRequest:
     """What the process shall listen to."""
 
     wanted: Wanted
@@ -52,7 +52,7 @@ class Opened:
     """The stream is open."""
 
     device: Device
-    card: Card | None
+    card: SoundCard | None
     native_rate: int
     channels: int
 
@@ -77,12 +77,12 @@ class Finished:
     """The sound has come to its end, as it should."""
 
 
-Message: TypeAlias = Opened | Heard | Facts | Trouble | Channels | Finished
+Message: TypeAlias = Opened | CapturedSound | Facts | Trouble | Channels | Finished
 
 
 def pack(message: Message) -> bytes:
     """A message as it goes through the pipe."""
-    if isinstance(message, Heard):
+    if isinstance(message, CapturedSound):
         head = _SOUND.pack(message.arrived, message.overflows, message.dropped_seconds, message.lowest, message.highest)
         content = head + message.samples.astype("<f4").tobytes()
     else:
@@ -92,15 +92,15 @@ def pack(message: Message) -> bytes:
 
 def unpack(kind: bytes, content: bytes) -> Message:
     """The message of a kind and a content. Raises ValueError, KeyError or TypeError when it is none."""
-    if kind == _KINDS[Heard]:
+    if kind == _KINDS[CapturedSound]:
         arrived, overflows, dropped, lowest, highest = _SOUND.unpack_from(content)
         samples = np.frombuffer(content, dtype="<f4", offset=_SOUND.size).astype(np.float32)
-        return Heard(samples, arrived, overflows, dropped, lowest, highest)
+        return CapturedSound(samples, arrived, overflows, dropped, lowest, highest)
     told = json.loads(content)
     if kind == _KINDS[Opened]:
         return Opened(Device(**told.pop("device")), _card(told.pop("card")), **told)
     if kind == _KINDS[Facts]:
-        return Facts(told["source"], tuple(told["sources"]), tuple(Card(**card) for card in told["cards"]))
+        return Facts(told["source"], tuple(told["sources"]), tuple(SoundCard(**card) for card in told["cards"]))
     if kind == _KINDS[Trouble]:
         return Trouble(**told)
     if kind == _KINDS[Channels]:
@@ -110,12 +110,12 @@ def unpack(kind: bytes, content: bytes) -> Message:
     raise ValueError(f"a message of the kind {kind!r}")
 
 
-def order_from(text: str) -> Order:
+def order_from(text: str) -> SourceRequest:
     """The order in the JSON that the process reads."""
     told = json.loads(text)
     known, wanted = told.pop("known"), told.pop("wanted")
     raw, kind = wanted.pop("raw"), Kind(wanted.pop("kind"))
-    return Order(
+    return SourceRequest(
         Wanted(kind, **wanted, raw=RawFormat(**raw) if raw else None),
         **told,
         known=Known(known["name"], _card(known["card"])) if known else None,
@@ -125,7 +125,7 @@ def order_from(text: str) -> Order:
 class Remote:
     """One such process, from its start to its end."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: SourceRequest) -> None:
         """Starts it. Raises InputError when the machine cannot start processes."""
         handles = () if order.handle is None else (order.handle,)
         try:
@@ -202,8 +202,15 @@ class Remote:
         return Trouble("the process that listens says what nobody understands")
 
 
-_KINDS: dict[type[Any], bytes] = {Opened: b"O", Heard: b"S", Facts: b"F", Trouble: b"T", Channels: b"C", Finished: b"E"}
+_KINDS: dict[type[Any], bytes] = {
+    Opened: b"O",
+    CapturedSound: b"S",
+    Facts: b"F",
+    Trouble: b"T",
+    Channels: b"C",
+    Finished: b"E",
+}
 
 
-def _card(told: dict[str, Any] | None) -> Card | None:
-    return Card(**told) if told else None
+def _card(told: dict[str, Any] | None) -> SoundCard | None:
+    return SoundCard(**told) if told else None

@@ -36,7 +36,7 @@ _MOST_LINES, _LONGEST_LINE = 256, 1000
 
 
 @dataclass
-class Outcome:
+class DecoderResult:
     """How it ended: the exit code, the lines of its errors that were `wanted`, the seconds of sound that it gave."""
 
     wanted: re.Pattern[str]
@@ -56,7 +56,7 @@ class Outcome:
 
 
 def read_process(
-    command: Sequence[str], handle: int, outcome: Outcome, environment: Mapping[str, str] | None = None
+    command: Sequence[str], handle: int, outcome: DecoderResult, environment: Mapping[str, str] | None = None
 ) -> Iterator[Piece]:
     """The sound that `command` makes of the file `handle`, its standard input; `outcome` is filled in meanwhile.
 
@@ -116,7 +116,7 @@ def _limit(process: subprocess.Popen[bytes], size: int) -> None:
             resource.prlimit(process.pid, kind, (limit, limit))
 
 
-def _output(process: subprocess.Popen[bytes], outcome: Outcome) -> Iterator[bytes]:
+def _output(process: subprocess.Popen[bytes], outcome: DecoderResult) -> Iterator[bytes]:
     """What it writes, with nothing after each moment in which nothing came. Its errors go to `outcome`."""
     assert process.stdout is not None and process.stderr is not None
     sound, errors = process.stdout.fileno(), process.stderr.fileno()

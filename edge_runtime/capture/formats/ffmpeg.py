@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator
 
-from edge_runtime.capture.formats.external import Outcome, read_process
+from edge_runtime.capture.formats.external import DecoderResult, read_process
 from edge_runtime.capture.formats.part import Bytes, Stretch
 from edge_runtime.capture.pcm import Piece
 from edge_runtime.errors import InputError
@@ -65,7 +65,7 @@ def decoded(handle: int, file: Bytes) -> Iterator[Piece]:
     for stretch in _files(file):
         track, tracks = 0, 1
         while track < tracks:
-            outcome = Outcome(re.compile(f"{_LINES.pattern}|{_GUESSED}"))
+            outcome = DecoderResult(re.compile(f"{_LINES.pattern}|{_GUESSED}"))
             yield from read_process(_command(stretch, track), handle, outcome)
             tracks = sum("Audio: " in line for line in _about_input(outcome.lines))
             trouble = trouble or _trouble(outcome)
@@ -92,7 +92,7 @@ def _about_input(lines: list[str]) -> list[str]:
     return lines[: ends[0]] if ends else lines
 
 
-def _trouble(outcome: Outcome) -> InputError | None:
+def _trouble(outcome: DecoderResult) -> InputError | None:
     errors = [found for line in outcome.lines if (found := _ERROR.search(line))]
     about = _about_input(outcome.lines)
     if any("Video: " in line for line in about) and not any("Audio: " in line for line in about):

@@ -15,7 +15,7 @@ import numpy as np
 import soundfile
 
 from edge_runtime.capture.device.quiet import quiet_c
-from edge_runtime.capture.formats.part import Part, Stretch, Window
+from edge_runtime.capture.formats.part import Part, PartReader, Stretch
 from edge_runtime.capture.pcm import Piece, check_limits
 from edge_runtime.errors import InputError
 from edge_runtime.system.process import die_with_parent, limit_memory, own_output
@@ -87,7 +87,7 @@ def _decoded(handle: int, part: Part, block_seconds: float) -> Iterator[Piece]:
 
 
 def _opened(handle: int, part: Part) -> soundfile.SoundFile:
-    window = Window(handle, part.pieces)
+    window = PartReader(handle, part.pieces)
     try:
         with quiet_c():
             try:
@@ -99,7 +99,7 @@ def _opened(handle: int, part: Part) -> soundfile.SoundFile:
         raise CannotRead from None
 
 
-def _copy(window: Window) -> int:
+def _copy(window: PartReader) -> int:
     """A descriptor of a file without a name that holds the same bytes."""
     with tempfile.TemporaryFile() as copy:
         window.seek(0)

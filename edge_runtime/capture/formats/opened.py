@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from edge_runtime.capture.formats import ffmpeg, flac, libsndfile, mp3, ogg, voc
 from edge_runtime.capture.formats.chunks import ChunkParser
 from edge_runtime.capture.formats.containers import family_of
-from edge_runtime.capture.formats.external import NOTHING, Outcome, read_process
+from edge_runtime.capture.formats.external import NOTHING, DecoderResult, read_process
 from edge_runtime.capture.formats.layout import OtherCoding
 from edge_runtime.capture.formats.part import Bytes, Part
 from edge_runtime.capture.formats.tags import LOOK_BYTES, id3v2_bytes, without_tags
@@ -163,7 +163,7 @@ def _foreign(handle: int, file: Bytes) -> Iterator[Piece]:
 
 
 def _by_child(handle: int) -> Iterator[Piece]:
-    outcome = Outcome(re.compile(r"\S"))
+    outcome = DecoderResult(re.compile(r"\S"))
     words, environment = command(libsndfile.MODULE)
     yield from read_process(words, handle, outcome, environment)
     if outcome.code == libsndfile.CANNOT_READ:

@@ -28,7 +28,7 @@ class Part:
     promised: bool = False
 
 
-class Window(io.RawIOBase):
+class PartReader(io.RawIOBase):
     """The pieces of a part, to be read like a file. Reading does not move the place of `handle`."""
 
     def __init__(self, handle: int, pieces: Sequence[bytes | Stretch]) -> None:

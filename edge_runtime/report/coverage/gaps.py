@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from edge_runtime.capture.block import CLOCK, OUTAGE, STATE
 from edge_runtime.capture.liveness import State as Microphone
-from edge_runtime.report.coverage.totals import NO_SOUND, NOT_RUNNING, Alarmed, Gap, Row
+from edge_runtime.report.coverage.totals import NO_SOUND, NOT_RUNNING, Alarmed, CoveredTime, Gap
 from edge_runtime.report.ledger.backlog import ALARM_OFF, ALARM_ON
 from edge_runtime.report.ledger.schema import SUMS
 
@@ -25,7 +25,7 @@ Happened = tuple[float, int, str, float, str]
 
 
 @dataclass(frozen=True)
-class Run:
+class LedgerRun:
     """A run, which is noted at its start, before it has a row."""
 
     start: float
@@ -37,7 +37,12 @@ class Gaps:
     """The gaps and alarms of one time."""
 
     def __init__(
-        self, events: Sequence[Happened], runs: Mapping[int, Run], begins: float | None, since: float, until: float
+        self,
+        events: Sequence[Happened],
+        runs: Mapping[int, LedgerRun],
+        begins: float | None,
+        since: float,
+        until: float,
     ) -> None:
         """`events` are those from NEAR_SECONDS before `since` to as long after `until`, by their time; `begins`: where
         the ledger begins."""
@@ -62,13 +67,13 @@ class Gaps:
                 found.append(Alarmed(wall, ends.get(alarm), text))
         return tuple(reversed(found))
 
-    def found(self, rows: Sequence[Row], written_until: float) -> tuple[Gap, ...]:
+    def found(self, rows: Sequence[CoveredTime], written_until: float) -> tuple[Gap, ...]:
         """All gaps, by their begin. What is after `written_until` may only not be in the ledger yet."""
         return tuple(sorted([*self._pauses(rows, written_until), *self._silences(rows)], key=lambda gap: gap.begin))
 
-    def _pauses(self, rows: Sequence[Row], until: float) -> Iterator[Gap]:
+    def _pauses(self, rows: Sequence[CoveredTime], until: float) -> Iterator[Gap]:
         """Times between rows, and in them those after a run that came to no row."""
-        last: Row | None = None
+        last: CoveredTime | None = None
         at = self._since
         for row in [*rows, None]:
             start = row.start if row else until
@@ -94,7 +99,7 @@ class Gaps:
             first = gap.begin
         yield Gap(NOT_RUNNING, first, gap.end, gap.end - first, KILLED_EARLY)
 
-    def _why(self, last: Row | None, following: Row | None, begin: float, end: float) -> str:
+    def _why(self, last: CoveredTime | None, following: CoveredTime | None, begin: float, end: float) -> str:
         if following:
             place = bisect.bisect_right(self._ahead, end - 1, key=lambda clock: clock[0])
             if place < len(self._ahead) and self._ahead[place][0] < end + 1:
@@ -111,7 +116,7 @@ class Gaps:
             return ""
         return "it was ended" if known and known.ended else "it ended without a word: killed, or without power"
 
-    def _silences(self, rows: Sequence[Row]) -> list[Gap]:
+    def _silences(self, rows: Sequence[CoveredTime]) -> list[Gap]:
         """Times without sound in a run: as outages tell them, else the minutes that lost much."""
         since, until = self._since, self._until
         told = [

@@ -34,7 +34,7 @@ class Alarmed:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CoveredTime:
     """A minute, or an old hour, of one run."""
 
     run: int
@@ -81,7 +81,7 @@ class Coverage:
     total: Total
     gaps: tuple[Gap, ...]
     alarms: tuple[Alarmed, ...]
-    rows: tuple[Row, ...] = field(repr=False)  # sorted by their start
+    rows: tuple[CoveredTime, ...] = field(repr=False)  # sorted by their start
     longest: float = 0.0  # of them, on the wall clock
     widened: bool = False
     left_out: Counter[str] = field(default_factory=Counter)  # events that its disk had no room for, by kind
@@ -97,7 +97,7 @@ class Coverage:
         return added(self.rows[first:last], since, until, unwritten)
 
 
-def added(rows: Sequence[Row], since: float, until: float, unwritten: float) -> Total:
+def added(rows: Sequence[CoveredTime], since: float, until: float, unwritten: float) -> Total:
     """Sums; a row that reaches over an edge counts with the part inside, its alarms where it begins."""
     total = dict.fromkeys(SUMS, 0.0)
     for row in rows:
@@ -117,7 +117,7 @@ def added(rows: Sequence[Row], since: float, until: float, unwritten: float) -> 
     )
 
 
-def _spanned(rows: Sequence[Row], since: float, until: float) -> float:
+def _spanned(rows: Sequence[CoveredTime], since: float, until: float) -> float:
     """Seconds of the wall clock that rows, sorted by their start, cover; where it was set back they overlap."""
     covered, at = 0.0, since
     for row in rows:

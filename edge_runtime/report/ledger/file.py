@@ -45,7 +45,7 @@ _REFUSING = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PE
 
 
 @dataclass(frozen=True)
-class State:
+class RunState:
     """What a run has come to."""
 
     wall: float  # when it was last known to run
@@ -70,7 +70,7 @@ class LedgerFile:
         self._tidied = -math.inf
         self._aside = 0
 
-    def write(self, minutes: Sequence[Minute], events: Sequence[Noted], state: State) -> None:
+    def write(self, minutes: Sequence[Minute], events: Sequence[Noted], state: RunState) -> None:
         """Writes all or nothing, and has it on the disk. Raises sqlite3.Error, MemoryError or OSError.
 
         A file that turns out to be damaged is moved aside, and another begun.
@@ -110,7 +110,7 @@ class LedgerFile:
             self._lock = None
 
     def _transact(
-        self, connection: sqlite3.Connection, minutes: Sequence[Minute], events: Sequence[Noted], state: State
+        self, connection: sqlite3.Connection, minutes: Sequence[Minute], events: Sequence[Noted], state: RunState
     ) -> None:
         connection.execute("BEGIN IMMEDIATE")
         about = tuple(

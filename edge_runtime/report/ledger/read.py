@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import InputError
-from edge_runtime.report.coverage.gaps import NEAR_SECONDS, Gaps, Happened, Run
-from edge_runtime.report.coverage.totals import Coverage, Row, added
+from edge_runtime.report.coverage.gaps import NEAR_SECONDS, Gaps, Happened, LedgerRun
+from edge_runtime.report.coverage.totals import Coverage, CoveredTime, added
 from edge_runtime.report.ledger import schema
 from edge_runtime.report.ledger.backlog import LEFT_OUT
 from edge_runtime.report.ledger.guard import (
@@ -69,9 +69,9 @@ def read(path: str, since: float, until: float) -> Coverage:
 class _Found:
     """What is in the file of a time; each row is of the right types and within what can be."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[CoveredTime, ...]
     events: list[Happened]
-    runs: dict[int, Run]
+    runs: dict[int, LedgerRun]
     begins: float | None
     forgotten: list[tuple[float, str]]
     damaged: int
@@ -122,7 +122,8 @@ def _found(connection: sqlite3.Connection, since: float, until: float) -> _Found
     for table in ("hours", "minutes"):
         query = f"SELECT run, start, until, {names} FROM {table} WHERE ({sound[table]}) AND {overlap}"
         rows += [
-            Row(run, start, end, tuple(sums)) for run, start, end, *sums in _all(connection, query, until, since, since)
+            CoveredTime(run, start, end, tuple(sums))
+            for run, start, end, *sums in _all(connection, query, until, since, since)
         ]
     rows.sort(key=lambda row: row.start)
     begin, end = _widened(rows, since, until)
@@ -136,7 +137,7 @@ def _found(connection: sqlite3.Connection, since: float, until: float) -> _Found
     return _Found(
         tuple(rows),
         sorted(dict.fromkeys(events), key=lambda event: event[0]),  # the same twice is one that was written twice
-        {run: Run(start, last, bool(ended)) for run, start, last, ended in runs},
+        {run: LedgerRun(start, last, bool(ended)) for run, start, last, ended in runs},
         min(starts, default=None),
         [(event[0], event[4]) for event in _all(connection, f"{kept} AND kind = ?", FORGOTTEN)],
         schema.unsound_rows(connection, version),
@@ -150,7 +151,7 @@ def _all(connection: sqlite3.Connection, query: str, *values: Any) -> list[tuple
     return rows
 
 
-def _widened(rows: Sequence[Row], since: float, until: float) -> tuple[float, float]:
+def _widened(rows: Sequence[CoveredTime], since: float, until: float) -> tuple[float, float]:
     """The time that was asked for, and the rest of the minutes and hours that reach over its ends.
 
     Longer rows, which were put together in memory, count with a share of theirs.
@@ -162,7 +163,7 @@ def _widened(rows: Sequence[Row], since: float, until: float) -> tuple[float, fl
 def _covered(found: _Found, since: float, until: float) -> Coverage:
     asked = (since, until)
     since, until = _widened(found.rows, since, until)
-    newest = found.runs[max(found.runs)] if found.runs else Run(0.0, 0.0, True)
+    newest = found.runs[max(found.runs)] if found.runs else LedgerRun(0.0, 0.0, True)
     late = until - max(newest.last, since)
     unwritten = late if not newest.ended and 0 < late < _UNWRITTEN_SECONDS else 0.0
     gaps = Gaps(found.events, found.runs, found.begins, since, until)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge_runtime.errors import OutputError
 from edge_runtime.report.ledger.backlog import Backlog, Batch, Minute
-from edge_runtime.report.ledger.file import LedgerFile, State
+from edge_runtime.report.ledger.file import LedgerFile, RunState
 from edge_runtime.report.ledger.lock import linger
 
 _START_SECONDS = 10.0
@@ -131,7 +131,7 @@ class Ledger:
     def _begin(self) -> bool:
         """Whether the run may go on: the file is open, or may be later."""
         try:
-            self._file.write([], [], State(self._last, 0.0))
+            self._file.write([], [], RunState(self._last, 0.0))
         except Exception as reason:  # whatever it is, a run may begin, unless the file was named wrongly
             why, refused = self._file.why(reason), self._file.refuses(reason)
             with self._news:
@@ -157,7 +157,7 @@ class Ledger:
             self._news.wait_for(lambda: self._due)
             closing, self._due, self._working = self._closing, False, True
             batch = self._backlog.take()
-            state = State(self._last, self._duration, ended=closing)
+            state = RunState(self._last, self._duration, ended=closing)
         try:
             self._file.write(batch.minutes, batch.events, state)
         except Exception as reason:  # whatever it is, this thread goes on
