@@ -229,7 +229,7 @@ def describe(
 ) -> ComparedModel:
     """The table's line for the model file `path`, whose metadata is `contract`, held against the file `reference`.
 
-    Stock tools quantize a file and leave its metadata at fp32: such a file's level goes by the file's name.
+    Other tools quantize a file and leave its metadata at fp32: such a file's level goes by the file's name.
     Operators' names stand in an ONNX file as plain text, so no parser is needed to see that.
     """
     content = path.read_bytes()

@@ -59,7 +59,7 @@ def _convert_parser() -> argparse.ArgumentParser:
         "--form",
         choices=FORMS,
         help="waveform: runs anywhere; streaming: windows share the filter bank; shared: and the first block; "
-        "blocks: all but the ending (default: the one that shares the most, for edge-detect)",
+        "blocks: all but the head (default: the one that shares the most, for edge-detect)",
     )
     add("--sinc-kernel", type=_positive, metavar="TAPS", help="taps of the filters (default: the variant's)")
     add("--window-samples", type=_positive, metavar="N", help="length of a window (default: the variant's)")

@@ -1,6 +1,6 @@
 """The graph of a network with a speech encoder, written node by node as `export.encoder_graph` is traced.
 
-Whole windows (the form `streaming`) and blocks of a stream (the form `blocks`) share the layers and the ending.
+Whole windows (the form `streaming`) and blocks of a stream (the form `blocks`) share the layers and the head.
 """
 
 from __future__ import annotations

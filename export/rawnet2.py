@@ -4,7 +4,7 @@ The architecture is that of Tak et al., "End-to-end anti-spoofing with RawNet2",
 "Improved RawNet with feature map scaling", Interspeech 2020. `VARIANTS` says what differs between the public
 implementations; `edge` is ours: it takes the logarithm of the bank's envelopes relative to the window's mean
 level, which makes scores independent of the microphone's gain, and has wider, fewer and earlier channels, which
-two CPU cores train several times faster. `hybrid` is ours too: RawNet2's raw front end and its dense ending, with a
+two CPU cores train several times faster. `hybrid` is ours too: RawNet2's raw front end and its dense head, with a
 pretrained speech encoder (`export.encoder`) in the place of the residual blocks and the GRU. With `block_frames` it
 looks at each frame of a stream once (`export.blocks`).
 """
@@ -50,7 +50,7 @@ class Config:
     encoder_width: int = 0  # 0: residual blocks and a GRU; else a speech encoder, and `channels` is empty
     encoder_heads: int = 6
     encoder_layers: int = 3
-    encoder_read: bool = True  # fc_nodes channels are read frame by frame, to be learnt; else all go to a fitted ending
+    encoder_read: bool = True  # fc_nodes channels are read frame by frame, to be learnt; else all go to a fitted head
     block_frames: int = 0  # new feature frames of a block; 0: the encoder sees whole windows
     context_frames: int = 0  # frames before a block that are seen again with it
     level_blocks: int = 0  # newest blocks whose mean envelope is the level

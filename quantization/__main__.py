@@ -119,7 +119,7 @@ def _tell(line: str) -> None:
     print(f"note: {line}", file=sys.stderr)
 
 
-def _workshop(options: argparse.Namespace) -> Quantizer:
+def _quantizer(options: argparse.Namespace) -> Quantizer:
     try:
         from tqdm import tqdm
 
@@ -181,11 +181,11 @@ def _run(options: argparse.Namespace) -> tuple[str, list[str]]:
     requirements = parse_all(options.require)
     if not options.evaluate and any(item.measure.startswith("eer_") for item in requirements):
         raise UsageError("a requirement on the EER needs labelled clips: name them with --evaluate")
-    shop = _workshop(options)
+    quantizer = _quantizer(options)
     from quantization.quantizer import write  # behind the message on what is not installed
 
     # A model's name is whatever somebody wrote into a checkpoint; it becomes a part of a path here.
-    name = re.sub(r"[^\w.+-]+", "-", shop.contract.name).strip(".-") or options.model.stem
+    name = re.sub(r"[^\w.+-]+", "-", quantizer.contract.name).strip(".-") or options.model.stem
     jobs = _jobs(options, name)
     if any(path.exists() and path.samefile(options.model) for _, _, path in jobs):
         raise UsageError(f"{options.model} would be overwritten by what is made from it: name another --output")
@@ -194,7 +194,7 @@ def _run(options: argparse.Namespace) -> tuple[str, list[str]]:
     try:
         for number, (level, target, path) in enumerate(jobs, start=1):
             print(f"[{number}/{len(jobs)}] {level} for {target}", file=sys.stderr)
-            item = shop.make(level, target)
+            item = quantizer.make(level, target)
             missed = check(requirements, measures(item.comparison, options.model.stat().st_size, item.bytes))
             if missed:
                 failures += [f"{path}: {line}" for line in missed]

@@ -1,6 +1,6 @@
 """`python -m quantization.baseline FLOAT.onnx -o DIR`: what ONNX Runtime's own tools make of a model, to compare with.
 
-Writes `stock-dynamic.onnx` and `stock-static.onnx`, by `quantize_dynamic` and `quantize_static` with what their
+Writes `baseline-dynamic.onnx` and `baseline-static.onnx`, by `quantize_dynamic` and `quantize_static` with what their
 documentation recommends for x86 without VNNI (uint8 activations, 7-bit int8 weights, a scale a channel) and every
 operator that they take. Neither touches a GRU. The files are for `python -m benchmarks report`, not for boxes.
 """
@@ -36,7 +36,7 @@ def make(path: Path, folder: Path, calibration: Path | None) -> list[Path]:
     chosen = windows(read(calibration), contract, WINDOWS)
     if not folder.is_dir():
         raise OutputError(f"there is no folder {folder}")
-    made = [folder / "stock-dynamic.onnx", folder / "stock-static.onnx"]
+    made = [folder / "baseline-dynamic.onnx", folder / "baseline-static.onnx"]
     with tempfile.TemporaryDirectory() as place, quiet():
         joined, prepared = Path(place) / "joined.onnx", Path(place) / "prepared.onnx"
         onnx.save(model, joined)
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for path in make(options.model, options.output, options.calibration):
                 print(path)
     except EdgeDetectError as error:
-        print(f"stock: {printable(str(error))}", file=sys.stderr)
+        print(f"baseline: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130

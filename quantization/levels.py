@@ -147,13 +147,13 @@ def build(
     model: onnx.ModelProto,
     plan: Mapping[str, str],
     target: Target,
-    fours: Mapping[str, FourBit] | None = None,
+    int4: Mapping[str, FourBit] | None = None,
     ranges: Any = None,
     eights: Mapping[str, EightBit] | None = None,
 ) -> onnx.ModelProto:
     """The model that follows from a plan; `model` is a float one with its GRUs, and is left as it is.
 
-    `fours` holds the 4-bit matrices of the weights that the plan gives `int4`, `ranges` the table of
+    `int4` holds the 4-bit matrices of the weights that the plan gives `int4`, `ranges` the table of
     `convolutions.find_ranges` where it gives a convolution `int8-static`, `eights` the sequence weights that it gives
     `int8` or `int8-static`, rounded for the target. Weights that the plan does not name are stored in 16
     bits, as those of `fp16`, unless all of the plan is `fp32`. The metadata are copied. Raises ModelError when a GRU
@@ -173,7 +173,7 @@ def build(
     if any(plan.get(f"gru.{layer}.{kind}") in (INT8, INT4) for layer in range(len(plan)) for kind in "WR"):
         rewrite(result)
     _halve(result, _filter_banks(result.graph) | {name for name, scheme in plan.items() if scheme != FP16})
-    _apply_integers(result, plan, target, fours or {}, eights, sequences, wide)
+    _apply_integers(result, plan, target, int4 or {}, eights, sequences, wide)
     return result
 
 
@@ -199,7 +199,7 @@ def _apply_integers(
     model: onnx.ModelProto,
     plan: Mapping[str, str],
     target: Target,
-    fours: Mapping[str, FourBit],
+    int4: Mapping[str, FourBit],
     eights: Mapping[str, EightBit],
     sequences: Container[str],
     wide: Container[str],
@@ -230,13 +230,13 @@ def _apply_integers(
             elif name not in sequences and not is_gru_weight(name):
                 matrix = _gemm_matrix(node, known[name]) if node.op_type == "Gemm" else known[name]
                 # With a scale for each output, which are the columns here and stored8's rows.
-                stored = make.stored4(fours[name], name) if scheme == INT4 else make.turned8(matrix, name)
+                stored = make.stored4(int4[name], name) if scheme == INT4 else make.turned8(matrix, name)
                 inputs = [source, stored, *node.input[2:]]
                 make.nodes.append(onnx.helper.make_node(node.op_type, inputs, [output], f"{name}.product"))
             elif scheme == INT8:
                 make.product8(source, eights.get(name, known[name]), name, target, output, source in states)
             else:
-                make.product4(source, fours[name], name, target, output, source in states)
+                make.product4(source, int4[name], name, target, output, source in states)
             replace_node(graph, node, make.nodes)
     drop_unused(model.graph)
 

@@ -22,7 +22,7 @@ from evaluation.comparison import Comparison
 from export.sharing import join, split
 from quantization import levels, sensitivity
 from quantization.calibration import CalibrationSet, gather
-from quantization.int4.weights import Fours, four_bits
+from quantization.int4.weights import Int4Weights, four_bits
 from quantization.levels import INT4, INT8, STATIC8
 from quantization.parity import Evaluation, compare_windows
 from quantization.passes import smoothing
@@ -113,7 +113,7 @@ class Quantizer:
         return smoothing.factors(self.model, self.weights, self.windows)
 
     @cached_property
-    def fours(self) -> Fours:
+    def int4(self) -> Int4Weights:
         """The weights in 4 bits, with what the method changed beside them.
 
         Their inputs stay uneven: as weights for evened out ones they cost the scores more.
@@ -163,26 +163,26 @@ class Quantizer:
         if decision or {INT4, STATIC8} & set(plan.values()) or self._eights(plan, target.largest):
             facts["calibration"] = {"data": self.calibration.name, "windows": len(self.windows)}
         if INT4 in plan.values():
-            facts["method"] = self.fours.method
+            facts["method"] = self.int4.method
         figures = {**self.contract.figures, "quantization": facts}
         if isinstance(figures.get("accuracy"), dict):
             figures["accuracy"] = {**figures["accuracy"], "level": "fp32"}  # it was measured on the float file
         return QuantizedModel(model, replace(contract, figures=figures), comparison, report)
 
     def _build(self, plan: Mapping[str, str], target: Target) -> onnx.ModelProto:
-        fours: Mapping[str, FourBit] = {}
+        int4: Mapping[str, FourBit] = {}
         model = self.model
         if INT4 in plan.values():
-            fours = self.fours.matrices
+            int4 = self.int4.matrices
             if all(plan.get(item.name) == INT4 for item in self.weights if item.kind in ("recurrent", "input")):
-                model = self.fours.model  # biases and head were trained for all layers in 4 bits
+                model = self.int4.model  # biases and head were trained for all layers in 4 bits
         static = [item.kind for item in self.weights if plan.get(item.name) == STATIC8]
         ranges = self.ranges if "conv" in static else None
         eights = self._eights(plan, target.largest)
         if eights:
             even = {name: values for name, values in self.factors.items() if plan.get(name) in (INT8, STATIC8)}
             model = smoothing.smoothed(model, even)
-        return levels.build(model, plan, target, fours, ranges, eights)
+        return levels.build(model, plan, target, int4, ranges, eights)
 
     def _eights(self, plan: Mapping[str, str], largest: int) -> Mapping[str, EightBit]:
         """The sequence weights in integers within +-largest, if the plan has any in 8 bits."""

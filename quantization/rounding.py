@@ -1,8 +1,8 @@
 """Rounding a matrix to any grid with its inputs in view: the errors of its products count, not those of its weights.
 
-The method is that of `fourbit.gptq`, GPTQ and then coordinate descent, for grids that are given beforehand: 8 bits with
+The method is that of `int4.gptq`, GPTQ and then coordinate descent, for grids that are given beforehand: 8 bits with
 a scale a column, or 4 bits that become 8 when the file is loaded, whose second rounding is then a part of the grid and
-made up for with the first. `fourbit.gptq` finds scales as well, and knows one grid.
+made up for with the first. `int4.gptq` finds scales as well, and knows one grid.
 """
 
 from __future__ import annotations

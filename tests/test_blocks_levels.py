@@ -31,7 +31,7 @@ BOUNDS = {"fp16": 0.01, "int8": 0.1, "int8-static": 0.2, "int4": 0.4, "auto": 0.
 
 
 @pytest.fixture(scope="module")
-def shop(blocks: Blocky) -> Quantizer:
+def quantizer(blocks: Blocky) -> Quantizer:
     return Quantizer(blocks.path, read(None), count=32)
 
 
@@ -41,9 +41,9 @@ def scores(path: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("level", BOUNDS)
-def test_a_level_keeps_the_scores_of_a_stream(level: str, shop: Quantizer, blocks: Blocky, tmp_path: Path) -> None:
+def test_a_level_keeps_the_scores_of_a_stream(level: str, quantizer: Quantizer, blocks: Blocky, tmp_path: Path) -> None:
     path = tmp_path / "small.onnx"
-    write(shop.make(level, "portable"), path)
+    write(quantizer.make(level, "portable"), path)
     exact, found = scores(blocks.path), scores(path)
     assert np.sqrt(np.mean((found - exact) ** 2)) <= BOUNDS[level] * exact.std()
     facts = inspect(path)
@@ -53,11 +53,13 @@ def test_a_level_keeps_the_scores_of_a_stream(level: str, shop: Quantizer, block
     assert path.stat().st_size < blocks.path.stat().st_size
 
 
-def test_windows_that_stand_alone_are_scored_as_the_runtime_does(shop: Quantizer, blocks: Blocky) -> None:
+def test_windows_that_stand_alone_are_scored_as_the_runtime_does(quantizer: Quantizer, blocks: Blocky) -> None:
     """What ranges and roundings are found on is what the device computes."""
     network = Network.load(blocks.path, trusted=True)
-    logits = network.logits(shop.windows[:4])
-    np.testing.assert_allclose(raw_scores(shop.model, shop.windows[:4]), logits[:, 1] - logits[:, 0], atol=1e-4)
+    logits = network.logits(quantizer.windows[:4])
+    np.testing.assert_allclose(
+        raw_scores(quantizer.model, quantizer.windows[:4]), logits[:, 1] - logits[:, 0], atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("swapped", [False, True])

@@ -63,7 +63,7 @@ def test_no_figures_are_made_at_another_hop_than_was_asked_for(
 
 
 def test_a_start_that_cannot_be_timed_ends_in_one_line(blocks: Blocky) -> None:
-    command = [sys.executable, "-m", "benchmarks.timing.start", "stock", str(blocks.path), "0.4", "1"]
+    command = [sys.executable, "-m", "benchmarks.timing.start", "baseline", str(blocks.path), "0.4", "1"]
     done = subprocess.run(command, capture_output=True, text=True)
     (line,) = done.stderr.splitlines()
     assert done.returncode == 1 and "form blocks" in line

@@ -155,7 +155,7 @@ def test_json_has_null_where_samples_are_too_few_and_the_table_says_so(measured:
     assert told["record"]["after"] is not None and "warning" in told["record"]
     table = latency_table(measured)
     assert "needs 64 samples" in table and "needs 662 samples" in table
-    assert "None" not in table and "nan" not in table and "stock pipeline" in table
+    assert "None" not in table and "nan" not in table and "baseline pipeline" in table
     assert "one thread" not in table
     two = replace(measured, record=replace(measured.record, threads=2))
     assert "`edge-detect`, which has one thread, and not of 2" in latency_table(two)

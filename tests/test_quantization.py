@@ -39,7 +39,7 @@ RATIOS = {"fp32": 1.0, "fp16": 1.9, "int8": 2.8, "int8-static": 3.3, "int4": 3.5
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Quantizer:
+def quantizer(tmp_path_factory: pytest.TempPathFactory) -> Quantizer:
     """The model that we ship, in float, calibrated on the clips that come with a clone."""
     path = tmp_path_factory.mktemp("float") / "edge.onnx"
     checkpoint = load(ROOT / "training" / "edge.safetensors")
@@ -48,13 +48,13 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Quantizer:
 
 
 @pytest.fixture(scope="module")
-def made(shop: Quantizer) -> Callable[[str], QuantizedModel]:
+def made(quantizer: Quantizer) -> Callable[[str], QuantizedModel]:
     """Gives the portable model of a level, made once."""
     known: dict[str, QuantizedModel] = {}
 
     def make(level: str) -> QuantizedModel:
         if level not in known:
-            known[level] = shop.make(level, "portable")
+            known[level] = quantizer.make(level, "portable")
         return known[level]
 
     return make
@@ -67,65 +67,65 @@ def program(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("level", CORRELATIONS)
 def test_a_level_keeps_the_scores_and_the_promised_size(
-    level: str, made: Callable[[str], QuantizedModel], shop: Quantizer
+    level: str, made: Callable[[str], QuantizedModel], quantizer: Quantizer
 ) -> None:
     item = made(level)
     onnx.checker.check_model(item.model, full_check=True)
     correlation = item.comparison.correlation
     assert correlation is not None and correlation >= CORRELATIONS[level] - 1e-9
-    assert shop.path.stat().st_size / item.bytes >= RATIOS[level] - 0.02
+    assert quantizer.path.stat().st_size / item.bytes >= RATIOS[level] - 0.02
 
 
 @pytest.mark.parametrize("level", ["int8", "int8-static", "int4", "auto"])
 def test_a_file_says_what_it_is_and_how_far_it_is_from_float(
-    level: str, made: Callable[[str], QuantizedModel], shop: Quantizer, tmp_path: Path
+    level: str, made: Callable[[str], QuantizedModel], quantizer: Quantizer, tmp_path: Path
 ) -> None:
     write(made(level), tmp_path / "model.onnx")
     network = Network.load(tmp_path / "model.onnx")
     contract = network.contract
     assert (contract.level, contract.target, contract.int8_bits) == (level, "portable", 7)
     assert network.largest_batch > 1  # windows share no scale
-    assert (contract.scale, contract.threshold) == (shop.contract.scale, shop.contract.threshold)
+    assert (contract.scale, contract.threshold) == (quantizer.contract.scale, quantizer.contract.threshold)
     facts = contract.figures["quantization"]
-    assert facts["float_sha256"] == shop.sha256
+    assert facts["float_sha256"] == quantizer.sha256
     assert facts["compared"]["correlation"] == pytest.approx(made(level).comparison.correlation, abs=1e-6)
-    assert {**shop.contract.figures, "quantization": facts} == contract.figures  # with nothing lost
+    assert {**quantizer.contract.figures, "quantization": facts} == contract.figures  # with nothing lost
 
 
 def test_auto_shows_the_table_it_decided_from_and_keeps_its_margin(
-    made: Callable[[str], QuantizedModel], shop: Quantizer
+    made: Callable[[str], QuantizedModel], quantizer: Quantizer
 ) -> None:
     item = made("auto")
-    for weight in shop.weights:
+    for weight in quantizer.weights:
         assert f"| {weight.name} |" in item.report
-    decision = next(iter(shop._decisions.values()))
+    decision = next(iter(quantizer._decisions.values()))
     assert 0 < decision.measured <= decision.margin
     assert "int4" in decision.plan.values()
 
 
-def test_a_margin_that_nothing_keeps_leaves_every_weight_in_16_bits_and_is_told(shop: Quantizer) -> None:
+def test_a_margin_that_nothing_keeps_leaves_every_weight_in_16_bits_and_is_told(quantizer: Quantizer) -> None:
     notes: list[str] = []
-    strict = Quantizer(shop.path, shop.calibration, method="rtn", margin=1e-7, count=16, tell=notes.append)
+    strict = Quantizer(quantizer.path, quantizer.calibration, method="rtn", margin=1e-7, count=16, tell=notes.append)
     assert set(strict.make("auto", "portable").contract.figures["quantization"]["bits"].values()) == {16}
     assert any("no plan keeps the margin" in line for line in notes)
 
 
 @pytest.mark.parametrize("level", ["int8", "int4"])
 def test_a_file_for_other_processors_is_measured_here_with_the_integers_it_has_there(
-    level: str, shop: Quantizer
+    level: str, quantizer: Quantizer
 ) -> None:
     """Its integers are those of the file for AVX2, in which they are stored so that they are right on any x86."""
-    plan = levels.plan_of(level, shop.weights)
-    windows = shop.windows[:6]
-    there = raw_scores(shop._build(plan, target_of("arm64")), windows, exact=True)
-    here = raw_scores(shop._build(plan, target_of("x86-avx2")), windows)
+    plan = levels.plan_of(level, quantizer.weights)
+    windows = quantizer.windows[:6]
+    there = raw_scores(quantizer._build(plan, target_of("arm64")), windows, exact=True)
+    here = raw_scores(quantizer._build(plan, target_of("x86-avx2")), windows)
     np.testing.assert_allclose(there, here, rtol=0, atol=1e-4)
-    assert np.abs(here - shop.reference[:6]).max() > 1e-4  # the same integers, not the same floats
+    assert np.abs(here - quantizer.reference[:6]).max() > 1e-4  # the same integers, not the same floats
 
 
-def test_no_weight_is_the_value_that_arm_without_dot_product_cannot_multiply(shop: Quantizer) -> None:
+def test_no_weight_is_the_value_that_arm_without_dot_product_cannot_multiply(quantizer: Quantizer) -> None:
     for level in ("int8-static", "int4"):
-        model = shop._build(levels.plan_of(level, shop.weights), target_of("arm64"))
+        model = quantizer._build(levels.plan_of(level, quantizer.weights), target_of("arm64"))
         for graph in graphs(model.graph):
             for item in graph.initializer:
                 if item.data_type == TensorProto.INT8:
@@ -133,9 +133,9 @@ def test_no_weight_is_the_value_that_arm_without_dot_product_cannot_multiply(sho
 
 
 @pytest.mark.parametrize("target", ["portable", "arm64", "x86-avx2", "x86-vnni"])
-def test_integer_weights_keep_to_the_range_of_their_target(target: str, shop: Quantizer) -> None:
+def test_integer_weights_keep_to_the_range_of_their_target(target: str, quantizer: Quantizer) -> None:
     chosen = target_of(target)
-    model = shop._build(levels.plan_of("int8", shop.weights), chosen)
+    model = quantizer._build(levels.plan_of("int8", quantizer.weights), chosen)
     found = 0
     for graph in graphs(model.graph):
         for item in graph.initializer:
@@ -148,7 +148,7 @@ def test_integer_weights_keep_to_the_range_of_their_target(target: str, shop: Qu
             elif item.name.endswith(".int8"):  # only stored so, and multiplied as floats
                 assert np.abs(numpy_helper.to_array(item).astype(int)).max() == 127
                 found += 1
-    assert found == sum(weight.kind != "conv" for weight in shop.weights)
+    assert found == sum(weight.kind != "conv" for weight in quantizer.weights)
 
 
 def test_a_family_has_each_file_once_and_all_targets_of_integer_levels() -> None:
@@ -229,10 +229,10 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_program_proves_what_it_writes_and_the_runtime_scores_with_it(
-    shop: Quantizer, clips: Path, tmp_path: Path
+    quantizer: Quantizer, clips: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "small.onnx"
-    done = program("quantization", shop.path, "--evaluate", clips, "-o", out, "--require", "correlation >= 0.999")
+    done = program("quantization", quantizer.path, "--evaluate", clips, "-o", out, "--require", "correlation >= 0.999")
     assert done.returncode == 0, done.stderr
     (told,) = json.loads(done.stdout)
     assert told["compared"]["clips"] == 6 and told["compared"]["eer_delta_upper_points"] is not None
@@ -243,11 +243,11 @@ def test_the_program_proves_what_it_writes_and_the_runtime_scores_with_it(
 
 
 def test_a_requirement_that_is_not_met_leaves_the_old_file_and_says_why(
-    shop: Quantizer, clips: Path, tmp_path: Path
+    quantizer: Quantizer, clips: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "small.onnx"
     out.write_bytes(b"what was there before")
-    done = program("quantization", shop.path, "--evaluate", clips, "-o", out, "--require", "size_ratio>=9")
+    done = program("quantization", quantizer.path, "--evaluate", clips, "-o", out, "--require", "size_ratio>=9")
     assert done.returncode == 11
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("quantization: ")]
     assert "size_ratio is 2.8" in line and "required is size_ratio >= 9" in line
@@ -280,9 +280,9 @@ def test_a_family_is_named_after_model_level_and_target(exported: Callable[[str]
     ],
 )
 def test_a_mistake_costs_one_line_and_its_exit_code(
-    arguments: list[str], code: int, message: str, shop: Quantizer, clips: Path, tmp_path: Path
+    arguments: list[str], code: int, message: str, quantizer: Quantizer, clips: Path, tmp_path: Path
 ) -> None:
-    places = {"float": str(shop.path), "folder": str(tmp_path), "clips": str(clips)}
+    places = {"float": str(quantizer.path), "folder": str(tmp_path), "clips": str(clips)}
     done = program("quantization", *(item.format(**places) for item in arguments))
     lines = [line for line in done.stderr.splitlines() if line.startswith("quantization: ")]
     assert (done.returncode, len(lines)) == (code, 1), done.stderr
@@ -290,8 +290,8 @@ def test_a_mistake_costs_one_line_and_its_exit_code(
     assert not (ROOT / "out.onnx").exists()
 
 
-def test_a_damaged_model_is_refused(shop: Quantizer, tmp_path: Path) -> None:
-    shutil.copyfile(shop.path, tmp_path / "cut.onnx")
+def test_a_damaged_model_is_refused(quantizer: Quantizer, tmp_path: Path) -> None:
+    shutil.copyfile(quantizer.path, tmp_path / "cut.onnx")
     with (tmp_path / "cut.onnx").open("r+b") as file:
         file.truncate(100_000)
     done = program("quantization", tmp_path / "cut.onnx", "-o", tmp_path / "out.onnx")
@@ -299,9 +299,9 @@ def test_a_damaged_model_is_refused(shop: Quantizer, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_weights_that_are_no_numbers_are_the_models_fault(value: float, shop: Quantizer, tmp_path: Path) -> None:
+def test_weights_that_are_no_numbers_are_the_models_fault(value: float, quantizer: Quantizer, tmp_path: Path) -> None:
     model = onnx.ModelProto()
-    model.CopyFrom(shop.model)
+    model.CopyFrom(quantizer.model)
     for item in model.graph.initializer:
         if item.name == "head.weight":
             spoiled = numpy_helper.to_array(item).copy()
@@ -323,11 +323,11 @@ def test_a_family_stays_in_its_folder_whatever_the_model_calls_itself(
     assert [path.name for path in (tmp_path / "family").iterdir()] == ["escaped-fp16-portable.onnx"]
 
 
-def test_clips_that_no_model_can_score_are_told_and_counted(shop: Quantizer, clips: Path, tmp_path: Path) -> None:
+def test_clips_that_no_model_can_score_are_told_and_counted(quantizer: Quantizer, clips: Path, tmp_path: Path) -> None:
     folder = tmp_path / "clips"
     shutil.copytree(clips, folder)
     (folder / "spoof" / "junk.wav").write_bytes(b"no sound")
-    done = program("quantization", shop.path, "--evaluate", folder, "-o", tmp_path / "small.onnx")
+    done = program("quantization", quantizer.path, "--evaluate", folder, "-o", tmp_path / "small.onnx")
     assert done.returncode == 0 and "note: no score: " in done.stderr and "junk.wav" in done.stderr
     assert json.loads(done.stdout)[0]["unscored"] == 1
 
@@ -338,9 +338,9 @@ def facts(path: Path) -> dict[str, Any]:
     return found
 
 
-def test_the_same_command_gives_the_same_file(shop: Quantizer, tmp_path: Path) -> None:
+def test_the_same_command_gives_the_same_file(quantizer: Quantizer, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        again = Quantizer(shop.path, read(None), method="gptq", count=20)
+        again = Quantizer(quantizer.path, read(None), method="gptq", count=20)
         write(again.make("int4", "portable"), tmp_path / f"{name}.onnx")
     assert facts(tmp_path / "one.onnx") == facts(tmp_path / "two.onnx")
     assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()

@@ -66,18 +66,18 @@ def float_file(path: Path, form: str = "streaming", read: bool = True) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Quantizer:
+def quantizer(tmp_path_factory: pytest.TempPathFactory) -> Quantizer:
     return Quantizer(float_file(tmp_path_factory.mktemp("float") / "tiny.onnx"), read(None), count=48)
 
 
 @pytest.fixture(scope="module")
-def made(shop: Quantizer) -> Callable[[str, str], QuantizedModel]:
+def made(quantizer: Quantizer) -> Callable[[str, str], QuantizedModel]:
     """Gives the model of a level and a target, made once."""
     known: dict[tuple[str, str], QuantizedModel] = {}
 
     def make(level: str, target: str = "portable") -> QuantizedModel:
         if (level, target) not in known:
-            known[level, target] = shop.make(level, target)
+            known[level, target] = quantizer.make(level, target)
         return known[level, target]
 
     return make
@@ -85,46 +85,46 @@ def made(shop: Quantizer) -> Callable[[str, str], QuantizedModel]:
 
 @pytest.mark.parametrize("level", CORRELATIONS)
 def test_a_level_keeps_the_scores_and_is_smaller(
-    level: str, made: Callable[..., QuantizedModel], shop: Quantizer, tmp_path: Path
+    level: str, made: Callable[..., QuantizedModel], quantizer: Quantizer, tmp_path: Path
 ) -> None:
     item = made(level)
     onnx.checker.check_model(item.model, full_check=True)
     write(item, tmp_path / "small.onnx")
     network = Network.load(tmp_path / "small.onnx")
-    logits = np.concatenate([network.logits(window[None]) for window in shop.windows[:8]])
+    logits = np.concatenate([network.logits(window[None]) for window in quantizer.windows[:8]])
     scores = logits[:, 1] - logits[:, 0]
-    assert np.corrcoef(scores, shop.reference[:8])[0, 1] >= CORRELATIONS[level]
+    assert np.corrcoef(scores, quantizer.reference[:8])[0, 1] >= CORRELATIONS[level]
     assert item.comparison.correlation is not None and item.comparison.correlation >= CORRELATIONS[level]
-    assert item.bytes == (tmp_path / "small.onnx").stat().st_size < shop.path.stat().st_size
+    assert item.bytes == (tmp_path / "small.onnx").stat().st_size < quantizer.path.stat().st_size
 
 
 @pytest.mark.parametrize("level", ["int8-static", "int4"])
 def test_an_encoder_that_is_summed_up_as_it_is_keeps_the_scores(level: str, tmp_path: Path) -> None:
-    shop = Quantizer(float_file(tmp_path / "tiny.onnx", read=False), read(None), count=48)
-    item = shop.make(level, "portable")
+    quantizer = Quantizer(float_file(tmp_path / "tiny.onnx", read=False), read(None), count=48)
+    item = quantizer.make(level, "portable")
     assert item.comparison.correlation is not None and item.comparison.correlation >= CORRELATIONS[level]
 
 
 @pytest.mark.parametrize("level", ["int8", "int8-static", "int4"])
 @pytest.mark.parametrize(("target", "bits"), [("portable", 7), ("arm64", 8), ("x86-avx2", 0), ("x86-vnni", 8)])
 def test_a_file_says_how_its_products_are_computed_and_what_it_was_fitted_to(
-    level: str, target: str, bits: int, made: Callable[..., QuantizedModel], shop: Quantizer, tmp_path: Path
+    level: str, target: str, bits: int, made: Callable[..., QuantizedModel], quantizer: Quantizer, tmp_path: Path
 ) -> None:
     write(made(level, target), tmp_path / "small.onnx")
     contract = Network.load(tmp_path / "small.onnx", processor=ANY).contract
     assert (contract.level, contract.target, contract.int8_bits) == (level, target, bits)
     facts = contract.figures["quantization"]
-    assert facts["float_sha256"] == shop.sha256
-    assert facts["calibration"] == {"data": "built-in", "windows": len(shop.windows)}
-    assert facts["bits"].keys() == {item.name for item in shop.weights}
+    assert facts["float_sha256"] == quantizer.sha256
+    assert facts["calibration"] == {"data": "built-in", "windows": len(quantizer.windows)}
+    assert facts["bits"].keys() == {item.name for item in quantizer.weights}
     assert facts["compared"]["correlation"] >= CORRELATIONS[level]
 
 
 def test_auto_decides_on_every_weight_and_keeps_its_margin(
-    made: Callable[..., QuantizedModel], shop: Quantizer
+    made: Callable[..., QuantizedModel], quantizer: Quantizer
 ) -> None:
     item = made("auto")
-    for weight in shop.weights:
+    for weight in quantizer.weights:
         assert f"| {weight.name} |" in item.report
     facts = item.contract.figures["quantization"]
     assert facts["margin"]["measured"] <= facts["margin"]["asked"] and {4, 8} <= set(facts["bits"].values())
@@ -139,11 +139,11 @@ def test_a_file_of_16_bits_multiplies_floats(made: Callable[..., QuantizedModel]
 @pytest.mark.parametrize("level", ["int8", "int8-static", "int4"])
 @pytest.mark.parametrize("target", ["portable", "arm64", "x86-avx2"])
 def test_every_product_over_the_sequence_has_integer_weights_in_the_range_of_its_target(
-    level: str, target: str, made: Callable[..., QuantizedModel], shop: Quantizer
+    level: str, target: str, made: Callable[..., QuantizedModel], quantizer: Quantizer
 ) -> None:
     chosen, graph = target_of(target), made(level, target).model.graph
     stored = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
-    sequence = [item.name for item in shop.weights if item.kind == "sequence"]
+    sequence = [item.name for item in quantizer.weights if item.kind == "sequence"]
     assert len(sequence) == 2 + 2 * 4 + 1  # the stem, two layers, the reading of them all
     for name in sequence:
         assert name not in stored  # nothing of it is left in float
@@ -159,40 +159,40 @@ def test_every_product_over_the_sequence_has_integer_weights_in_the_range_of_its
     assert ("DequantizeLinear" in kinds) == (level == "int8-static")
 
 
-def test_small_and_last_weights_of_four_bits_keep_eight(shop: Quantizer) -> None:
+def test_small_and_last_weights_of_four_bits_keep_eight(quantizer: Quantizer) -> None:
     sizes = {"a": 10_000, "b": 20_000, "few": 900, "hidden": 300, "logits": 20}
     kinds = dict.fromkeys(sizes, "sequence") | {"hidden": "dense", "logits": "dense"}
     found = [Weight(name, kinds[name], np.zeros((size, 1), np.float32)) for name, size in sizes.items()]
     plan = levels.plan_of("int4", found)
     assert plan == {"a": INT4, "b": INT4, "few": INT8, "hidden": INT8, "logits": INT8}
     assert levels.plan_of("int8-static", found)["a"] == STATIC8
-    assert INT4 in levels.plan_of("int4", shop.weights).values()
+    assert INT4 in levels.plan_of("int4", quantizer.weights).values()
 
 
 @pytest.mark.parametrize("level", ["int8", "int8-static", "int4"])
 def test_windows_of_one_batch_do_not_touch_each_other(
-    level: str, made: Callable[..., QuantizedModel], shop: Quantizer, tmp_path: Path
+    level: str, made: Callable[..., QuantizedModel], quantizer: Quantizer, tmp_path: Path
 ) -> None:
     write(made(level), tmp_path / "small.onnx")
     network = Network.load(tmp_path / "small.onnx")
     assert network.contract.independent and network.largest_batch > 2
-    usual = shop.windows[0]
+    usual = quantizer.windows[0]
     strange = np.zeros_like(usual)  # one loud frame in silence: its values reach further than any other window's
     strange[:, 40] = 100.0
     alone = network.logits(usual[None])[0]
     together = network.logits(np.stack([strange, usual, strange]))[1]
-    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-3 * shop.reference.std())
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-3 * quantizer.reference.std())
 
 
 @pytest.mark.parametrize("level", ["int8", "int8-static", "int4"])
 def test_a_file_for_other_processors_is_measured_here_with_the_integers_it_has_there(
-    level: str, made: Callable[..., QuantizedModel], shop: Quantizer
+    level: str, made: Callable[..., QuantizedModel], quantizer: Quantizer
 ) -> None:
-    windows = shop.windows[:6]
+    windows = quantizer.windows[:6]
     there = raw_scores(made(level, "arm64").model, windows, exact=True)
     here = raw_scores(made(level, "x86-avx2").model, windows)
-    np.testing.assert_allclose(there, here, rtol=0, atol=1e-3 * shop.reference.std())
-    assert np.abs(here - shop.reference[:6]).max() > 1e-5  # the same integers, not the same floats
+    np.testing.assert_allclose(there, here, rtol=0, atol=1e-3 * quantizer.reference.std())
+    assert np.abs(here - quantizer.reference[:6]).max() > 1e-5  # the same integers, not the same floats
 
 
 def correlated(random: np.random.Generator, inputs: int) -> NDArray[np.float64]:
@@ -261,8 +261,8 @@ def test_eight_bits_keep_to_their_range_and_to_scales_of_the_columns(largest: in
 
 
 def test_the_form_of_waveforms_keeps_its_filter_bank(tmp_path: Path) -> None:
-    shop = Quantizer(float_file(tmp_path / "waveform.onnx", "waveform"), read(None), count=16)
-    item = shop.make("int8-static", "portable")
+    quantizer = Quantizer(float_file(tmp_path / "waveform.onnx", "waveform"), read(None), count=16)
+    item = quantizer.make("int8-static", "portable")
     write(item, tmp_path / "small.onnx")
     assert Network.load(tmp_path / "small.onnx").contract.form == "waveform"
     kept = [numpy_helper.to_array(node) for node in item.model.graph.initializer]
@@ -270,26 +270,26 @@ def test_the_form_of_waveforms_keeps_its_filter_bank(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["rtn", "best"])
-def test_other_methods_of_four_bits_serve_too(method: str, shop: Quantizer) -> None:
-    item = Quantizer(shop.path, read(None), method=method, count=24).make("int4", "portable")
+def test_other_methods_of_four_bits_serve_too(method: str, quantizer: Quantizer) -> None:
+    item = Quantizer(quantizer.path, read(None), method=method, count=24).make("int4", "portable")
     assert item.contract.figures["quantization"]["method"] == {"rtn": "rtn", "best": "gptq"}[method]
     assert item.comparison.correlation is not None and item.comparison.correlation > 0.8
 
 
 @pytest.mark.parametrize("method", ["distilled", "magic"])
-def test_a_method_that_is_for_a_gru_or_for_nothing_is_refused(method: str, shop: Quantizer) -> None:
+def test_a_method_that_is_for_a_gru_or_for_nothing_is_refused(method: str, quantizer: Quantizer) -> None:
     with pytest.raises(UsageError, match=f"{method} is no method of 4 bits for a network without a GRU"):
-        Quantizer(shop.path, read(None), method=method, count=16).make("int4", "portable")
+        Quantizer(quantizer.path, read(None), method=method, count=16).make("int4", "portable")
 
 
-def test_the_same_command_gives_the_same_file(shop: Quantizer, tmp_path: Path) -> None:
+def test_the_same_command_gives_the_same_file(quantizer: Quantizer, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        write(Quantizer(shop.path, read(None), count=16).make("int4", "portable"), tmp_path / f"{name}.onnx")
+        write(Quantizer(quantizer.path, read(None), count=16).make("int4", "portable"), tmp_path / f"{name}.onnx")
     assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
 
 
-def test_the_program_makes_a_file_and_keeps_to_what_is_required(shop: Quantizer, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "quantization", str(shop.path), "--windows", "16", "--target", "x86-avx2"]
+def test_the_program_makes_a_file_and_keeps_to_what_is_required(quantizer: Quantizer, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "quantization", str(quantizer.path), "--windows", "16", "--target", "x86-avx2"]
     command += ["-o", str(tmp_path / "small.onnx"), "--require", "correlation>=0.99", "--require", "size_ratio<=1"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=120)
     assert done.returncode == 11 and "required is size_ratio <= 1" in done.stderr

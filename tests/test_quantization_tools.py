@@ -29,8 +29,8 @@ def small(exported: Callable[[str], Path], tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.parametrize("form", ["streaming", "waveform"])
 def test_the_gru_is_timed_alone_and_its_error_told(form: str, exported: Callable[[str], Path], tmp_path: Path) -> None:
-    shop = Quantizer(exported(form), read(None), count=16)
-    write(shop.make("int8", "portable"), tmp_path / "small.onnx")
+    quantizer = Quantizer(exported(form), read(None), count=16)
+    write(quantizer.make("int8", "portable"), tmp_path / "small.onnx")
     first, second = gru_speed([exported(form), tmp_path / "small.onnx"], rounds=3)
     assert (first.ratio, first.error, first.level, second.level) == (1.0, 0.0, "fp32", "int8")
     assert second.error is not None and 0 < second.error < 0.1
@@ -70,7 +70,7 @@ def test_the_stock_tools_leave_the_gru_in_float(exported: Callable[[str], Path],
     command = [sys.executable, "-m", "quantization.baseline", str(exported("streaming")), "-o", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
-    for name in ("stock-dynamic", "stock-static"):
+    for name in ("baseline-dynamic", "baseline-static"):
         network = Network.load(tmp_path / f"{name}.onnx")
         assert network.largest_batch == 1
         model = onnx.load(str(tmp_path / f"{name}.onnx"))

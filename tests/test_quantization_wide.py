@@ -77,8 +77,8 @@ def test_a_wide_matrix_has_4_bits_where_the_plan_gives_them() -> None:
     found = levels.weights(model)
     plan = levels.plan_of("int4", found)
     assert plan == {"small": levels.INT8, "wide": levels.INT4}
-    fours = four_bits(model, found, windows, seen=observe(model, found, windows))
-    made = levels.build(fours.model, plan, target_of("portable"), fours.matrices)
+    int4 = four_bits(model, found, windows, seen=observe(model, found, windows))
+    made = levels.build(int4.model, plan, target_of("portable"), int4.matrices)
     (exact,), (rounded,) = run(model, windows), run(made, windows)
     assert np.corrcoef(exact.ravel(), rounded.ravel())[0, 1] > 0.98
     assert made.ByteSize() < model.ByteSize() / 6

@@ -1,4 +1,4 @@
-"""Whoever does not read what the program says, and whatever hangs, keeps it neither from listening nor from ending."""
+"""Whoever does not read what the program says, and whatever hangs, keeps it neither from listening nor from head."""
 
 from __future__ import annotations
 

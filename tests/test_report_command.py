@@ -42,9 +42,9 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def stock(exported: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def baseline(exported: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model, quantized by ONNX Runtime's own tool, which leaves our metadata as they were."""
-    file = tmp_path_factory.mktemp("stock") / "stock-dynamic.onnx"
+    file = tmp_path_factory.mktemp("baseline") / "baseline-dynamic.onnx"
     quantize_dynamic(str(exported("streaming")), str(file), weight_type=QuantType.QUInt8)
     return file
 
@@ -68,22 +68,26 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def made(
-    exported: Callable[[str], Path], stock: Path, foreign: Path, clips: Path, tmp_path_factory: pytest.TempPathFactory
+    exported: Callable[[str], Path],
+    baseline: Path,
+    foreign: Path,
+    clips: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """The folder of a whole report."""
     folder = tmp_path_factory.mktemp("report")
-    done = run("report", exported("streaming"), stock, foreign, "--data", clips, *QUICK, "-o", folder)
+    done = run("report", exported("streaming"), baseline, foreign, "--data", clips, *QUICK, "-o", folder)
     assert done.returncode == 0, done.stderr
     assert "## Summary" in done.stdout and str(folder / "report.html") in done.stdout
     return folder
 
 
-def test_the_page_has_every_model_and_figure(made: Path, stock: Path) -> None:
+def test_the_page_has_every_model_and_figure(made: Path, baseline: Path) -> None:
     page = read(made / "report.json")
     reference, quantized, foreign = page.models
     assert reference.against is None and reference.size_ratio == 1 and reference.rates and reference.timing
     assert reference.timing.speedup.value == 1 and reference.timing.count == 10 and reference.timing.p90_ms is None
-    assert (quantized.level, quantized.size_bytes) == ("stock-dynamic", stock.stat().st_size)
+    assert (quantized.level, quantized.size_bytes) == ("baseline-dynamic", baseline.stat().st_size)
     assert quantized.against and quantized.against.clips == 8 and quantized.against.largest_difference > 0
     assert foreign.against and foreign.against.largest_difference == 0, "it is the float graph under another name"
     refusal, _ = judge_target(CONTRACT, this_processor())
@@ -94,11 +98,11 @@ def test_the_page_has_every_model_and_figure(made: Path, stock: Path) -> None:
 
 
 def test_a_second_run_scores_nothing_again(
-    made: Path, exported: Callable[[str], Path], stock: Path, foreign: Path, clips: Path
+    made: Path, exported: Callable[[str], Path], baseline: Path, foreign: Path, clips: Path
 ) -> None:
     before = {path.name: path.read_bytes() for path in (made / "scores").iterdir()}
     figures = read(made / "report.json").models[1].against
-    done = run("report", exported("streaming"), stock, foreign, "--data", clips, "--no-latency", "-o", made)
+    done = run("report", exported("streaming"), baseline, foreign, "--data", clips, "--no-latency", "-o", made)
     assert done.returncode == 0, done.stderr
     again = read(made / "report.json").models
     assert again[1].against == figures and again[0].timing is None
@@ -106,17 +110,19 @@ def test_a_second_run_scores_nothing_again(
 
 
 def test_a_gate_shuts_with_its_code_and_the_page_is_there(
-    exported: Callable[[str], Path], stock: Path, clips: Path, tmp_path: Path
+    exported: Callable[[str], Path], baseline: Path, clips: Path, tmp_path: Path
 ) -> None:
-    arguments = ("report", exported("streaming"), stock, "--data", clips, "--no-latency", "-o", tmp_path)
+    arguments = ("report", exported("streaming"), baseline, "--data", clips, "--no-latency", "-o", tmp_path)
     assert run(*arguments, "--require", "size_ratio>=0.1,flipped<=100").returncode == 0
     done = run(*arguments, "--require", "size_ratio>=0.1,largest_difference<=0")
-    assert done.returncode == 11 and done.stderr.splitlines()[-1].startswith("error: stock-dynamic: largest_difference")
+    assert done.returncode == 11 and done.stderr.splitlines()[-1].startswith(
+        "error: baseline-dynamic: largest_difference"
+    )
     assert read(tmp_path / "report.json").models
 
 
 def test_another_hop_or_model_has_a_store_of_its_own(
-    exported: Callable[[str], Path], stock: Path, clips: Path, tmp_path: Path
+    exported: Callable[[str], Path], baseline: Path, clips: Path, tmp_path: Path
 ) -> None:
     arguments = ("report", exported("streaming"), "--data", clips, "--no-latency", "-o", tmp_path)
     assert run(*arguments).returncode == 0
@@ -134,19 +140,19 @@ def test_another_hop_or_model_has_a_store_of_its_own(
 
 
 def test_a_model_that_scores_one_label_only_costs_no_other_its_figures(
-    exported: Callable[[str], Path], stock: Path, clips: Path, tmp_path: Path
+    exported: Callable[[str], Path], baseline: Path, clips: Path, tmp_path: Path
 ) -> None:
-    arguments = ("report", exported("streaming"), stock, "--data", clips, "--no-latency", "-o", tmp_path)
+    arguments = ("report", exported("streaming"), baseline, "--data", clips, "--no-latency", "-o", tmp_path)
     assert run(*arguments).returncode == 0
     whole = read(tmp_path / "report.json").models[0]
-    (store,) = (tmp_path / "scores").glob("stock-dynamic-*.sqlite")
+    (store,) = (tmp_path / "scores").glob("baseline-dynamic-*.sqlite")
     with sqlite3.connect(store) as connection:  # as if it had found no spoofed clip fit to be scored
         spoofs = ",".join(f"'{path.stem}'" for path in (clips / "spoof").rglob("*.wav"))
         lost = "UPDATE outcome SET score = NULL, verdict = 'unsure', kind = 'unsure', reason = 'unsure' WHERE clip IN"
         assert connection.execute(f"{lost} ({spoofs})").rowcount == 4
     connection.close()
     done = run(*arguments, "--require", "flipped<=100")
-    assert done.returncode == 11 and "stock-dynamic: flipped could not be measured" in done.stderr
+    assert done.returncode == 11 and "baseline-dynamic: flipped could not be measured" in done.stderr
     again, other = read(tmp_path / "report.json").models
     assert again.rates == whole.rates and other.rates is None and other.against is None
     assert sum("4 bona fide and 0 spoofed" in note for note in other.notes) == 2, other.notes
@@ -157,7 +163,7 @@ def test_what_was_measured_is_written_first(exported: Callable[[str], Path], tmp
     done = run("report", exported("waveform"), *QUICK, "-o", tmp_path)
     assert done.returncode == 5 and "Traceback" not in done.stderr
     (model,) = read(tmp_path / "report.json").models
-    assert model.timing and any("stock pipeline" in note for note in model.notes)
+    assert model.timing and any("baseline pipeline" in note for note in model.notes)
 
 
 def test_compare_of_two_pages(made: Path, tmp_path: Path) -> None:
@@ -169,9 +175,9 @@ def test_compare_of_two_pages(made: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     rows = {(row["model"], row["measure"]): row for row in found["rows"]}
-    assert rows["stock-dynamic", "size_mb"]["ratio"] == pytest.approx(0.5, rel=0.01)
+    assert rows["baseline-dynamic", "size_mb"]["ratio"] == pytest.approx(0.5, rel=0.01)
     assert found["only_before"] == ["tiny-int8-x86-vnni"]
-    assert "| stock-dynamic | size_mb |" in run("compare", made / "report.json", other).stdout
+    assert "| baseline-dynamic | size_mb |" in run("compare", made / "report.json", other).stdout
 
 
 def test_what_cannot_be_is_refused_in_one_line(

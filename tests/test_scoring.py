@@ -280,8 +280,8 @@ def test_a_store_of_something_else_is_refused(exported: Callable[[str], Path], d
     foreign.write_bytes(b"no database" * 500)
     assert "no store of scores" in refusal(store=foreign)
     assert "unable to open" in refusal(store=tmp_path / "absent" / "store")
-    parcel, detector = pack(model, 0.5)
-    with open_store(store, Identity(parcel.sha256, f"{detector.hop_samples} samples", parcel.versions)) as kept:
+    payload, detector = pack(model, 0.5)
+    with open_store(store, Identity(payload.sha256, f"{detector.hop_samples} samples", payload.versions)) as kept:
         assert len(kept.outcomes()) == 3
         assert "another run" in refusal()
         with pytest.raises(OutputError):

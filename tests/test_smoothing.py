@@ -39,49 +39,49 @@ def uneven(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Quantizer:
+def quantizer(tmp_path_factory: pytest.TempPathFactory) -> Quantizer:
     made = Quantizer(float_file(tmp_path_factory.mktemp("float") / "tiny.onnx", read=False), read(None), count=32)
     made.model = uneven(made.model)
     return made
 
 
-def test_the_float_scores_stay_and_the_channels_are_even(shop: Quantizer) -> None:
-    even = smoothed(shop.model, shop.factors)
-    assert raw_scores(even, shop.windows) == pytest.approx(shop.reference, rel=1e-4, abs=1e-5)
-    names = [item.name for item in shop.weights if item.kind == "sequence"]
-    assert names and {item.name for item in levels.weights(even)} == {item.name for item in shop.weights}
+def test_the_float_scores_stay_and_the_channels_are_even(quantizer: Quantizer) -> None:
+    even = smoothed(quantizer.model, quantizer.factors)
+    assert raw_scores(even, quantizer.windows) == pytest.approx(quantizer.reference, rel=1e-4, abs=1e-5)
+    names = [item.name for item in quantizer.weights if item.kind == "sequence"]
+    assert names and {item.name for item in levels.weights(even)} == {item.name for item in quantizer.weights}
 
     def spread(model: onnx.ModelProto) -> float:
         """How far the largest channel of a norm stands out, in the worst product."""
         readers = {n.input[1]: n.input[0] for n in model.graph.node if n.op_type == "MatMul" and n.input[1] in names}
-        inputs = run(model, shop.windows[:4], list(readers.values()))
+        inputs = run(model, quantizer.windows[:4], list(readers.values()))
         peaks = [np.abs(values).reshape(-1, values.shape[-1]).max(0) for values in inputs]
         return float(max(peak.max() / np.median(peak) for peak in peaks))
 
-    assert spread(even) < 0.4 * spread(shop.model)
+    assert spread(even) < 0.4 * spread(quantizer.model)
 
 
-def test_what_makes_the_channels_takes_up_the_factors_where_it_can(shop: Quantizer) -> None:
+def test_what_makes_the_channels_takes_up_the_factors_where_it_can(quantizer: Quantizer) -> None:
     def count(model: onnx.ModelProto, operator: str) -> int:
         return sum(node.op_type == operator for node in model.graph.node)
 
-    layers = count(shop.model, "LayerNormalization") // 2
-    added = count(smoothed(shop.model, shop.factors), "Mul") - count(shop.model, "Mul")
+    layers = count(quantizer.model, "LayerNormalization") // 2
+    added = count(smoothed(quantizer.model, quantizer.factors), "Mul") - count(quantizer.model, "Mul")
     assert added == 2 + layers, "both convolutions and what attention has mixed; norms and GELUs hold theirs"
 
 
-def test_eight_bits_lose_less(shop: Quantizer) -> None:
-    plain = Quantizer(shop.path, shop.calibration, count=32)
-    plain.model = shop.model
+def test_eight_bits_lose_less(quantizer: Quantizer) -> None:
+    plain = Quantizer(quantizer.path, quantizer.calibration, count=32)
+    plain.model = quantizer.model
     plain.__dict__["factors"] = {}  # as it was before there was any smoothing
     target = target_of("portable")
 
     def lost(made: Quantizer, level: str) -> float:
         model = made._build(levels.plan_of(level, made.weights), target)
-        return deviation(raw_scores(model, shop.windows, exact=True), shop.reference)
+        return deviation(raw_scores(model, quantizer.windows, exact=True), quantizer.reference)
 
     for level in ("int8", "int8-static"):
-        assert lost(shop, level) < 0.5 * lost(plain, level), level
+        assert lost(quantizer, level) < 0.5 * lost(plain, level), level
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -116,12 +116,12 @@ def test_a_weight_that_two_products_read_stays_as_it_is() -> None:
     assert smoothed(model, {}) == model
 
 
-def test_in_a_mixed_plan_only_products_in_eight_bits_are_evened_out(shop: Quantizer) -> None:
-    names = [item.name for item in shop.weights if item.kind == "sequence"]
+def test_in_a_mixed_plan_only_products_in_eight_bits_are_evened_out(quantizer: Quantizer) -> None:
+    names = [item.name for item in quantizer.weights if item.kind == "sequence"]
     schemes = ("int8", "int4", "int8-static", "fp16")
     plan = {name: schemes[number % 4] for number, name in enumerate(names)}
-    model = shop._build(plan, target_of("portable"))
-    assert np.corrcoef(raw_scores(model, shop.windows, exact=True), shop.reference)[0, 1] > 0.99
-    only_four = shop._build(dict.fromkeys(names, "int4"), target_of("portable"))
+    model = quantizer._build(plan, target_of("portable"))
+    assert np.corrcoef(raw_scores(model, quantizer.windows, exact=True), quantizer.reference)[0, 1] > 0.99
+    only_four = quantizer._build(dict.fromkeys(names, "int4"), target_of("portable"))
     gains = [node.input[1] for node in only_four.graph.node if node.op_type == "LayerNormalization"]
     assert not any(name.endswith(".even") for name in gains), "four bits meet the channels as they were"

@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.machine.record import BUSY_LOAD, record
-from benchmarks.timing.baseline import Stock
+from benchmarks.timing.baseline import Baseline
 from benchmarks.timing.interleaved import InterleavedTimes, Spread, interleave
 from benchmarks.timing.operations import Recurrence, Work, work
 from benchmarks.timing.pipelines import Loop, OurPipeline, open_all, open_pipeline
@@ -69,15 +69,15 @@ def multiply_adds(config: Config, frames: int) -> tuple[int, int]:
 
 def test_the_stock_pipeline_and_ours_score_the_same(exported: Callable[[str], Path]) -> None:
     """What is compared does the same work: each window's score, fed hop by hop."""
-    stock = Stock(exported("waveform"))
+    baseline = Baseline(exported("waveform"))
     detector = Detector(exported("streaming"), hop_seconds=HOP_SECONDS)
     sound, hop = voice(4, seed=7), detector.hop_samples
-    scores = [stock.push(sound[: detector.window_samples])]
+    scores = [baseline.push(sound[: detector.window_samples])]
     starts = range(detector.window_samples, sound.size - hop + 1, hop)
-    scores += [stock.push(sound[start : start + hop]) for start in starts]
+    scores += [baseline.push(sound[start : start + hop]) for start in starts]
     windows = detector.push(sound[: starts[-1] + hop])
     assert scores == pytest.approx([window.score for window in windows], abs=2e-4)
-    assert stock.push(sound[:1]) is not None
+    assert baseline.push(sound[:1]) is not None
 
 
 def test_the_loop_is_endless_and_even() -> None:
@@ -245,9 +245,9 @@ def test_the_command_prints_every_figure(exported: Callable[[str], Path], int8: 
     assert report.read_text().count("needs 64 samples") == 3, "three rounds carry no p90"
 
     page = json.loads(run("streaming", *files, *few, "--json").stdout)
-    stock, ours, small = page["rows"]
-    assert [row["kind"] for row in page["rows"]] == ["stock", "ours", "ours"]
-    assert stock["speedup"]["median"] == 1 and ours["hop_samples"] % TINY.pool == 0
+    baseline, ours, small = page["rows"]
+    assert [row["kind"] for row in page["rows"]] == ["baseline", "ours", "ours"]
+    assert baseline["speedup"]["median"] == 1 and ours["hop_samples"] % TINY.pool == 0
     assert all(row["latency_p90_ms"] is None for row in page["rows"])
     for row in (ours, small):
         assert row["live"]["peak_mb"] >= row["live"]["steady_mb"] > 10 and row["file_peak_mb"] > 10

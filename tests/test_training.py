@@ -208,7 +208,7 @@ def test_one_label_alone_is_refused_and_unreadable_clips_are_named(data: Path, t
     assert "broken.flac" in done.stderr and "need both" in done.stderr
 
 
-def test_few_bits_give_the_gradients_of_rounded_weights_and_move_the_exact_ones(data: Path, tmp_path: Path) -> None:
+def test_fake_quantization_gives_gradients_of_rounded_weights_and_moves_exact_ones(data: Path, tmp_path: Path) -> None:
     library = Library(read_clips(data), RATE)
     config = replace(VARIANTS["edge"], filters=6, kernel=65, channels=(6, 8, 8, 8), gru_nodes=8, gru_layers=1)
     batch = Crops(library, 8, RATE, 7, 0, Strengths()).make(0)

@@ -29,9 +29,9 @@ from training.adaptation.tune import TuningSettings, tune
 from training.batches import Library
 from training.blend import between
 from training.blocks import crop_samples, with_blocks
-from training.ensemble import committee
+from training.ensemble import ensemble
 from training.fit import Trainer, _front_end
-from training.head import without_ending
+from training.head import without_head
 from training.recipe import Recipe
 from training.scoring import as_judged, score_at, score_clips
 from training.verdicts import hear, judge
@@ -132,7 +132,7 @@ def test_an_encoder_gets_blocks_and_whole_windows_again(tmp_path: Path) -> None:
     found = load(blocked)
     assert found.model.config == replace(began.config, block_frames=40, context_frames=0, level_blocks=10)
     assert found.figures["blocks_of"]["sha256"] == load(start).sha256
-    assert found.calibration is None, "that of an ending that fits no more"
+    assert found.calibration is None, "that of a head that fits no more"
     none = [word for name in sizes[::2] for word in (name, "0")]
     assert blocks.main([str(blocked), "-o", str(back), *none]) == 0
     again = load(back).model
@@ -193,11 +193,11 @@ def test_a_run_from_before_there_were_blocks_resumes(library: Library, tmp_path:
     assert Trainer(SMALL, recipe, library, None, tmp_path).resume()
 
 
-def test_endings_of_blocks_stand_beside_each_other_and_adapt(library: Library) -> None:
+def test_heads_of_blocks_stand_beside_each_other_and_adapt(library: Library) -> None:
     torch.manual_seed(0)
     start = RawNet2(SMALL_BLOCKED)
-    members = [without_ending(start, 8) for _ in range(2)]
-    both = committee(members)
+    members = [without_head(start, 8) for _ in range(2)]
+    both = ensemble(members)
     with torch.no_grad():
         sound = torch.from_numpy(voice(6, 3))
         logits = [member.stream(sound) for member in (*members, both)]

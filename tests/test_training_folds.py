@@ -1,4 +1,4 @@
-"""Clips scored by endings that never met their sources; thresholds from such scores; clips drawn by source."""
+"""Clips scored by heads that never met their sources; thresholds from such scores; clips drawn by source."""
 
 from __future__ import annotations
 
@@ -20,13 +20,11 @@ from export.rawnet2 import RawNet2
 from tests.buzzing import RATE, SMALL
 from tests.conftest import voice
 from tests.test_thresholds import crowd
-from training import calibrate, folds
-from training import head as ending
-from training import window_crops as unchanged
+from training import calibrate, folds, head, window_crops
 from training.batches import Crops, Library, Strengths
 from training.blocks import with_blocks
 from training.calibrate import ErrorLimits, judged_by_others
-from training.heads import fold_scores as foldscores
+from training.heads import fold_scores
 from training.heads.crop_features import Origin, Summaries, chosen, read, together, without_sources
 from training.heads.window_features import see
 from training.verdicts import hear
@@ -91,7 +89,7 @@ def test_the_table_is_what_the_protocol_of_folds_scores(data: Path, capsys: pyte
     assert json.loads(capsys.readouterr().out)["figures"]["eer"]["spoof"] == 2 * SOURCES
 
 
-def test_an_ending_learns_nothing_of_the_fold_that_it_judges(data: Path, tmp_path: Path) -> None:
+def test_a_head_learns_nothing_of_the_fold_that_it_judges(data: Path, tmp_path: Path) -> None:
     crops = read(data / "crops")
     met = [any(source in ("page 0", "page 3") for source in origin.sources) for origin in crops.origins]
     pairs = np.array(met).reshape(-1, 2).any(1).repeat(2)
@@ -112,7 +110,7 @@ def test_an_ending_learns_nothing_of_the_fold_that_it_judges(data: Path, tmp_pat
 def test_runs_teach_each_other_within_a_fold(data: Path, tmp_path: Path) -> None:
     kept: list[str | Path] = ["--also", data / "crops", "--windows", data / "windows"]
     more: list[str | Path] = ["--keep", tmp_path / "more", "--crops", "64", "--seed", "2", "--balance", "source"]
-    assert run(data, *kept, *more, "--taught", "1", "-o", tmp_path / "taught.csv") == 0
+    assert run(data, *kept, *more, "--distillation", "1", "-o", tmp_path / "taught.csv") == 0
     assert run(data, *kept, "--also", tmp_path / "more", "--seed", "2", "-o", tmp_path / "alone.csv") == 0
     said, alone = (rows_of(tmp_path / f"{name}.csv") for name in ("taught", "alone"))
     assert [row["file"] for row in said] == [row["file"] for row in alone]
@@ -123,7 +121,7 @@ def test_runs_teach_each_other_within_a_fold(data: Path, tmp_path: Path) -> None
 def test_clips_as_they_are_become_crops_of_which_folds_keep_apart_what_they_judge(data: Path, tmp_path: Path) -> None:
     """Their summaries are the very ones that judging sees, so a fold's own must never be learnt."""
     given = ["--data", data, "--windows", data / "windows", "--crops", "200", "--seed", "9", "-o", tmp_path / "raw"]
-    assert unchanged.main([*map(str, [data / "start.safetensors", *given])]) == 0
+    assert window_crops.main([*map(str, [data / "start.safetensors", *given])]) == 0
     crops = read(tmp_path / "raw")
     seen = {tuple(row) for row in load_file(data / "windows")["windows"].tolist()}
     assert len(crops) == 200 and {tuple(row) for row in crops.inputs.tolist()} <= seen
@@ -166,11 +164,11 @@ def test_a_pair_is_left_out_if_either_crop_has_sound_of_the_fold() -> None:
 def test_what_the_encoder_saw_of_clips_gives_the_scores_that_they_have(data: Path) -> None:
     library = Library(folds.read_clips(data), RATE)
     torch.manual_seed(1)
-    model = ending.without_ending(load(data / "start.safetensors").model, 8)
+    model = head.without_head(load(data / "start.safetensors").model, 8)
     seen = see(model, library.clips, library.samples, "", 0.2, False)
     heard = hear(model, library.clips, library.samples, 0.2, "clips")
     for place, clip in enumerate(heard):
-        windows = seen.scored(place, ending.judged(model, seen.of(place))).windows
+        windows = seen.scored(place, head.judged(model, seen.of(place))).windows
         assert [replace(w, score=None) for w in windows] == [replace(w, score=None) for w in clip.windows]
         for one, other in zip(windows, clip.windows, strict=True):
             assert one.score == pytest.approx(other.score, abs=0.01)
@@ -205,7 +203,7 @@ def test_crops_of_before_they_said_their_source_are_read_and_not_taken_for_folds
         ("damaged windows", 3, "--windows"),
         ("twice", 3, "twice"),
         ("learn", 2, "--keep"),
-        ("taught", 2, "--taught"),
+        ("distillation", 2, "--distillation"),
         ("onto start", 2, "twice"),
         ("no folder", 5, "folder"),
         ("another encoder", 2, "another encoder"),
@@ -236,7 +234,7 @@ def test_what_cannot_be_judged_is_refused_in_a_line(
         out = tmp_path / "none" / "S.csv"
     else:
         options = {"other hop": ["--hop", "0.8"], "twice": ["--data", str(data)], "learn": ["--learn", str(data)]}
-        more = (options | {"taught": ["--taught", "0.5"]})[case]
+        more = (options | {"distillation": ["--distillation", "0.5"]})[case]
     before = start.read_bytes()
     command = [start, "--data", data, "--folds", table, "--windows", windows, "--also", crops, "-o", out]
     fitted = ["--nodes", "8", "--epochs", "1"]
@@ -252,8 +250,8 @@ def test_scores_of_folds_come_back_as_they_were(tmp_path: Path) -> None:
     ]
     parts = [item.clip.source[-1] for item in heard]
     said = judged_by_others(heard, ErrorLimits(), parts, strictly=True)
-    assert foldscores.write(tmp_path / "S.csv", heard, said, parts, [4.0] * len(heard)) == len(heard)
-    found, found_parts = foldscores.read(tmp_path / "S.csv")
+    assert fold_scores.write(tmp_path / "S.csv", heard, said, parts, [4.0] * len(heard)) == len(heard)
+    found, found_parts = fold_scores.read(tmp_path / "S.csv")
     assert found_parts == parts
     for one, other in zip(heard, found, strict=True):
         assert [w.score for w in other.windows] == pytest.approx([w.score for w in one.windows], rel=1e-5)
@@ -267,7 +265,7 @@ def scores(folder: Path, change: tuple[str, str] = ("", "")) -> Path:
     ]
     parts = [str(int(item.clip.source.split()[1]) % 4) for item in heard]
     said = judged_by_others(heard, ErrorLimits(), parts, strictly=True)
-    foldscores.write(folder / "S.csv", heard, said, parts, [5.0] * len(heard))
+    fold_scores.write(folder / "S.csv", heard, said, parts, [5.0] * len(heard))
     path = folder / "S.csv"
     path.write_text(path.read_text().replace(*change, 1) if change[0] else path.read_text())
     return path
@@ -275,7 +273,7 @@ def scores(folder: Path, change: tuple[str, str] = ("", "")) -> Path:
 
 def test_thresholds_are_fitted_on_scores_of_folds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     start, out = tmp_path / "start.safetensors", tmp_path / "out.safetensors"
-    save(start, RawNet2(CONFIG), figures={"ending": {"nodes": 8}})
+    save(start, RawNet2(CONFIG), figures={"head": {"nodes": 8}})
     assert calibrate.main([str(start), "--folds", str(scores(tmp_path)), "-o", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "over 4 folds" in printed and "least" in printed and "by language: " in printed and " of " in printed
@@ -283,7 +281,7 @@ def test_thresholds_are_fitted_on_scores_of_folds(tmp_path: Path, capsys: pytest
     calibration = found.calibration
     assert calibration is not None and calibration.threshold <= calibration.threshold_bonafide
     figures = found.figures["calibration"]
-    assert figures["human_clips_called_spoof"] < 0.06 and found.figures["ending"] == {"nodes": 8}
+    assert figures["human_clips_called_spoof"] < 0.06 and found.figures["head"] == {"nodes": 8}
     assert figures["min_cllr_bits_clips"] <= figures["cllr_bits_clips"] < 1
     by_language = figures["human_clips_called_spoof_by_language"]
     assert sum(clips for _, clips in by_language.values()) == 12 * 12

@@ -120,7 +120,7 @@ def test_the_clip_that_comes_out_worst_is_drawn_more_often(library: Library) -> 
     assert counts[0] > 2 * counts[1] > 0
 
 
-def test_a_blend_of_the_encoder_leaves_the_trained_ending_alone(tmp_path: Path) -> None:
+def test_a_blend_of_the_encoder_leaves_the_trained_head_alone(tmp_path: Path) -> None:
     torch.manual_seed(1)
     old, new = RawNet2(SMALL).eval(), RawNet2(SMALL).eval()
     save(tmp_path / "old.safetensors", old)

@@ -2,7 +2,7 @@
 
 Fine-tuning gains on what it was done on and loses some of what a pretrained network knew beyond that; on the line
 between the two lie weights that are better elsewhere than either end (Wortsman et al., "Robust fine-tuning of
-zero-shot models", 2022). `--encoder` moves the pretrained part alone, where OLD has no trained ending.
+zero-shot models", 2022). `--encoder` moves the pretrained part alone, where OLD has no trained head.
 """
 
 from __future__ import annotations

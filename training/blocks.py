@@ -1,7 +1,7 @@
 """`python -m training.blocks START -o OUT`: a checkpoint whose encoder sees a stream block by block.
 
 The encoder's weights stay as they are: a Whisper's layers, or those of a checkpoint that saw whole windows. What it
-sums up of a window changes with the blocks, so an ending that was fitted to whole windows is of no use any more: fit
+sums up of a window changes with the blocks, so a head that was fitted to whole windows is of no use any more: fit
 another one with `python -m training.head`. (`export.blocks` has the mathematics.)
 """
 
@@ -84,11 +84,11 @@ def add_sizes(command: argparse.ArgumentParser, defaults: tuple[int, int, int]) 
 def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(
         prog="python -m training.blocks",
-        description="Give the encoder of a checkpoint blocks, or take them from it. Then fit an ending to it.",
+        description="Give the encoder of a checkpoint blocks, or take them from it. Then fit a head to it.",
         epilog="Exit codes: 0 done, 2 usage, 4 checkpoint, 5 output.",
     )
     command.add_argument("start", type=Path, help="checkpoint with an encoder")
-    command.add_argument("-o", "--output", type=Path, required=True, help="the checkpoint to fit an ending to")
+    command.add_argument("-o", "--output", type=Path, required=True, help="the checkpoint to fit a head to")
     add_sizes(command, (BLOCK_FRAMES, CONTEXT_FRAMES, LEVEL_BLOCKS))
     return command
 
@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return reason.exit_code
     seconds = [frames * config.pool / config.sample_rate for frames in (config.block_frames, config.context_frames)]
     shape = f"blocks of {seconds[0]:g} s after {seconds[1]:g} s" if config.has_blocks else "whole windows"
-    print(f"the encoder sees {shape}; its ending is of no use until it is fitted again; wrote {options.output}")
+    print(f"the encoder sees {shape}; its head is of no use until it is fitted again; wrote {options.output}")
     return 0
 
 

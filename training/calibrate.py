@@ -10,7 +10,7 @@ called bona fide, from `threshold_bonafide` on; between the two the verdict is u
 trained on. What is printed of them is cross-fitted: each source is judged by a calibration that was fitted on others.
 
 With `--folds SCORES.csv` in the place of `--data` all is fitted on out-of-fold scores, which `python -m training.folds`
-gives: of endings that learnt as the checkpoint's did, from other sources than those that they score. So a checkpoint
+gives: of heads that learnt as the checkpoint's did, from other sources than those that they score. So a checkpoint
 that learnt from all clips at hand gets thresholds from scores of clips that were not learnt. Figures are cross-fitted
 over folds.
 """

@@ -1,4 +1,4 @@
-"""`python -m training.ensemble A B … -o OUT`: the endings of several networks with one encoder, as one network.
+"""`python -m training.ensemble A B … -o OUT`: the heads of several networks with one encoder, as one network.
 
 Members that learnt from one set of crops err alike; those of runs whose crops were augmented differently err less so,
 and the mean of what they say is better than either run's. The encoder runs once for all of them, so that a member
@@ -18,27 +18,28 @@ import torch
 from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
 from export.checkpoint import load, save
 from export.rawnet2 import RawNet2
+from training.heads.distillation import heads_of
 
 OWN = ("summary_bn.", "fc1.", "fc2.")
-"""What of a network is its ending."""
+"""What of a network is its head."""
 
 
 @torch.no_grad()
-def committee(models: Sequence[RawNet2]) -> RawNet2:
+def ensemble(models: Sequence[RawNet2]) -> RawNet2:
     """A network in evaluation mode whose logits are the mean of those of `models`, whatever it hears.
 
     Their hidden nodes lie side by side behind the norm of the first; the norms of the others are folded into the
-    weights behind them. Raises UsageError for networks that differ in more than their endings, or that have none.
+    weights behind them. Raises UsageError for networks that differ in more than their heads, or that have none.
     """
     first, nodes = models[0], [model.config.fc_nodes for model in models]
     if not first.config.has_encoder or first.config.encoder_read:
-        raise UsageError("only networks that `python -m training.head` made have endings that fit beside each other")
+        raise UsageError("only networks that `python -m training.head` made have heads that fit beside each other")
     made = RawNet2(replace(first.config, fc_nodes=sum(nodes)))
     state = first.state_dict()
     shared = {name: tensor for name, tensor in state.items() if not name.startswith(OWN)}
     for model in models[1:]:
         if replace(model.config, fc_nodes=nodes[0]) != first.config:
-            raise UsageError("these networks differ in more than their endings: in window, filters or layers")
+            raise UsageError("these networks differ in more than their heads: in window, filters or layers")
         other = model.state_dict()
         if any(not torch.equal(other[name], tensor) for name, tensor in shared.items()):
             raise UsageError("these networks' encoders are not the same")
@@ -61,7 +62,7 @@ def committee(models: Sequence[RawNet2]) -> RawNet2:
 
 
 def _line(model: RawNet2) -> tuple[torch.Tensor, torch.Tensor]:
-    """Slope and height of the line, [channels] each, that the norm before an ending draws; in float64."""
+    """Slope and height of the line, [channels] each, that the norm before a head draws; in float64."""
     norm = model.summary_bn
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight.double() * torch.rsqrt(norm.running_var.double() + norm.eps)
@@ -70,7 +71,7 @@ def _line(model: RawNet2) -> tuple[torch.Tensor, torch.Tensor]:
 
 def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(
-        prog="python -m training.ensemble", description="Several endings of one encoder, as one network."
+        prog="python -m training.ensemble", description="Several heads of one encoder, as one network."
     )
     command.add_argument(
         "members", type=Path, nargs="+", metavar="CHECKPOINT", help="two or more, as `python -m training.head` makes"
@@ -90,15 +91,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         members = [load(path) for path in options.members]
         if len({member.sha256 for member in members}) < max(2, len(members)):
             raise UsageError("name two or more checkpoints, each once")
-        if any("ending" not in member.figures for member in members):
-            raise UsageError("name the checkpoints that `python -m training.head` wrote, no committee of them")
-        made = [{"sha256": member.sha256, "ending": member.figures["ending"]} for member in members]
-        model = committee([member.model for member in members])
-        save(options.output, model, figures={"committee": made}, name=options.output.stem)
+        if any(not {"head", "ending"} & set(member.figures) for member in members):
+            raise UsageError("name the checkpoints that `python -m training.head` wrote, no ensemble of them")
+        made = [{"sha256": member.sha256, "head": heads_of(member.figures)[0]} for member in members]
+        model = ensemble([member.model for member in members])
+        save(options.output, model, figures={"ensemble": made}, name=options.output.stem)
     except EdgeDetectError as reason:
         print(f"error: {reason}", file=sys.stderr)
         return reason.exit_code
-    print(f"{len(members)} endings, {model.config.fc_nodes} nodes in all; wrote {options.output}")
+    print(f"{len(members)} heads, {model.config.fc_nodes} nodes in all; wrote {options.output}")
     return 0
 
 

@@ -25,7 +25,7 @@ from export.checkpoint import save
 from export.rawnet2 import Config, RawNet2, envelopes_fft
 from training.batches import Crops, Library, Strengths
 from training.blocks import crop_samples
-from training.qat import few_bits
+from training.qat import fake_quantized
 from training.recipe import Recipe
 from training.scoring import score_clips
 
@@ -125,7 +125,7 @@ class Trainer:
         waveforms, labels = waveforms.to(self.device), labels.to(self.device)
         features = self.model.features_fft(waveforms) if waveforms.ndim == 2 else waveforms
         self.optimizer.zero_grad(set_to_none=True)
-        with few_bits(self.model, self.recipe.weight_bits):
+        with fake_quantized(self.model, self.recipe.weight_bits):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
                 logits = self.classify(mask(features, self.recipe.masking) if self.recipe.masking else features)
             losses = self.losses(logits.float(), labels)
@@ -153,8 +153,8 @@ class Trainer:
         """How far the scores are from the teacher's: cross-entropy of softened ones (Hinton et al. 2015)."""
         assert self.teacher is not None
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
-            taught = self.teacher.classify(self.teacher.features_fft(waveforms)).float()
-        soft = functional.cross_entropy(logits.float() / TEMPERATURE, (taught / TEMPERATURE).softmax(1))
+            teacher_logits = self.teacher.classify(self.teacher.features_fft(waveforms)).float()
+        soft = functional.cross_entropy(logits.float() / TEMPERATURE, (teacher_logits / TEMPERATURE).softmax(1))
         return soft * TEMPERATURE
 
     def fit(self) -> RunState:
@@ -202,7 +202,7 @@ class Trainer:
         run = self.run
         if self.dev is not None:
             half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bfloat16)
-            with half, few_bits(self.network, self.recipe.weight_bits):
+            with half, fake_quantized(self.network, self.recipe.weight_bits):
                 scores = score_clips(self.network, self.dev.samples, hop_seconds=4.0)
             bonafide = np.array([clip.is_bonafide for clip in self.dev.clips])
             value, _ = eer(scores[bonafide], scores[~bonafide])

@@ -1,6 +1,6 @@
-"""`python -m training.folds START --data DIR … -o SCORES.csv`: clips scored by endings that never met their sources.
+"""`python -m training.folds START --data DIR … -o SCORES.csv`: clips scored by heads that never met their sources.
 
-For each fold (`python -m benchmarks folds assign`) an ending is fitted on the crops of the other folds' sources, and
+For each fold (`python -m benchmarks folds assign`) a head is fitted on the crops of the other folds' sources, and
 the fold's clips are scored with it as the runtime would: the mean over a clip's windows. A copy belongs to the fold of
 its original; a pair of crops is left out if any of the clips that it has sound of belongs to the fold. Crops of sources
 that no fold has are learnt for all of them. Raw scores become log-likelihood ratios, and verdicts, by calibrations that
@@ -28,7 +28,7 @@ from export.checkpoint import load
 from export.rawnet2 import RawNet2
 from training.batches import Library, read_library
 from training.calibrate import ErrorLimits, add_limits, judged_by_others
-from training.head import SMOOTHING, fit_ending, judged, without_ending
+from training.head import SMOOTHING, fit_head, judged, without_head
 from training.heads.crop_features import (
     Summaries,
     check_distinct,
@@ -40,7 +40,7 @@ from training.heads.crop_features import (
     without_sources,
 )
 from training.heads.crops import add_crops, check_crops, look_at
-from training.heads.distillation import Teacher, taught
+from training.heads.distillation import Teacher, soft_targets
 from training.heads.fold_scores import write
 from training.heads.window_features import WindowFeatures, add_whole_blocks, see
 from training.report import report
@@ -52,7 +52,7 @@ FOLDS = 5
 def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(
         prog="python -m training.folds",
-        description="Score clips by endings of one encoder that never met the clips' sources.",
+        description="Score clips by heads of one encoder that never met the clips' sources.",
         epilog="Exit codes: 0 done, 2 usage, 3 data, 4 checkpoint, 5 output.",
     )
     command.add_argument("start", type=Path, help="checkpoint with an encoder")
@@ -72,11 +72,11 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--hop", type=float, default=0.5, help="seconds between windows (default: %(default)s)")
     command.add_argument(
-        "--taught",
+        "--distillation",
         type=float,
         default=0.0,
         metavar="SHARE",
-        help="weight, against labels, of what endings of single runs say of other runs' crops (default: 0)",
+        help="weight, against labels, of what heads of single runs say of other runs' crops (default: 0)",
     )
     add_whole_blocks(command)
     add_crops(command)
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         limits = ErrorLimits(options.false_alarms, options.misses)
         looks = _check(options, limits)
         start = load(options.start)
-        model = without_ending(start.model, options.nodes * options.members)
+        model = without_head(start.model, options.nodes * options.members)
         parts = [read(path) for path in options.also]
         _check_crops_of(parts, start.sha256, model)
         places = [*options.data, *options.learn] if looks else options.data
@@ -138,10 +138,10 @@ def _check(options: argparse.Namespace, limits: ErrorLimits) -> bool:
     check_crops(options, others, [options.output, options.keep, options.windows])
     if not 0.01 <= options.hop <= 60:
         raise UsageError("--hop must lie between 0.01 and 60 seconds")
-    if not 0 <= options.taught <= 1:
-        raise UsageError("--taught lies between 0 and 1")
-    if options.taught and len(options.also) + (options.keep is not None) < 2:
-        raise UsageError("--taught needs crops of two runs or more: name them with --also")
+    if not 0 <= options.distillation <= 1:
+        raise UsageError("--distillation lies between 0 and 1")
+    if options.distillation and len(options.also) + (options.keep is not None) < 2:
+        raise UsageError("--distillation needs crops of two runs or more: name them with --also")
     if not looks and (options.learn or options.share):
         raise UsageError("--also alone looks at no crops: --learn and --share need --keep with it")
     return looks
@@ -205,7 +205,7 @@ def judged_by_fold(
     fold_of: Mapping[str, str],
     options: argparse.Namespace,
 ) -> list[ScoredClip]:
-    """Each clip with raw scores by the ending of its fold. Raises InputError where a fold leaves nothing to learn."""
+    """Each clip with raw scores by the head of its fold. Raises InputError where a fold leaves nothing to learn."""
     heard: dict[int, ScoredClip] = {}
     for fold in sorted(set(folds)):
         places = [apart(part, fold_of, fold) for part in parts]
@@ -215,27 +215,27 @@ def judged_by_fold(
         clips = [place for place, own in enumerate(folds) if own == fold]
         count, of = sum(map(len, left)), sum(map(len, parts))
         print(f"fold {fold}: {count} of {of} crops to learn from, {len(clips)} clips to judge")
-        model = _ending(start, left, options)
+        model = _head(start, left, options)
         for place in clips:
             heard[place] = seen.scored(place, judged(model, seen.of(place)))
     return [heard[place] for place in range(len(folds))]
 
 
-def _ending(start: RawNet2, parts: Sequence[Summaries], options: argparse.Namespace) -> RawNet2:
-    """One that learnt the crops of `parts` and, with --taught, what endings of single parts say of the others."""
+def _head(start: RawNet2, parts: Sequence[Summaries], options: argparse.Namespace) -> RawNet2:
+    """One that learnt the crops of `parts` and, with --distillation, what heads of single parts say of the others."""
     torch.manual_seed(options.seed)
     sizes = (options.epochs, options.dropout, options.members, options.bfloat16)
     crops = together(parts)
     wanted = crops.labels
-    if options.taught and len(parts) > 1:
+    if options.distillation and len(parts) > 1:
         teachers = []
         for number, part in enumerate(parts):
-            teacher = without_ending(start, options.nodes * options.members)
-            fit_ending(teacher, part.inputs, part.labels, *sizes)
+            teacher = without_head(start, options.nodes * options.members)
+            fit_head(teacher, part.inputs, part.labels, *sizes)
             teachers.append(Teacher(teacher, str(number), part.made))
-        wanted = taught(parts, teachers, options.taught, SMOOTHING)
-    model = without_ending(start, options.nodes * options.members)
-    fit_ending(model, crops.inputs, wanted, *sizes)
+        wanted = soft_targets(parts, teachers, options.distillation, SMOOTHING)
+    model = without_head(start, options.nodes * options.members)
+    fit_head(model, crops.inputs, wanted, *sizes)
     return model
 
 

@@ -1,13 +1,13 @@
-"""`python -m training.head START --data DIR … -o OUT`: the ending of a hybrid network, fitted to its encoder.
+"""`python -m training.head START --data DIR … -o OUT`: the head of a hybrid network, fitted to its encoder.
 
-A run that begins with a random ending spends its first thousand steps on it and drags the encoder along, away from
+A run that begins with a random head spends its first thousand steps on it and drags the encoder along, away from
 what it had learnt: Kumar et al., "Fine-tuning can distort pretrained features and underperform out-of-distribution",
-2022, fit the ending first. Here the encoder is not touched at all: its outputs' means and deviations over time are
+2022, fit the head first. Here the encoder is not touched at all: its outputs' means and deviations over time are
 taken once for many augmented crops, and the two dense layers behind are trained on these many times over, in minutes.
 Most of the inputs say the same, so a part is dropped at random each time (Srivastava et al. 2014).
 
 What was seen of the crops can be kept in a file and learnt again, with more crops or with fewer kinds of them; and
-what other endings say of them can be learnt beside their labels (`training.heads.distillation`).
+what other heads say of them can be learnt beside their labels (`training.heads.distillation`).
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ from export.rawnet2 import RawNet2
 from training.batches import read_library
 from training.heads.crop_features import check_distinct, check_systems, read, together, without, without_sources
 from training.heads.crops import add_crops, check_crops, look_at
-from training.heads.distillation import AT_ONCE, read_teacher, taught
+from training.heads.distillation import AT_ONCE, read_teacher, soft_targets
 
 FITTED_BATCH = 64
 """Crops of a step."""
 RATE, DECAY, SMOOTHING = 3e-4, 0.1, 0.05
 
 
-def without_ending(start: RawNet2, nodes: int) -> RawNet2:
-    """`start` with a new ending of `nodes` nodes, that sums up all outputs of the encoder.
+def without_head(start: RawNet2, nodes: int) -> RawNet2:
+    """`start` with a new head of `nodes` nodes, that sums up all outputs of the encoder.
 
     Raises UsageError when it has no encoder.
     """
     if not start.config.has_encoder:
-        raise UsageError("only a network with an encoder has an ending that is fitted by itself: train it instead")
+        raise UsageError("only a network with an encoder has a head that is fitted by itself: train it instead")
     model = RawNet2(replace(start.config, encoder_read=False, fc_nodes=nodes))
     kept = {name: tensor for name, tensor in start.state_dict().items() if name.startswith(("first_bn", "encoder."))}
     model.load_state_dict({name: tensor for name, tensor in kept.items() if ".read." not in name}, strict=False)
     return model.eval()
 
 
-def fit_ending(
+def fit_head(
     model: RawNet2,
     inputs: Tensor,
     wanted: Tensor,
@@ -63,7 +63,7 @@ def fit_ending(
     Inputs may be float16: a step makes float32 of its own part alone, as all of it can be gigabytes.
 
     `wanted` are labels, int64 [n], 1 = bona fide, which are smoothed, or probabilities, float32 [n, 2], as they are.
-    With `members` above 1 the hidden nodes are divided among as many endings, each trained by itself from its own start
+    With `members` above 1 the hidden nodes are divided among as many heads, each trained by itself from its own start
     and in its own order, and what comes out is the mean of their logits: exactly so, as no node of one reaches another.
     With `bfloat16` the products are computed in it; weights and steps stay float32.
     """
@@ -141,7 +141,7 @@ def _fit_member(
 
 def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(
-        prog="python -m training.head", description="Fit the ending of a hybrid network to its encoder as it is."
+        prog="python -m training.head", description="Fit the head of a hybrid network to its encoder as it is."
     )
     command.add_argument(
         "start", type=Path, help="checkpoint with an encoder, as `python -m training.pretrained` makes"
@@ -155,11 +155,15 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="CHECKPOINT",
-        help="an ending of this encoder to learn from as well; of several, those teach a crop that did not learn "
+        help="a head of this encoder to learn from as well; of several, those teach a crop that did not learn "
         "from its run, or all where each did; --without does not reach what they learnt; repeatable",
     )
     command.add_argument(
-        "--taught", type=float, default=0.5, metavar="SHARE", help="weight of teachers, against labels (default: 0.5)"
+        "--distillation",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="weight of teachers, against labels (default: 0.5)",
     )
     return command
 
@@ -170,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _check(options)
         start = load(options.start)
-        model = without_ending(start.model, options.nodes * options.members)
+        model = without_head(start.model, options.nodes * options.members)
         parts = [read(path) for path in options.also]
         teachers = [read_teacher(path, model) for path in options.teacher]
         if len({teacher.sha256 for teacher in teachers}) < len(teachers):
@@ -188,23 +192,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             check_systems(set().union(*(part.systems for part in parts)), options.without)
         parts = without_sources(without(parts, options.without), options.without_sources)
         crops = together(parts)
-        wanted = taught(parts, teachers, options.taught, SMOOTHING) if teachers else crops.labels
+        wanted = soft_targets(parts, teachers, options.distillation, SMOOTHING) if teachers else crops.labels
         inputs, labels = crops.inputs, crops.labels
         torch.manual_seed(options.seed)  # here, as looking at crops draws numbers too
         sizes = (options.epochs, options.dropout, options.members, options.bfloat16)
-        loss = fit_ending(model, inputs, wanted, *sizes)
+        loss = fit_head(model, inputs, wanted, *sizes)
         made = {name: getattr(options, name) for name in ("nodes", "members", "epochs", "dropout", "seed", "without")}
         if options.without_sources:
             made["without_sources"] = options.without_sources.read_text("utf-8").split("\n")
         made |= {"crops": len(labels), "looked": list(crops.made)}
         if teachers:
-            made |= {"taught": options.taught, "teachers": [teacher.sha256 for teacher in teachers]}
-        save(options.output, model, figures={"ending": made}, name=options.output.stem)
+            made |= {"distillation": options.distillation, "teachers": [teacher.sha256 for teacher in teachers]}
+        save(options.output, model, figures={"head": made}, name=options.output.stem)
     except EdgeDetectError as reason:
         print(f"error: {reason}", file=sys.stderr)
         return reason.exit_code
     except KeyboardInterrupt:
-        print("stopped: no ending was written", file=sys.stderr)
+        print("stopped: no head was written", file=sys.stderr)
         return 130
     logits = judged(model, inputs)
     right = float(((logits[:, 1] > logits[:, 0]) == labels.bool()).float().mean())
@@ -215,8 +219,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _check(options: argparse.Namespace) -> None:
     """Raises UsageError or OutputError for what could not end well, before minutes of work."""
     check_crops(options, [options.start, *options.teacher], [options.output, options.keep])
-    if not 0 <= options.taught <= 1:
-        raise UsageError("--taught lies between 0 and 1")
+    if not 0 <= options.distillation <= 1:
+        raise UsageError("--distillation lies between 0 and 1")
     if options.share and not options.data:
         raise UsageError("--share changes crops that are looked at: name clips with --data")
     if not options.data and (options.keep or not options.also):

@@ -8,7 +8,7 @@ Whisper takes a mel spectrogram where RawNet2 has the envelopes of a sinc filter
 other, band by band over all bands, is fitted on clips (ridge regression) and folded into the first convolution, so that
 the layers above see what they were trained on. `--data` are human clips to fit it on; their labels are not looked at.
 With `--block-frames` the encoder sees each frame of a stream once (`training.blocks`).
-The ending is random; `python -m training.head` fits one of its own kind.
+The head is random; `python -m training.head` fits one of its own kind.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def live_memory(pipeline: Pipeline, hop_seconds: float, threads: int, hops: int 
     Raises ModelError when the program ends early.
     """
     contract = pipeline.contract
-    if pipeline.kind == "stock":
+    if pipeline.kind == "baseline":
         command = ["benchmarks.timing.baseline", str(pipeline.path), str(pipeline.hop_samples), str(threads)]
     else:
         command = [*_ours(pipeline, hop_seconds), "-", "--raw", "s16le", "--rate", str(contract.sample_rate)]

@@ -26,9 +26,9 @@ from evaluation.scoring.clips import score
 from evaluation.scoring.payload import versions
 from evaluation.tdcf import FORMS, AsvScores, weights
 
-STOCK_NOTE = (
-    "A file of the waveform form: its times are those of the stock pipeline, which gives ONNX Runtime the whole window "
-    "at each hop; its scores are the runtime's"
+BASELINE_NOTE = (
+    "A file of the waveform form: its times are those of the baseline pipeline, which gives ONNX Runtime the whole "
+    "window at each hop; its scores are the runtime's"
 )
 
 
@@ -111,7 +111,7 @@ def build(
         if file.refusal:
             notes.append(f"{file.refusal}. Its accuracy was measured with exact sums, its speed was not")
         if timing and file.network.contract.form == "waveform":
-            notes.append(STOCK_NOTE)
+            notes.append(BASELINE_NOTE)
         rates = against = None
         if data:
             shown = partial(_labelled, progress, f"scoring, {name}")

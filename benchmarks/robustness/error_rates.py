@@ -92,7 +92,7 @@ def robustness(
     progress: Callable[..., Any] = silently,
     rounds: int = 1000,
 ) -> Robustness:
-    """EERs of `models` under `conditions`, by `hearing.hear`, which says what is raised.
+    """EERs of `models` under `conditions`, by `perturbation.hear`, which says what is raised.
 
     Intervals and differences are from bootstraps of `rounds` rounds, by `metrics.eer_clustered` and
     `comparison.compare_scores`.

@@ -121,7 +121,7 @@ def shortcuts(
     """Scores `clips` under `interventions`, of which the first is held to be no change, and measures features.
 
     All intervals are from bootstraps of `rounds` rounds over sources (`metrics.drawn_over`), paired where two scores of
-    the same clips are compared. What else is raised, `hearing.hear` says.
+    the same clips are compared. What else is raised, `perturbation.hear` says.
 
     Raises InputError unless clips of both labels have a score.
     """

@@ -15,8 +15,8 @@ from benchmarks.timing.latency import latency
 from benchmarks.timing.latency_table import latency_table
 from edge_runtime.errors import UsageError
 
-STOCK = (
-    "A file of the waveform form is timed in the stock pipeline, which gives ONNX Runtime the whole window at each "
+BASELINE = (
+    "A file of the waveform form is timed in the baseline pipeline, which gives ONNX Runtime the whole window at each "
     "hop; any other in the runtime."
 )
 """For the help of what times files."""
@@ -27,7 +27,7 @@ def declare(tasks: Any) -> None:
     task = tasks.add_parser(
         "latency",
         help="a window's time in detail: percentiles, stages, threads, start, memory, energy (needs onnx)",
-        epilog=STOCK,
+        epilog=BASELINE,
     )
     task.add_argument("models", metavar="MODEL", type=Path, nargs="+", help="files; the first, the float one, is 1")
     add_hop(task)

@@ -19,7 +19,7 @@ from benchmarks.report.measures import MEASURES, failures
 from benchmarks.report.page import ConditionErrors, Page, Timing
 from benchmarks.robustness.error_rates import robustness, subset
 from benchmarks.tasks.common import add_hop, add_workers, write_text
-from benchmarks.tasks.latency import STOCK, add_times, sweep_of
+from benchmarks.tasks.latency import BASELINE, add_times, sweep_of
 from benchmarks.timing.latency import LatencyRun, latency
 from edge_runtime.detector import Detector
 from edge_runtime.errors import OutputError, UsageError
@@ -42,7 +42,7 @@ def declare(tasks: Any) -> None:
         + "\n".join(f"  {name:20}{measure.meaning}" for name, measure in MEASURES.items())
         + "\na requirement on accuracy is not met either while clips are missing or unscored, unless they are allowed"
         + "\n\nexit code 11: a model was measured and does not meet a requirement; the page is written all the same"
-        + f"\n\n{textwrap.fill(STOCK)}",
+        + f"\n\n{textwrap.fill(BASELINE)}",
     )
     task.add_argument("float_model", metavar="FLOAT", type=Path, help="the ONNX file that the others are held against")
     task.add_argument("models", metavar="MODEL", type=Path, nargs="*", help="files quantized from it, by any tool")

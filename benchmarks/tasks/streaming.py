@@ -1,4 +1,4 @@
-"""`streaming`: what a hop costs, against the stock pipeline."""
+"""`streaming`: what a hop costs, against the baseline pipeline."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from benchmarks.timing.streaming import markdown, streaming
 
 def declare(tasks: Any) -> None:
     """Adds the command."""
-    task = tasks.add_parser("streaming", help="what a hop costs, against the stock pipeline (needs onnx)")
-    task.add_argument("stock", metavar="STOCK", type=Path, help="a float file of the waveform form")
+    task = tasks.add_parser("streaming", help="what a hop costs, against the baseline pipeline (needs onnx)")
+    task.add_argument("baseline", metavar="BASELINE", type=Path, help="a float file of the waveform form")
     task.add_argument("models", metavar="MODEL", type=Path, nargs="+", help="files to hold against it, of any form")
     add_timing(task)
     task.set_defaults(rounds=70)  # a p90 takes 64
@@ -31,7 +31,7 @@ def declare(tasks: Any) -> None:
 def run(arguments: argparse.Namespace) -> str:
     """The report."""
     page = streaming(
-        [arguments.stock, *arguments.models],
+        [arguments.baseline, *arguments.models],
         hop_seconds=arguments.hop,
         rounds=arguments.rounds,
         threads=arguments.threads,

@@ -1,4 +1,4 @@
-"""The stock pipeline: what a user of ONNX Runtime writes for a file of the `waveform` form, and no less.
+"""The baseline pipeline: what a user of ONNX Runtime writes for a file of the `waveform` form, and no less.
 
 `python -m benchmarks.timing.baseline MODEL HOP_SAMPLES THREADS` runs it on raw s16le sound from standard input
 and prints a JSON line for each window, as `edge-detect` does: its memory is measured so.
@@ -19,7 +19,7 @@ from edge_runtime.model.contract import Contract
 from edge_runtime.model.highpass import HighPass
 
 
-class Stock:
+class Baseline:
     """The newest window of a stream, scored whole at each hop by a session with ONNX Runtime's own settings."""
 
     def __init__(self, path: Path, threads: int = 1) -> None:
@@ -37,7 +37,7 @@ class Stock:
             raise ModelError(f"cannot open {path}: {' '.join(str(reason).split())[:160]}") from None
         if self.contract.form != "waveform":
             raise ModelError(
-                f"{path} has the form {self.contract.form}: the stock pipeline takes one of "
+                f"{path} has the form {self.contract.form}: the baseline pipeline takes one of "
                 "`python -m export CHECKPOINT --form waveform`"
             )
         self._path = path
@@ -65,10 +65,10 @@ class Stock:
 
 def main(path: str, hop_samples: int, threads: int) -> None:
     """Scores standard input until it ends."""
-    stock = Stock(Path(path), threads)
-    wanted = stock.contract.window_samples
+    baseline = Baseline(Path(path), threads)
+    wanted = baseline.contract.window_samples
     while len(data := sys.stdin.buffer.read(2 * wanted)) == 2 * wanted:
-        score = stock.push(np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768))
+        score = baseline.push(np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768))
         print(json.dumps({"type": "window", "score": score}), flush=True)
         wanted = hop_samples
 

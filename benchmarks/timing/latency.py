@@ -118,8 +118,8 @@ def latency(
 ) -> LatencyRun:
     """Measures the model files of `paths`, the first of which the others are held against; each may have any form.
 
-    A `waveform` file is run by the stock pipeline (`benchmarks.timing.baseline`), any other by the runtime's detector.
-    The memory is that of the program, `edge-detect`, which has one thread whatever `threads` is.
+    A `waveform` file is run by the baseline pipeline (`baseline`), any other by the runtime's detector. The
+    memory is that of the program, `edge-detect`, which has one thread whatever `threads` is.
     230 rounds in 3 processes are the 662 samples that a p99 takes, and some more. Each number of threads in `sweep`
     is timed in as many processes again. Raises UsageError for numbers that cannot be or without onnx, ModelError for
     a file that cannot be run here.

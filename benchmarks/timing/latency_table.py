@@ -12,15 +12,15 @@ _ABOVE = """\
 A hop and the window that it completes, in the steady state, by the clock on the wall; all models in turns, in
 {processes} fresh processes, whose {samples} samples are pooled. Ratio: the first model's time over this one's within a
 round, median [quartiles]; above 1 is faster. Processes: how far their medians lie apart. Percentiles need as many
-samples as MLPerf's early stopping asks for.{stock}"""
-_STOCK = """
-A file of the waveform form is run by the stock pipeline, the whole window at each hop; the others by the runtime."""
+samples as MLPerf's early stopping asks for.{baseline}"""
+_BASELINE = """
+A file of the waveform form is run by the baseline pipeline, the whole window at each hop; the others by the runtime."""
 _ABOVE_COST = """\
 CPU time of a hop, its ratio to the first model's (which other programs disturb less than the clock's), and a second of
 sound; resident memory of the running program; a fresh process until the model is open, and until its first window is
 scored; energy of a window, and of it above an idle machine.{threads}"""
 _ONE_THREAD = """
-The memory is that of `edge-detect`, which has one thread, and not of {threads}; the stock pipeline has them all."""
+The memory is that of `edge-detect`, which has one thread, and not of {threads}; the baseline pipeline has them all."""
 _ABOVE_STAGES = """\
 Stages of a hop, each timed alone, so their sum is not quite the whole."""
 _ABOVE_SWEEP = """\
@@ -30,8 +30,8 @@ _TAILS = tuple(f"p{percent}" for percent in TAILS)
 
 def latency_table(run: LatencyRun) -> str:
     """The page."""
-    stock = _STOCK if any(row.form == "waveform" for row in run.rows) else ""
-    above = _ABOVE.format(processes=run.processes, samples=run.rows[0].hop.samples, stock=stock)
+    baseline = _BASELINE if any(row.form == "waveform" for row in run.rows) else ""
+    above = _ABOVE.format(processes=run.processes, samples=run.rows[0].hop.samples, baseline=baseline)
     threads = run.record.threads
     one_thread = _ONE_THREAD.format(threads=threads) if threads > 1 else ""
     above_cost = _ABOVE_COST.format(threads=one_thread)

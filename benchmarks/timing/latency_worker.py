@@ -95,7 +95,7 @@ def time_hops(
     """In this process: hops of all models in turns, and then for each of them its stages in turns.
 
     A stage is timed alone, so that it finds the caches as the other stages left them. A `waveform` file, which the
-    stock pipeline runs, has no stages. Raises ModelError, UsageError.
+    baseline pipeline runs, has no stages. Raises ModelError, UsageError.
     """
     pipelines = [open_pipeline(path, hop_seconds, threads) for path in paths]
     turns = interleave([pipeline.hop for pipeline in pipelines], rounds, progress)

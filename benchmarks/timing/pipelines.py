@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.timing.baseline import Stock
+from benchmarks.timing.baseline import Baseline
 from benchmarks.timing.sound import speech_like
 from edge_runtime.detector import Detector
 from edge_runtime.errors import ModelError
@@ -53,7 +53,7 @@ class Pipeline:
     @property
     def name(self) -> str:
         """How it is called in a table."""
-        level = "" if self.kind == "stock" else f" {self.contract.level}"
+        level = "" if self.kind == "baseline" else f" {self.contract.level}"
         return f"{self.kind}{level} ({self.path.stem})"
 
     def hop(self) -> None:
@@ -68,7 +68,7 @@ class Pipeline:
 class StockPipeline(Pipeline):
     """A `waveform` file, by `benchmarks.timing.baseline`: the whole window at each hop, one at a time."""
 
-    kind = "stock"
+    kind = "baseline"
 
     def __init__(self, path: Path, hop_seconds: float, threads: int) -> None:
         """Raises ModelError for the file, UsageError for the hop."""
@@ -77,14 +77,14 @@ class StockPipeline(Pipeline):
         self.hop_samples = at_hop(
             Detector(Network.load(path, exact=True), hop_seconds=hop_seconds), hop_seconds
         ).hop_samples
-        self._stock = Stock(path, threads)
-        self.contract = self._stock.contract
+        self._baseline = Baseline(path, threads)
+        self.contract = self._baseline.contract
         self._sound = Loop(self.contract.sample_rate)
-        self._stock.push(self._sound.take(self.contract.window_samples))
+        self._baseline.push(self._sound.take(self.contract.window_samples))
 
     def stretch(self, hops: int) -> None:
         for _ in range(hops):
-            self._stock.push(self._sound.take(self.hop_samples))
+            self._baseline.push(self._sound.take(self.hop_samples))
 
 
 class OurPipeline(Pipeline):
@@ -124,7 +124,7 @@ def open_all(paths: list[Path], hop_seconds: float, threads: int) -> list[Pipeli
     """
     pipelines = [open_pipeline(path, hop_seconds, threads) for path in paths]
     first = pipelines[0]
-    if first.kind != "stock" or first.contract.level != "fp32":
+    if first.kind != "baseline" or first.contract.level != "fp32":
         raise ModelError(
             f"{first.path} is a {first.contract.level} file of the form {first.contract.form}: give a float one first "
             "that `python -m export CHECKPOINT --form waveform` wrote"

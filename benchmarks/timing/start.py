@@ -1,6 +1,6 @@
 """How soon a fresh process is ready.
 
-`python -m benchmarks.timing.start KIND MODEL HOP_SECONDS THREADS`, KIND ours or stock.
+`python -m benchmarks.timing.start KIND MODEL HOP_SECONDS THREADS`, KIND ours or baseline.
 Prints JSON: seconds from before the first import of the runtime to the opened model, and to the first scored window,
 without the time that it takes to make that window's sound.
 """
@@ -42,12 +42,12 @@ def main(kind: str, path: str, hop_seconds: float, threads: int) -> tuple[float,
     """Starts, in this process, which must be a fresh one."""
     push: Callable[..., object]
     start = time.perf_counter()
-    if kind == "stock":
-        from benchmarks.timing.baseline import Stock
+    if kind == "baseline":
+        from benchmarks.timing.baseline import Baseline
 
-        stock = Stock(Path(path), threads)
+        baseline = Baseline(Path(path), threads)
         ready = time.perf_counter() - start
-        contract, push = stock.contract, stock.push
+        contract, push = baseline.contract, baseline.push
     else:
         from edge_runtime import Detector
         from edge_runtime.model.network import Network

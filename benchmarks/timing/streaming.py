@@ -1,4 +1,4 @@
-"""The stock pipeline and ours next to each other: a hop's time, a long file, memory, start, stages, the bound."""
+"""The baseline pipeline and ours next to each other: a hop's time, a long file, memory, start, stages, the bound."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CHUNK_ROUNDS = 5  # rounds of single hops for one of chunks
 
 _ABOVE_PIPELINES = """\
 CPU time of a hop of sound at the model's rate, medians [quartiles], all pipelines in turns in one process; a ratio is
-taken within a round. Stock: ONNX Runtime's defaults but for its threads, the whole window at each hop. A long file:
+taken within a round. Baseline: ONNX Runtime's defaults but for its threads, the whole window at each hop. A long file:
 large blocks, so that ours may score several windows in one run. Latency: from a window's last samples to its score.
 Memory: of the running program, sound piped in a hop at a time, and of `--file`; `edge-detect` has one thread, however
 many are timed. Ready: from before the import."""
@@ -46,7 +46,7 @@ class PipelineTimes:
     """One pipeline. A speedup is the first pipeline's time over this one's, taken within a round."""
 
     pipeline: str
-    kind: str  # stock or ours
+    kind: str  # baseline or ours
     model: str
     level: str
     form: str
@@ -153,7 +153,7 @@ def _row(
         file_ms=Spread.of(chunks.cpu[:, index], 1000 / CHUNK_HOPS),
         file_speedup=chunks.speedups(chunks.cpu)[index],
         live=live_memory(pipeline, hop_seconds, threads),
-        file_peak_mb=None if pipeline.kind == "stock" else file_memory(pipeline, hop_seconds, file_seconds),
+        file_peak_mb=None if pipeline.kind == "baseline" else file_memory(pipeline, hop_seconds, file_seconds),
         ready_s=ready,
         first_window_s=first_window,
     )
@@ -162,7 +162,7 @@ def _row(
 def markdown(page: StreamingPage) -> str:
     """The page: what makes it comparable, the table, the stages, the bound."""
     parts = [
-        _lines(["# Streaming: the stock pipeline and ours", "", *page.record.lines()]),
+        _lines(["# Streaming: the baseline pipeline and ours", "", *page.record.lines()]),
         _pipelines(page.rows),
         _stages(page.stages),
         _bounds(page.machine, page.bounds),
@@ -195,7 +195,7 @@ def _pipelines(rows: Sequence[PipelineTimes]) -> str:
         for row in rows
     ]
     heads = (
-        *("pipeline", "CPU per hop", "of stock", "latency, median / p90", "long file, per hop", "of stock"),
+        *("pipeline", "CPU per hop", "of baseline", "latency, median / p90", "long file, per hop", "of baseline"),
         *("memory live, peak / steady", "peak on a file", "ready", "first window"),
     )
     return _lines([_ABOVE_PIPELINES, "", *table(heads, cells)])

@@ -1,7 +1,7 @@
 """What the network takes for each window, each part of it computed once for each new sample.
 
 The forms of a model share different depths: `waveform` nothing but the samples, `streaming` the filter bank's
-features, `shared` the first residual block as well, `blocks` all but the ending. `shared` is exact because a column of
+features, `shared` the first residual block as well, `blocks` all but the head. `shared` is exact because a column of
 that block depends on seven frames: only the first and the last column of a window see the zeros that the convolutions
 put beyond its ends, and those two are computed apart. RawNet2's feature map scaling, a mean over the window, ends the
 sharing.

@@ -14,7 +14,7 @@ from edge_runtime.errors import EdgeDetectError, InputError, ModelError, UsageEr
 from evaluation.accuracy import ClipVerdict, judge_file
 from evaluation.progress import silently
 from evaluation.protocols import Clip, trial_name
-from evaluation.scoring import payload as parcels
+from evaluation.scoring import payload
 from evaluation.scoring.store import Identity, Store, StoredOutcome, names, open_store
 from evaluation.scoring.workers import Pool, spread, workers
 
@@ -94,9 +94,9 @@ def score_clips(
     Raises ModelError for the model, UsageError for a store of something else (another model, hop, version, or list of
     clips), OutputError when the store cannot be written, InputError when the cluster cannot be had.
     """
-    parcel, detector = parcels.pack(model, hop_seconds, anywhere=anywhere)
-    sums = ", exact sums" if parcel.exact else ""
-    identity = Identity(parcel.sha256, f"{detector.hop_samples} samples", parcel.versions + sums)
+    packed, detector = payload.pack(model, hop_seconds, anywhere=anywhere)
+    sums = ", exact sums" if packed.exact else ""
+    identity = Identity(packed.sha256, f"{detector.hop_samples} samples", packed.versions + sums)
     called = dict(zip(names(clips), clips, strict=True))
     with open_store(store, identity) as kept:
         if retry:
@@ -106,8 +106,8 @@ def score_clips(
         resumed = len(done.keys() & called.keys())
         rest = [(name, str(clip.path)) for name, clip in called.items() if name not in done]
         if rest:
-            with workers(jobs, cluster, parcels.unpack, (parcel,)) as pool:
-                recorded = _record(kept, pool, partial(_score_batch, parcel.key), rest)
+            with workers(jobs, cluster, payload.unpack, (packed,)) as pool:
+                recorded = _record(kept, pool, partial(_score_batch, packed.key), rest)
                 for outcome in progress(recorded, total=len(clips), initial=resumed, desc="scoring", unit="clip"):
                     done[outcome.clip] = outcome
     judged, unscored = [], [Unscored(name, "missing", f"{name}: {KINDS['missing']}") for name in missing]
@@ -159,7 +159,7 @@ def _score_batch(key: str, batch: list[Job]) -> list[StoredOutcome]:
 
 
 def _outcome(key: str, name: str, path: Path) -> StoredOutcome:
-    detector = parcels.detector(key)
+    detector = payload.detector(key)
     try:
         summary = judge_file(detector, path)
         size_bytes = path.stat().st_size

@@ -39,7 +39,7 @@ class Payload:
 
     @property
     def key(self) -> str:
-        """Parcels of one key give the same scores."""
+        """Payloads of one key give the same scores."""
         return f"{self.sha256} {self.hop_seconds!r} {self.exact} {self.versions}"
 
     def open(self) -> Detector:
@@ -51,7 +51,7 @@ class Payload:
 
 
 def pack(model: Path, hop_seconds: float, *, anywhere: bool = False) -> tuple[Payload, Detector]:
-    """The parcel of a model file, and a detector that was opened from it to see that it works.
+    """The payload of a model file, and a detector that was opened from it to see that it works.
 
     `anywhere` is for comparisons: a file that this processor would compute wrong is opened with exact sums. Raises
     ModelError when the file cannot be used, UsageError for the hop.
@@ -76,23 +76,23 @@ _parcels: dict[str, Payload] = {}
 _opened = threading.local()  # a Dask worker may have several threads, and a detector serves one
 
 
-def unpack(parcels: Sequence[Payload]) -> None:
-    """Takes parcels in, in the process that will score."""
-    _parcels.update({parcel.key: parcel for parcel in parcels})
+def unpack(payloads: Sequence[Payload]) -> None:
+    """Takes payloads in, in the process that will score."""
+    _parcels.update({payload.key: payload for payload in payloads})
 
 
 def detector(key: str) -> Detector:
-    """This thread's detector of a parcel that this process has, opened once.
+    """This thread's detector of a payload that this process has, opened once.
 
     Raises InputError where this process has another version of what a score depends on, so that no set of scores is of
     two kinds, ModelError as `Payload.open`.
     """
     kept: dict[str, Detector] = _opened.__dict__.setdefault("detectors", {})
     if key not in kept:
-        parcel = _parcels[key]
-        if parcel.versions != versions():
-            raise InputError(f"a worker has {versions()}, this machine {parcel.versions}: install the same on both")
+        payload = _parcels[key]
+        if payload.versions != versions():
+            raise InputError(f"a worker has {versions()}, this machine {payload.versions}: install the same on both")
         if len(kept) >= _MOST_OPENED:
             kept.clear()
-        kept[key] = parcel.open()
+        kept[key] = payload.open()
     return kept[key]

@@ -19,7 +19,7 @@ from evaluation.acoustics.effects import RATE, Samples
 from evaluation.metrics import Floats
 from evaluation.progress import silently
 from evaluation.protocols import Clip
-from evaluation.scoring import payload as parcels
+from evaluation.scoring import payload
 from evaluation.scoring.workers import Pool, spread, workers
 
 Job = tuple[int, str]
@@ -67,14 +67,14 @@ def hear(
     with exact sums. Raises ModelError for a file that cannot be used, UsageError for one of another sample rate,
     InputError when no clip can be scored.
     """
-    packed = [parcels.pack(path, hop_seconds, anywhere=True) for path in models]
+    packed = [payload.pack(path, hop_seconds, anywhere=True) for path in models]
     for path, (_, detector) in zip(models, packed, strict=True):
         if detector.sample_rate != RATE:
             raise UsageError(f"{path} hears {detector.sample_rate} Hz: conditions are made for {RATE} Hz")
     able, left_out = possible(conditions)
-    boxes = tuple(parcel for parcel, _ in packed)
-    function = partial(_hear_batch, [parcel.key for parcel in boxes], able, seed)
-    with workers(jobs, cluster, parcels.unpack, boxes) as pool:
+    boxes = tuple(payload for payload, _ in packed)
+    function = partial(_hear_batch, [payload.key for payload in boxes], able, seed)
+    with workers(jobs, cluster, payload.unpack, boxes) as pool:
         work = [(number, str(clip.path)) for number, clip in enumerate(clips)]
         told = list(progress(_told(pool, function, work), total=len(work), desc="conditions", unit="clip"))
     told.sort(key=lambda item: item.number)
@@ -125,7 +125,7 @@ def _hear(keys: Sequence[str], conditions: Sequence[Condition], seed: int, numbe
     rows = []
     for condition in conditions:
         changed = condition.apply(samples, generator(seed, path.name, condition.name))
-        rows.append([summarize(parcels.detector(key), [changed]) for key in keys])
+        rows.append([summarize(payload.detector(key), [changed]) for key in keys])
     return _PerturbedClip(
         number,
         tuple(tuple(item.score for item in row) for row in rows),

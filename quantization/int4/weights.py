@@ -14,7 +14,7 @@ from quantization.int4.gptq import gptq, moments
 from quantization.int4.reading import read_stack
 from quantization.int4.stack import quantize_stack
 from quantization.levels import Weight
-from quantization.passes import linear as sequences
+from quantization.passes import linear
 from quantization.passes.gru import is_gru
 from quantization.passes.linear import InputRange
 from quantization.passes.surgery import set_constant
@@ -23,7 +23,7 @@ from quantization.schemes import BLOCK, FourBit
 
 
 @dataclass(frozen=True)
-class Fours:
+class Int4Weights:
     """What the level `int4` is made of."""
 
     matrices: dict[str, FourBit]  # by the weights' names
@@ -37,10 +37,10 @@ def four_bits(
     windows: NDArray[np.float32],
     method: str = "gptq",
     seen: Mapping[str, InputRange] | None = None,
-) -> Fours:
+) -> Int4Weights:
     """Finds the 4-bit codes of all weights of `found` but convolutions on calibration windows, float32 [N, …].
 
-    `seen` is what `sequences.observe` gives, where there are sequence weights. Raises UsageError for a method that is
+    `seen` is what `linear.observe` gives, where there are sequence weights. Raises UsageError for a method that is
     unknown or not for this network, or too few windows, ModelError for a graph with neither, or whose GRU is not read
     by one head (or whose numbers are not finite).
     """
@@ -50,7 +50,7 @@ def four_bits(
     matrices: dict[str, FourBit] = {}
     head_node = None
     if seen and not grus:
-        method = sequences.without_gru(method)
+        method = linear.without_gru(method)
         values = run(model, windows, [node.input[0] for node in readers])
     else:
         layers, head = read_stack(model)
@@ -58,14 +58,14 @@ def four_bits(
         first, *values = run(model, windows, [grus[0].input[0], *(node.input[0] for node in readers)])
         stack = quantize_stack(layers, head, np.ascontiguousarray(first[:, :, 0]), method)
         for number, pair in enumerate(stack.quantized):
-            matrices |= {f"gru.{number}.{kind}": sequences.turned(item) for kind, item in zip("WR", pair, strict=True)}
+            matrices |= {f"gru.{number}.{kind}": linear.turned(item) for kind, item in zip("WR", pair, strict=True)}
         model, method = _with(model, grus, head_node, stack.layers, stack.head), stack.method
-    matrices |= sequences.four_bits(found, seen or {}, method)
+    matrices |= linear.four_bits(found, seen or {}, method)
     for node, inputs in zip(readers, values, strict=True):
         weight = stack.head.weight if node is head_node else np.ascontiguousarray(dense[node.input[1]].values.T)
         rounded = gptq(weight, moments(inputs.reshape(len(inputs), 1, -1)), BLOCK)
-        matrices[node.input[1]] = sequences.turned(rounded)
-    return Fours(matrices, model, method)
+        matrices[node.input[1]] = linear.turned(rounded)
+    return Int4Weights(matrices, model, method)
 
 
 def _with(

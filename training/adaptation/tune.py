@@ -50,7 +50,7 @@ def tune(
 ) -> tuple[RawNet2, int]:
     """The adapted network, and the steps that `seconds` were enough for; the learning rate falls with either.
 
-    Where the ending was fitted to an encoder as it is (`training.head`), the encoder is held here too: trained on, it
+    Where the head was fitted to an encoder as it is (`training.head`), the encoder is held here too: trained on, it
     got worse on sources unseen (docs/edge-6.md).
     """
     model = copy.deepcopy(old)
@@ -84,10 +84,10 @@ def tune(
         heard = _in_room(kept, room, np.random.default_rng((settings.seed, step, 1)))
         logits = model.classify(model.features_fft(torch.cat([waveforms, heard])))
         with torch.no_grad():
-            taught = old.classify(old.features_fft(kept))  # as it heard them before: outside the room
+            teacher_logits = old.classify(old.features_fft(kept))  # as it heard them before: outside the room
         loss = functional.cross_entropy(
             logits, torch.cat([labels, kept_labels]), label_smoothing=settings.label_smoothing
-        ) + settings.distillation * distance(logits[len(labels) :], taught)
+        ) + settings.distillation * distance(logits[len(labels) :], teacher_logits)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(learnt, MOST_NORM)
@@ -96,10 +96,10 @@ def tune(
     return model.requires_grad_(True).eval(), done
 
 
-def distance(logits: Tensor, taught: Tensor) -> Tensor:
+def distance(logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """How far logits [batch, 2] are from those of the old network: divergence of softened scores (Hinton 2015)."""
     soft = functional.log_softmax(logits / TEMPERATURE, 1)
-    target = functional.log_softmax(taught / TEMPERATURE, 1)
+    target = functional.log_softmax(teacher_logits / TEMPERATURE, 1)
     return functional.kl_div(soft, target, log_target=True, reduction="batchmean") * TEMPERATURE**2
 
 

@@ -1,6 +1,6 @@
-"""What a held encoder sums up of augmented crops, and files of it: looking at crops takes an hour, an ending minutes.
+"""What a held encoder sums up of augmented crops, and files of it: looking at crops takes an hour, a head minutes.
 
-So one run's crops are kept, more are added by another run, and the endings of an ablation are all fitted on the same.
+So one run's crops are kept, more are added by another run, and the heads of an ablation are all fitted on the same.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Which crops an ending learns, and how an encoder that is held looks at them: options and work of several programs.
+"""Which crops a head learns, and how an encoder that is held looks at them: options and work of several programs.
 
 The crops are of a window's length and of shorter ones: the encoder's channels tell how far into the sound a frame
-lies, and an ending that had seen one length alone would take any other for a spoof. Some go over from clip to clip.
+lies, and a head that had seen one length alone would take any other for a spoof. Some go over from clip to clip.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MOST_NODES = 1 << 16
 
 
 def add_crops(command: argparse.ArgumentParser) -> None:
-    """The options that say which crops are learnt, how they are made, and how the ending is fitted to them."""
+    """The options that say which crops are learnt, how they are made, and how the head is fitted to them."""
     command.add_argument("--crops", type=int, default=48_000, help="crops to look at, by 32 (default: 48000)")
     command.add_argument(
         "--keep", type=Path, metavar="FILE", help="write down what was seen of these crops, for --also"
@@ -66,7 +66,7 @@ def add_crops(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--nodes", type=int, default=256, help="of a member's hidden layer (default: 256)")
     command.add_argument(
-        "--members", type=int, default=1, help="endings trained by themselves, whose mean is kept (default: 1)"
+        "--members", type=int, default=1, help="heads trained by themselves, whose mean is kept (default: 1)"
     )
     command.add_argument("--epochs", type=int, default=8, help="times that each crop is learnt (default: 8)")
     command.add_argument("--dropout", type=float, default=0.3, help="share of inputs left out (default: 0.3)")

@@ -1,4 +1,4 @@
-"""What networks that were trained before say of crops, for an ending to learn beside the labels.
+"""What networks that were trained before say of crops, for a head to learn beside the labels.
 
 Hinton et al., "Distilling the knowledge in a neural network", 2015; Furlanello et al., "Born again neural networks",
 2018, for a pupil no smaller than its teacher. What a network says of crops that it has learnt by heart tells little
@@ -55,8 +55,20 @@ def _options(run: Mapping[str, Any]) -> dict[str, Any]:
     return {"shares": shares, **{name: run.get(name) for name in ("crops", "augmentation", "seed", "bfloat16")}}
 
 
+def heads_of(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """How each head of a checkpoint was fitted, as its figures say; several, where it is an ensemble.
+
+    Checkpoints up to edge-7 call them `ending` and `committee`. Raises KeyError or TypeError where they say nothing.
+    """
+    alone = figures.get("head", figures.get("ending"))
+    if alone is not None:
+        return [alone]
+    members = figures["ensemble"] if "ensemble" in figures else figures["committee"]
+    return [member["head"] if "head" in member else member["ending"] for member in members]
+
+
 def read_teacher(path: Path, pupil: RawNet2) -> Teacher:
-    """The checkpoint of an ending or of a committee of them.
+    """The checkpoint of a head or of an ensemble of them.
 
     Raises UsageError where its encoder is another, and ModelError where it does not say what it learnt from.
     """
@@ -68,11 +80,9 @@ def read_teacher(path: Path, pupil: RawNet2) -> Teacher:
         if name.startswith(("first_bn.", "encoder."))
     )
     if not alike:
-        raise UsageError(f"{path} is no ending of START's encoder, so it cannot say anything of these crops")
+        raise UsageError(f"{path} is no head of START's encoder, so it cannot say anything of these crops")
     try:
-        made = checkpoint.figures
-        endings = [made["ending"]] if "ending" in made else [member["ending"] for member in made["committee"]]
-        looked = tuple(dict(run) for ending in endings for run in ending["looked"])
+        looked = tuple(dict(run) for head in heads_of(checkpoint.figures) for run in head["looked"])
     except (KeyError, TypeError, ValueError):
         looked = ()
     if not looked:
@@ -80,7 +90,7 @@ def read_teacher(path: Path, pupil: RawNet2) -> Teacher:
     return Teacher(model, checkpoint.sha256, looked)
 
 
-def taught(parts: Sequence[Summaries], teachers: Sequence[Teacher], weight: float, smoothing: float) -> Tensor:
+def soft_targets(parts: Sequence[Summaries], teachers: Sequence[Teacher], weight: float, smoothing: float) -> Tensor:
     """What to learn of all crops of `parts`, one after the other: probabilities, float32 [n, 2], spoof and bona fide.
 
     `weight` of it, 0 to 1, is the mean of what those teachers say that have not met the part; of all, where all have.

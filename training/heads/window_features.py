@@ -1,4 +1,4 @@
-"""What a held encoder sums up of the windows of clips, and a file of it: endings are then tried in seconds.
+"""What a held encoder sums up of the windows of clips, and a file of it: heads are then tried in seconds.
 
 The windows are those that the runtime takes (`training.verdicts`).
 """

@@ -16,7 +16,7 @@ from quantization import levels, schemes
 from quantization.targets import target_of
 from tests.conftest import random_model
 from tests.test_quantization_hybrid import TINY, float_file
-from training import qat as few_bits
+from training import qat
 from training.qat import LARGEST, rounded, widths
 
 ROOT = Path(__file__).parent.parent
@@ -38,8 +38,8 @@ def test_rounded_weights_are_whole_numbers_of_steps_and_none_is_nearer(
 
 
 def test_the_levels_and_training_say_the_same_of_scales() -> None:
-    assert few_bits.BLOCK == schemes.BLOCK
-    assert few_bits.SMALL_SHARE == levels.SMALL_SHARE
+    assert qat.BLOCK == schemes.BLOCK
+    assert qat.SMALL_SHARE == levels.SMALL_SHARE
     assert LARGEST[8] == target_of("portable").largest
 
 

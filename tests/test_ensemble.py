@@ -1,4 +1,4 @@
-"""Several endings of one encoder as one network: what it says is the mean of what each would say."""
+"""Several heads of one encoder as one network: what it says is the mean of what each would say."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from export.checkpoint import load, save
 from export.rawnet2 import RawNet2
 from tests.buzzing import SMALL
 from tests.conftest import TINY
-from training import ensemble as committee
-from training.head import fit_ending, without_ending
+from training import ensemble
+from training.head import fit_head, without_head
 
-MADE = {"ending": {"members": 1}}
+MADE = {"head": {"members": 1}}
 
 
 def fitted(start: RawNet2, nodes: int, seed: int) -> RawNet2:
-    """An ending of `nodes` nodes that was fitted to inputs with a mean and deviations of their own."""
+    """A head of `nodes` nodes that was fitted to inputs with a mean and deviations of their own."""
     torch.manual_seed(seed)
-    model = without_ending(start, nodes)
+    model = without_head(start, nodes)
     channels = 2 * model.encoder.channels
     inputs = torch.randn(channels) + (0.1 + torch.rand(channels)) * torch.randn(100, channels)
-    fit_ending(model, inputs, (inputs[:, 0] > 0).long(), 3, 0.3)
+    fit_head(model, inputs, (inputs[:, 0] > 0).long(), 3, 0.3)
     return model
 
 
@@ -34,15 +34,15 @@ def start() -> RawNet2:
     return RawNet2(SMALL)
 
 
-def test_a_committee_says_the_mean_of_what_its_members_say(start: RawNet2, tmp_path: Path) -> None:
+def test_an_ensemble_says_the_mean_of_what_its_members_say(start: RawNet2, tmp_path: Path) -> None:
     members = [fitted(start, 8 + 4 * number, number) for number in range(3)]
     paths = [tmp_path / f"{number}.safetensors" for number in range(3)]
     for path, member in zip(paths, members, strict=True):
         save(path, member, figures=MADE)
-    assert committee.main([*map(str, paths), "-o", str(tmp_path / "all.safetensors")]) == 0
+    assert ensemble.main([*map(str, paths), "-o", str(tmp_path / "all.safetensors")]) == 0
     made = load(tmp_path / "all.safetensors")
     assert made.model.config == replace(members[0].config, fc_nodes=8 + 12 + 16)
-    assert [item["sha256"] for item in made.figures["committee"]] == [load(path).sha256 for path in paths]
+    assert [item["sha256"] for item in made.figures["ensemble"]] == [load(path).sha256 for path in paths]
     sound = 0.1 * torch.randn(4, SMALL.window_samples)
     with torch.no_grad():
         apart = torch.stack([member(sound) for member in members])
@@ -61,34 +61,34 @@ def test_a_committee_says_the_mean_of_what_its_members_say(start: RawNet2, tmp_p
         "one",
         "twice",
         "onto a member",
-        "a committee",
+        "an ensemble",
         "missing",
         "no folder",
     ],
 )
-def test_what_is_no_committee_is_refused_in_a_line(
+def test_what_is_no_ensemble_is_refused_in_a_line(
     case: str, start: RawNet2, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one, other, out = (tmp_path / f"{name}.safetensors" for name in ("one", "other", "out"))
-    model = RawNet2(TINY) if case == "no encoder" else without_ending(start, 8)
+    model = RawNet2(TINY) if case == "no encoder" else without_head(start, 8)
     save(one, model, figures=MADE)
     if case == "still read":
         model = RawNet2(SMALL)
         save(one, model, figures=MADE)
     if case == "another window":
-        model = without_ending(RawNet2(replace(SMALL, window_samples=SMALL.window_samples // 2)), 8)
+        model = without_head(RawNet2(replace(SMALL, window_samples=SMALL.window_samples // 2)), 8)
     if case == "another encoder":
         torch.manual_seed(1)
-        model = without_ending(RawNet2(SMALL), 8)
+        model = without_head(RawNet2(SMALL), 8)
     if case != "missing":
-        save(other, model, figures={} if case == "a committee" else MADE | {"number": 2})
+        save(other, model, figures={} if case == "an ensemble" else MADE | {"number": 2})
     named = {"one": [one], "twice": [one, one]}.get(case, [one, other])
     if case == "no folder":
         out = tmp_path / "none" / "out.safetensors"
     if case == "onto a member":
         out = one
     before = sorted((path, path.read_bytes()) for path in tmp_path.iterdir())
-    code = committee.main([*map(str, named), "-o", str(out)])
+    code = ensemble.main([*map(str, named), "-o", str(out)])
     assert code == {"missing": 4, "no folder": 5}.get(case, 2)
     printed = capsys.readouterr()
     assert printed.err.count("\n") == 1 and printed.err.startswith("error: ")

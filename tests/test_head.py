@@ -1,4 +1,4 @@
-"""The ending of a hybrid network, fitted to what its encoder, held, sums up of crops; and files of these."""
+"""The head of a hybrid network, fitted to what its encoder, held, sums up of crops; and files of these."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from export.rawnet2 import Config, RawNet2
 from tests.buzzing import SMALL, buzzing_library
 from tests.conftest import TINY
 from tests.small_disk import small_disk
-from training import head as ending
+from training import head
 from training.batches import Library
 from training.blocks import with_blocks
 from training.heads.crop_features import Summaries, check_distinct, read, without
@@ -37,15 +37,15 @@ def table_of(library: Library, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("config", [SMALL, with_blocks(SMALL, 50, 20, 4)], ids=["windows", "blocks"])
-def test_an_ending_is_fitted_to_the_encoder_as_it_is(config: Config, library: Library, tmp_path: Path) -> None:
+def test_a_head_is_fitted_to_the_encoder_as_it_is(config: Config, library: Library, tmp_path: Path) -> None:
     start, out = tmp_path / "start.safetensors", tmp_path / "out.safetensors"
     torch.manual_seed(0)
     save(start, RawNet2(config))
     table = table_of(library, tmp_path)
     options = ["--crops", "64", "--augmentation", "0", "--epochs", "100"]
-    assert ending.main([str(start), "--data", str(table), "-o", str(out), *options]) == 0
+    assert head.main([str(start), "--data", str(table), "-o", str(out), *options]) == 0
     fitted, began = load(out).model, load(start).model
-    assert load(out).name == "out" and load(out).figures["ending"]["crops"] == 64, "it says how it was made"
+    assert load(out).name == "out" and load(out).figures["head"]["crops"] == 64, "it says how it was made"
     for name, tensor in began.state_dict().items():
         if name.startswith(("first_bn", "encoder.stem", "encoder.layers")):
             assert torch.equal(fitted.state_dict()[name], tensor), name
@@ -55,28 +55,28 @@ def test_an_ending_is_fitted_to_the_encoder_as_it_is(config: Config, library: Li
     assert not fitted.train().summary_bn.training, "its norm stays as it was fitted"
 
 
-def test_an_ending_s_norm_is_that_of_what_it_was_fitted_to() -> None:
+def test_a_head_s_norm_is_that_of_what_it_was_fitted_to() -> None:
     torch.manual_seed(1)
-    model = ending.without_ending(RawNet2(SMALL), 8)
+    model = head.without_head(RawNet2(SMALL), 8)
     inputs = 3 + 2 * torch.randn(200, 2 * model.encoder.channels)
     labels = (inputs[:, 0] > 3).long()
     before = model.fc1.weight.clone()
-    ending.fit_ending(model, inputs, labels, 2, 0.3)
+    head.fit_head(model, inputs, labels, 2, 0.3)
     kept = model.summary_bn.state_dict()
     assert torch.allclose(kept["running_mean"], inputs.mean(0), atol=1e-5)
     assert torch.allclose(kept["running_var"], inputs.var(0), atol=1e-5)
     assert not torch.equal(model.fc1.weight, before)
 
 
-def test_members_of_an_ending_give_the_mean_of_what_each_would_say_alone() -> None:
-    many = ending.without_ending(RawNet2(SMALL), 3 * 8)
+def test_members_of_a_head_give_the_mean_of_what_each_would_say_alone() -> None:
+    many = head.without_head(RawNet2(SMALL), 3 * 8)
     inputs = 3 + 2 * torch.randn(200, 2 * many.encoder.channels)
     labels = (inputs[:, 0] > 3).long()
     torch.manual_seed(1)
-    loss = ending.fit_ending(many, inputs, labels, 4, 0.3, members=3)
-    alone = [ending.without_ending(RawNet2(SMALL), 8) for _ in range(3)]
+    loss = head.fit_head(many, inputs, labels, 4, 0.3, members=3)
+    alone = [head.without_head(RawNet2(SMALL), 8) for _ in range(3)]
     torch.manual_seed(1)  # the members are drawn one after the other: three runs go through the same numbers
-    losses = [ending.fit_ending(model, inputs, labels, 4, 0.3) for model in alone]
+    losses = [head.fit_head(model, inputs, labels, 4, 0.3) for model in alone]
 
     def logits(model: RawNet2) -> torch.Tensor:
         with torch.no_grad():
@@ -99,7 +99,7 @@ def test_members_of_an_ending_give_the_mean_of_what_each_would_say_alone() -> No
         ([], 5, "no folder"),
     ],
 )
-def test_what_an_ending_cannot_do_is_said_before_the_work(
+def test_what_a_head_cannot_do_is_said_before_the_work(
     options: list[str], code: int, word: str, library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save(tmp_path / "start.safetensors", RawNet2(SMALL))
@@ -107,7 +107,7 @@ def test_what_an_ending_cannot_do_is_said_before_the_work(
     if options:
         out = tmp_path / "x.safetensors"
     command = [str(tmp_path / "start.safetensors"), "--data", str(library.clips[0].path.parent), "-o", str(out)]
-    assert ending.main([*command, *options]) == code
+    assert head.main([*command, *options]) == code
     printed = capsys.readouterr()
     assert word in printed.err and "looking at crops" not in printed.err and not out.exists()
 
@@ -117,20 +117,20 @@ def test_what_an_ending_cannot_do_is_said_before_the_work(
 )
 def test_a_share_that_makes_no_sense_is_refused(share: str, word: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        ending.main(["start.safetensors", "--data", ".", "--share", share, "-o", "x.safetensors"])
+        head.main(["start.safetensors", "--data", ".", "--share", share, "-o", "x.safetensors"])
     assert stopped.value.code == 2 and word in capsys.readouterr().err
 
 
-def test_a_network_without_an_encoder_has_no_ending_to_fit(
+def test_a_network_without_an_encoder_has_no_head_to_fit(
     library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save(tmp_path / "edge.safetensors", RawNet2(TINY))
     folder = str(library.clips[0].path.parent)
-    assert ending.main([str(tmp_path / "edge.safetensors"), "--data", folder, "-o", str(tmp_path / "none")]) == 2
+    assert head.main([str(tmp_path / "edge.safetensors"), "--data", folder, "-o", str(tmp_path / "none")]) == 2
     assert "encoder" in capsys.readouterr().err and not (tmp_path / "none").exists()
 
 
-def test_crops_that_were_kept_give_the_ending_that_they_gave(
+def test_crops_that_were_kept_give_the_head_that_they_gave(
     library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start, kept = tmp_path / "start.safetensors", tmp_path / "kept.safetensors"
@@ -139,26 +139,26 @@ def test_crops_that_were_kept_give_the_ending_that_they_gave(
     look = ["--data", str(table_of(library, tmp_path)), "--crops", "64", "--keep", str(kept)]
     names = ("at_once", "later", "twice", "fewer")
     at_once, later, twice, fewer = (tmp_path / f"{name}.safetensors" for name in names)
-    assert ending.main([*fit, str(at_once), *look]) == 0
-    assert ending.main([*fit, str(later), "--also", str(kept)]) == 0
-    assert ending.main([*fit, str(twice), "--also", str(kept), *look[:-2], "--seed", "3"]) == 0
-    assert ending.main([*fit, str(tmp_path / "same"), "--also", str(kept), *look[:-2]]) == 2, "the same crops"
+    assert head.main([*fit, str(at_once), *look]) == 0
+    assert head.main([*fit, str(later), "--also", str(kept)]) == 0
+    assert head.main([*fit, str(twice), "--also", str(kept), *look[:-2], "--seed", "3"]) == 0
+    assert head.main([*fit, str(tmp_path / "same"), "--also", str(kept), *look[:-2]]) == 2, "the same crops"
     assert "--seed" in capsys.readouterr().err and not (tmp_path / "same").exists()
-    assert ending.main([*fit, str(tmp_path / "none"), *look[:-2], "--without", "pipper"]) == 2
+    assert head.main([*fit, str(tmp_path / "none"), *look[:-2], "--without", "pipper"]) == 2
     printed = capsys.readouterr().err
     assert "pipper" in printed and "looking at crops" not in printed, "found before the looking"
-    assert ending.main([*fit, str(tmp_path / "none"), "--also", str(kept), "--without", "pipper"]) == 2
-    assert ending.main([*fit, str(tmp_path / "none"), *look[:-2], "--without", ""]) == 2
+    assert head.main([*fit, str(tmp_path / "none"), "--also", str(kept), "--without", "pipper"]) == 2
+    assert head.main([*fit, str(tmp_path / "none"), *look[:-2], "--without", ""]) == 2
     printed = capsys.readouterr().err
     assert "left" in printed and "looking at crops" not in printed
-    assert ending.main([*fit, str(fewer), "--also", str(kept), "--without", "oth"]) == 0
+    assert head.main([*fit, str(fewer), "--also", str(kept), "--without", "oth"]) == 0
     models = {path: load(path) for path in (at_once, later, twice, fewer)}
     for name, tensor in models[at_once].model.state_dict().items():
         assert torch.equal(models[later].model.state_dict()[name], tensor), name
-    assert models[twice].figures["ending"]["crops"] == 128 and len(models[twice].figures["ending"]["looked"]) == 2
+    assert models[twice].figures["head"]["crops"] == 128 and len(models[twice].figures["head"]["looked"]) == 2
     crops = read(kept)
     assert len(crops) == 64 and set(crops.systems) == {"copy-buzz", "other"}
-    left = models[fewer].figures["ending"]["crops"]
+    left = models[fewer].figures["head"]["crops"]
     assert 0 < left < 64 and left == crops.systems.count("copy-buzz"), "each spoofed crop goes with its human one"
     assert without([crops], ["other"])[0].labels.tolist() == [0, 1] * (left // 2)
     with pytest.raises(UsageError):
@@ -175,7 +175,7 @@ def test_crops_that_cannot_be_used_are_refused_in_a_line(
 ) -> None:
     start, kept, out = (tmp_path / f"{name}.safetensors" for name in ("start", "kept", "out"))
     save(start, RawNet2(SMALL))
-    channels = ending.without_ending(RawNet2(SMALL), 8).fc1.in_features
+    channels = head.without_head(RawNet2(SMALL), 8).fc1.in_features
     inputs, labels = torch.zeros(4, channels).half(), torch.tensor([0, 1] * 2)
     inputs[0, 0] = torch.inf if damage == "infinite" else 0
     encoder = "0" * 64 if damage == "other encoder" else load(start).sha256
@@ -187,7 +187,7 @@ def test_crops_that_cannot_be_used_are_refused_in_a_line(
     target = kept if damage == "named twice" else out
     command = [str(start), "-o", str(target)] + ([] if damage == "no crops" else ["--also", str(kept)])
     before = kept.read_bytes() if kept.exists() else b""
-    assert ending.main(command) == (2 if damage in ("other encoder", "no crops", "named twice") else 3)
+    assert head.main(command) == (2 if damage in ("other encoder", "no crops", "named twice") else 3)
     assert damage == "missing" or kept.read_bytes() == before
     printed = capsys.readouterr()
     assert printed.err.count("\n") == 1 and printed.err.startswith("error: ") and not out.exists()
@@ -201,7 +201,7 @@ def test_a_full_disk_for_the_crops_is_said_in_a_line(
     command = [str(start), "-o", str(tmp_path / "out.safetensors"), "--data", str(table_of(library, tmp_path))]
     with small_disk(tmp_path / "disk", 64) as disk:
         disk.fill()
-        assert ending.main([*command, "--crops", "32", "--keep", str(disk.folder / "kept")]) == 5
+        assert head.main([*command, "--crops", "32", "--keep", str(disk.folder / "kept")]) == 5
         disk.free()
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert "cannot write" in line
