@@ -15,8 +15,9 @@ from edge_runtime.decision.verdict import Summarizer, Summary, Verdict
 from edge_runtime.detector import Detector
 from edge_runtime.errors import InputError
 from evaluation import breakdown
+from evaluation.bootstrap import Estimate
 from evaluation.false_alarms import FalseAlarms, alarms
-from evaluation.metrics import Estimate, Floats, cllr, eer_clustered
+from evaluation.metrics import Floats, cllr, eer_clustered
 from evaluation.progress import silently
 from evaluation.protocols import Clip
 from evaluation.trained import Trained, Unseen, unseen

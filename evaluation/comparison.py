@@ -15,7 +15,8 @@ from edge_runtime.decision.verdict import Verdict
 from edge_runtime.errors import InputError
 from edge_runtime.model.contract import Contract
 from evaluation.accuracy import ClipVerdict
-from evaluation.metrics import drawn_over, draws, eer
+from evaluation.bootstrap import Indices, resample, units
+from evaluation.metrics import eer
 from evaluation.progress import silently
 
 Floats = NDArray[np.float64]
@@ -122,10 +123,9 @@ def compare_scores(
     alike: of clips where each came from, of windows their clip or its source. Without `verdicts`, the models'
     in the same order, no flips are counted.
 
-    The intervals are from a paired bootstrap (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993):
-    each round draws once and takes both EERs on that draw, so what makes clips easy or hard for both models
-    falls out of the difference. Drawn are sources, or clips within each label (`metrics.drawn_over`), as
-    `metrics.eer_clustered` does; percentiles are plain, and widened to the difference where they leave it out.
+    The intervals are from a paired bootstrap: each round draws once and takes both EERs on that draw. Drawn are
+    sources, or clips within each label (`bootstrap.Units`), as `metrics.eer_clustered` does; percentiles are plain,
+    and widened to the difference where they leave it out.
 
     Raises ValueError when lengths differ, nothing is given, or a score is not finite.
     """
@@ -204,11 +204,12 @@ def _rates(
     seed: int,
     progress: Callable[..., Any],
 ) -> _Rates:
-    drawn = [
-        _eer(second[sample], human[sample]) - _eer(first[sample], human[sample])
-        for sample in progress(draws(human, sources, rounds, seed), desc="rise of the EER", unit="round", total=rounds)
-    ]
-    before, after, over = _eer(first, human), _eer(second, human), drawn_over(human, sources)
+    def rise(sample: Indices) -> float:
+        return _eer(second[sample], human[sample]) - _eer(first[sample], human[sample])
+
+    clips = units(human, sources)
+    drawn = resample(clips, rise, rounds, seed, progress, "rise of the EER")
+    before, after, over = _eer(first, human), _eer(second, human), clips.over
     delta = 100 * (after - before)
     if not drawn:
         return _Rates(before, after, delta, over=over)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.decision.verdict import Verdict
 from evaluation import breakdown
-from evaluation.metrics import FEWEST_CLUSTERS, Estimate
+from evaluation.bootstrap import FEWEST_CLUSTERS, Estimate, drawn_sums, interval
 from evaluation.protocols import Clip
 
 Hits = NDArray[np.bool_]
@@ -79,19 +79,17 @@ def share(
     """
     if not hits.size:
         return None
-    rng = np.random.default_rng(seed)
     names, member = np.unique(np.asarray(sources), return_inverse=True)
     over = "sources" if len(names) >= FEWEST_CLUSTERS else "clips"
     groups = member if over == "sources" else np.arange(hits.size)
     size, hit = np.bincount(groups), np.bincount(groups, hits)
-    drawn = rng.integers(0, len(size), (rounds, len(size)))
-    shares = hit[drawn].sum(axis=1) / size[drawn].sum(axis=1)
+    drawn_hits, drawn_sizes = drawn_sums((hit, size), rounds, seed)
     value = float(hits.mean())
-    low, high = (float(bound) for bound in np.percentile(shares, [2.5, 97.5]))
+    low, high = interval(value, drawn_hits / drawn_sizes)
     margin = min(1.0, 3 / len(size))
     if value == 0:
         high = margin
     elif value == 1:
         low = 1 - margin
     counts = (hits.size, 0) if bonafide else (0, hits.size)
-    return Estimate(value, min(low, value), max(high, value), *counts, over)
+    return Estimate(value, low, high, *counts, over)

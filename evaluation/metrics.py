@@ -6,13 +6,14 @@ stably, miss and false-alarm rates are taken at every threshold with the point (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from evaluation.bootstrap import Estimate, Indices, interval, resample, units
 from evaluation.progress import silently
 
 Floats = NDArray[np.float64]
@@ -146,61 +147,6 @@ def measures(scores: ArrayLike, is_bonafide: ArrayLike) -> Measures:
     )
 
 
-FEWEST_CLUSTERS = 5
-"""Sources of a label from which on a bootstrap over them says something; with fewer of either, clips are drawn."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure with its 95 % interval from a bootstrap, all as fractions: low <= value <= high.
-
-    `over` says what was drawn: `sources`, or `clips` within each label.
-    """
-
-    value: float
-    low: float
-    high: float
-    bonafide: int
-    spoof: int
-    over: str = "sources"
-
-    def __str__(self) -> str:
-        return f"{self.value:.1%} [{self.low:.1%}, {self.high:.1%}]"
-
-
-def drawn_over(is_bonafide: ArrayLike, sources: Sequence[str]) -> str:
-    """What a bootstrap draws of clips [n]: `sources`, or `clips` where either label has too few sources.
-
-    Both labels need FEWEST_CLUSTERS: all human clips of one source would come and go as one block, unchanged, and the
-    interval would leave out that they are a sample too.
-    """
-    labels, names = np.asarray(is_bonafide, bool), np.asarray(sources)
-    fewest = min(len(np.unique(names[side])) for side in (labels, ~labels))
-    return "sources" if fewest >= FEWEST_CLUSTERS else "clips"
-
-
-def draws(
-    is_bonafide: NDArray[np.bool_], sources: Sequence[str], rounds: int, seed: int
-) -> Iterator[NDArray[np.int64]]:
-    """Indices into the clips, a round each, of those rounds that have both labels.
-
-    Sources are drawn with replacement, since clips of one source are alike, or clips within each label (`drawn_over`).
-    """
-    names, member = np.unique(np.asarray(sources), return_inverse=True)
-    rng = np.random.default_rng(seed)
-    by_source = [np.flatnonzero(member == index) for index in range(len(names))]
-    by_label = [np.flatnonzero(is_bonafide), np.flatnonzero(~is_bonafide)]
-    over = drawn_over(is_bonafide, sources)
-    for _ in range(rounds):
-        if over == "sources":
-            sample = np.concatenate([by_source[i] for i in rng.integers(0, len(names), len(names))])
-        else:
-            sample = np.concatenate([rng.choice(side, len(side)) for side in by_label])
-        chosen = is_bonafide[sample]
-        if chosen.any() and not chosen.all():
-            yield sample
-
-
 def eer_clustered(
     scores: ArrayLike,
     is_bonafide: ArrayLike,
@@ -209,24 +155,18 @@ def eer_clustered(
     seed: int = 0,
     progress: Callable[..., Any] = silently,
 ) -> Estimate:
-    """EER with a percentile interval over sources, or over clips where a label has too few sources (`drawn_over`).
+    """EER with a percentile interval over sources, or over clips where a label has too few sources (`bootstrap.Units`).
 
-    The interval over clips is too narrow for speech of other sources, and `over` says which it is. The mean of rates
-    that are only near each other is biased in small draws, and percentiles may leave out the EER itself: the interval
-    is widened to it then.
+    The interval over clips is too narrow for speech of other sources, and `over` says which it is.
     """
     values, labels = np.asarray(scores, np.float64), np.asarray(is_bonafide, bool)
     value, _ = eer(values[labels], values[~labels])
-    drawn = [
-        eer(values[sample][labels[sample]], values[sample][~labels[sample]])[0]
-        for sample in progress(draws(labels, sources, rounds, seed), desc="interval", unit="round", total=rounds)
-    ]
-    low, high = np.percentile(drawn, [2.5, 97.5]) if drawn else (0.0, 1.0)
-    return Estimate(
-        value=value,
-        low=min(float(low), value),
-        high=max(float(high), value),
-        bonafide=int(labels.sum()),
-        spoof=int((~labels).sum()),
-        over=drawn_over(labels, sources),
-    )
+    clips = units(labels, sources)
+
+    def statistic(sample: Indices) -> float:
+        human = labels[sample]
+        return eer(values[sample][human], values[sample][~human])[0]
+
+    drawn = resample(clips, statistic, rounds, seed, progress)
+    low, high = interval(value, drawn) if drawn else (0.0, 1.0)
+    return Estimate(value, low, high, int(labels.sum()), int((~labels).sum()), clips.over)

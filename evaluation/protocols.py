@@ -185,7 +185,7 @@ def _has_label(fields: Sequence[str]) -> bool:
 def _from_folders(folder: Path) -> list[Clip]:
     """A folder below the label's names the source, and of spoof the system; what lies flat is of the source `unknown`.
 
-    That may be one source or many: intervals are over clips then (`metrics.drawn_over`).
+    That may be one source or many: intervals are over clips then (`bootstrap.Units`).
     """
     clips = []
     for label in LABELS:

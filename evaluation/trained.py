@@ -16,8 +16,9 @@ import numpy as np
 
 from edge_runtime.decision.verdict import Verdict
 from evaluation import breakdown
+from evaluation.bootstrap import Estimate
 from evaluation.false_alarms import share
-from evaluation.metrics import Estimate, Floats, eer_clustered
+from evaluation.metrics import Floats, eer_clustered
 from evaluation.protocols import Clip, read_list
 from evaluation.within import auc_within, within_sources
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from evaluation import breakdown
-from evaluation.metrics import FEWEST_CLUSTERS, Estimate, Floats, auc, eer, eer_clustered
+from evaluation.bootstrap import FEWEST_CLUSTERS, Estimate, drawn_sums, interval
+from evaluation.metrics import Floats, auc, eer, eer_clustered
 from evaluation.progress import silently
 from evaluation.protocols import Clip
 
@@ -74,16 +75,16 @@ def mean_of_sources(
     ]
     if not sides:
         return None
-    rng = np.random.default_rng(seed)
     figures = np.array([figure(*side) for side in sides])
     over = "sources" if len(sides) >= FEWEST_CLUSTERS else "clips"
     if over == "sources":
-        drawn = figures[rng.integers(0, len(figures), (rounds, len(figures)))].mean(axis=1)
+        drawn = drawn_sums((figures,), rounds, seed)[0] / len(figures)
     else:
+        rng = np.random.default_rng(seed)
         drawn = np.array(
             [np.mean([figure(*(rng.choice(s, len(s)) for s in side)) for side in sides]) for _ in range(rounds)]
         )
     value = float(figures.mean())
-    low, high = np.percentile(drawn, [2.5, 97.5])
+    low, high = interval(value, drawn)
     counts = [sum(len(side[label]) for side in sides) for label in (0, 1)]
-    return Estimate(value, min(float(low), value), max(float(high), value), counts[0], counts[1], over)
+    return Estimate(value, low, high, counts[0], counts[1], over)

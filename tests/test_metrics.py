@@ -8,12 +8,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from evaluation.bootstrap import units
 from evaluation.metrics import (
     BAYES_THRESHOLD,
     act_dcf,
     cllr,
     det_curve,
-    drawn_over,
     eer,
     eer_clustered,
     measures,
@@ -91,7 +91,7 @@ def test_no_interval_leaves_out_its_own_value(clips: list[tuple[float, bool, str
 def test_sources_are_drawn_only_where_each_label_has_five(clips: list[tuple[bool, str]]) -> None:
     label, source = [human for human, _ in clips], [name for _, name in clips]
     many = all(len({name for human, name in clips if human is side}) >= 5 for side in (True, False))
-    assert drawn_over(label, source) == ("sources" if many else "clips")
+    assert units(label, source).over == ("sources" if many else "clips")
 
 
 def flat(rng: np.random.Generator, human_clips: int) -> tuple[NDArray[np.float64], NDArray[np.bool_], list[str]]:

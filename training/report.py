@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.decision.verdict import Reason, Verdict
-from evaluation.metrics import Estimate, cllr, min_cllr
+from evaluation.bootstrap import Estimate
+from evaluation.metrics import cllr, min_cllr
 from evaluation.protocols import Clip
 from export.checkpoint import Calibration
 from training.verdicts import SAID, JudgedClip, groups, shares

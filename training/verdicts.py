@@ -26,7 +26,7 @@ from edge_runtime.decision.verdict import (
     decide,
 )
 from edge_runtime.detector import TAIL_SECONDS
-from evaluation.metrics import Estimate, drawn_over, draws
+from evaluation.bootstrap import Estimate, units
 from evaluation.protocols import Clip
 from export.checkpoint import Calibration
 from export.rawnet2 import Config, RawNet2
@@ -160,7 +160,7 @@ def judge(heard: ScoredClip, calibration: Calibration) -> JudgedClip:
 def groups(clips: Sequence[Clip]) -> list[str]:
     """What each clip [n] belongs to when some are left out or drawn: its source, or itself where sources are few."""
     labels, sources = np.array([clip.is_bonafide for clip in clips], bool), [clip.source for clip in clips]
-    few = labels.all() or not labels.any() or drawn_over(labels, sources) == "clips"
+    few = labels.all() or not labels.any() or units(labels, sources).over == "clips"
     return [str(number) for number in range(len(clips))] if few else sources
 
 
@@ -179,7 +179,7 @@ def shares(judged: Sequence[JudgedClip], level: str, rounds: int = 1000) -> dict
         rows += [(item.clip.is_bonafide, verdict, group) for verdict in verdicts if verdict is not Verdict.SILENT]
     human = np.array([row[0] for row in rows], bool)
     said = np.array([[row[1] is verdict for verdict in SAID] for row in rows], np.float64)
-    drawn = [np.arange(len(rows)), *draws(human, [row[2] for row in rows], rounds, seed=0)]
+    drawn = [np.arange(len(rows)), *units(human, [row[2] for row in rows]).draws(rounds, seed=0)]
     found: dict[tuple[str, Verdict], Estimate] = {}
     for name, side in (("human", human), ("spoofed", ~human)):
         if not side.any():

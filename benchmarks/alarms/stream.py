@@ -17,7 +17,7 @@ from edge_runtime.detector import Detector
 from edge_runtime.errors import UsageError
 from edge_runtime.settings.schema import FIELDS
 from evaluation.acoustics.effects import RATE, Samples
-from evaluation.metrics import FEWEST_CLUSTERS
+from evaluation.bootstrap import FEWEST_CLUSTERS, drawn_sums, interval
 from evaluation.progress import silently
 
 BLOCK_SECONDS = 5.0
@@ -204,7 +204,7 @@ def _rate(counts: Sequence[float], sizes: Sequence[float], groups: Sequence[str]
     if len(names) < FEWEST_CLUSTERS:
         names, member = np.arange(len(sizes)), np.arange(len(sizes))
     count, size = np.bincount(member, counts), np.bincount(member, sizes)
-    drawn = np.random.default_rng(seed).integers(0, len(names), (_ROUNDS, len(names)))
-    low, high = np.percentile(count[drawn].sum(axis=1) / size[drawn].sum(axis=1), [2.5, 97.5]).tolist()
+    drawn_counts, drawn_sizes = drawn_sums((count, size), _ROUNDS, seed)
     value = sum(counts) / total
-    return Rate(value, min(low, value), max(high, value) if sum(counts) else 3 / total)
+    low, high = interval(value, drawn_counts / drawn_sizes)
+    return Rate(value, low, high if sum(counts) else 3 / total)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from evaluation import breakdown
 from evaluation.accuracy import Accuracy, GroupErrors
+from evaluation.bootstrap import FEWEST_CLUSTERS, Estimate
 from evaluation.false_alarms import FalseAlarms, SourceAlarms
 from evaluation.markdown import table
-from evaluation.metrics import FEWEST_CLUSTERS, Estimate
 from evaluation.trained import Unseen
 
 _FEW = "too few clips"

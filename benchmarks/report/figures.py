@@ -12,8 +12,9 @@ from benchmarks.robustness.error_rates import Robustness
 from benchmarks.timing.latency import LatencyRun, ModelLatency
 from edge_runtime.errors import InputError
 from evaluation.accuracy import Accuracy, ClipVerdict, accuracy
+from evaluation.bootstrap import Estimate
 from evaluation.comparison import matched
-from evaluation.metrics import Estimate, det_curve, measures
+from evaluation.metrics import det_curve, measures
 from evaluation.paired import paired
 from evaluation.tdcf import FORMS, AsvScores, min_tdcf
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import UsageError
 from evaluation.acoustics.conditions import CONDITIONS, Condition
+from evaluation.bootstrap import Estimate
 from evaluation.comparison import Comparison, compare_scores
 from evaluation.markdown import table
-from evaluation.metrics import Estimate, eer_clustered
+from evaluation.metrics import eer_clustered
 from evaluation.progress import silently
 from evaluation.protocols import Clip
 from evaluation.scoring.perturbation import hear

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from evaluation import breakdown
 from evaluation.acoustics.effects import RATE, Samples
-from evaluation.metrics import Estimate, Floats, eer, eer_clustered
+from evaluation.bootstrap import Estimate
+from evaluation.metrics import Floats, eer, eer_clustered
 from evaluation.progress import silently
 from evaluation.protocols import Clip
 from evaluation.scoring.perturbation import read_samples

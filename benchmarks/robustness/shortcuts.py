@@ -16,8 +16,9 @@ from edge_runtime.decision.verdict import Verdict
 from edge_runtime.errors import InputError, UsageError
 from evaluation import breakdown
 from evaluation.acoustics.conditions import Condition
+from evaluation.bootstrap import Estimate, Indices, interval, resample, units
 from evaluation.comparison import Comparison, compare_scores
-from evaluation.metrics import Estimate, Floats, draws, eer_clustered
+from evaluation.metrics import Floats, eer_clustered
 from evaluation.progress import silently
 from evaluation.protocols import Clip
 from evaluation.scoring.perturbation import hear
@@ -120,7 +121,7 @@ def shortcuts(
 ) -> Shortcuts:
     """Scores `clips` under `interventions`, of which the first is held to be no change, and measures features.
 
-    All intervals are from bootstraps of `rounds` rounds over sources (`metrics.drawn_over`), paired where two scores of
+    All intervals are from bootstraps of `rounds` rounds over sources (`bootstrap.Units`), paired where two scores of
     the same clips are compared. What else is raised, `perturbation.hear` says.
 
     Raises InputError unless clips of both labels have a score.
@@ -206,14 +207,11 @@ def line(
 def _shifts(moved: Floats, human: breakdown.Members, sources: Sequence[str], rounds: int) -> list[Shift]:
     """Of bona fide, of spoof, and the first less the second, each from the same draws."""
 
-    def means(some: Floats, label: breakdown.Members) -> tuple[float, float, float]:
+    def means(sample: Indices) -> tuple[float, float, float]:
+        some, label = moved[sample], human[sample]
         bonafide, spoof = float(some[label].mean()), float(some[~label].mean())
         return bonafide, spoof, bonafide - spoof
 
-    values = means(moved, human)
-    made = [means(moved[sample], human[sample]) for sample in draws(human, sources, rounds, 0)] or [values]
-    bounds = np.percentile(made, [2.5, 97.5], axis=0)
-    return [
-        Shift(value, min(float(low), value), max(float(high), value))
-        for value, low, high in zip(values, *bounds, strict=True)
-    ]
+    values = means(np.arange(len(moved)))
+    made = resample(units(human, sources), means, rounds) or [values]
+    return [Shift(value, *interval(value, drawn)) for value, drawn in zip(values, zip(*made, strict=True), strict=True)]

@@ -16,9 +16,10 @@ from tqdm import tqdm
 from benchmarks.tasks.common import add_report
 from edge_runtime.errors import InputError, UsageError
 from edge_runtime.system.extras import demand
+from evaluation.bootstrap import Estimate
 from evaluation.breakdown import FEWEST, BreakdownPart, by_condition, by_source, by_system, macro
 from evaluation.comparison import correlation_text
-from evaluation.metrics import BAYES_THRESHOLD, Estimate, Floats, Measures, eer, eer_clustered, measures
+from evaluation.metrics import BAYES_THRESHOLD, Floats, Measures, eer, eer_clustered, measures
 from evaluation.paired import MARGIN_POINTS, Paired, paired
 from evaluation.percentiles import needed
 from evaluation.protocols import ClipList, read_list

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_runtime.decision.verdict import Verdict
+from evaluation.bootstrap import Estimate
 from evaluation.breakdown import FEWEST
 from evaluation.false_alarms import FalseAlarms, alarms, share
 from evaluation.folds.figures import threshold_at
 from evaluation.folds.slices import OTHERS, Slices
 from evaluation.folds.table import UNKNOWN, FoldScores
-from evaluation.metrics import Estimate
 
 RATE = 0.02
 """Share of a fold's human clips called spoof where neither verdicts nor a threshold are given."""

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation import breakdown
+from evaluation.bootstrap import FEWEST_CLUSTERS, interval, resample, units
 from evaluation.breakdown import FEWEST
 from evaluation.folds.slices import Slices
 from evaluation.folds.table import FoldScores
-from evaluation.metrics import FEWEST_CLUSTERS, Floats, cllr, drawn_over, draws, eer, min_cllr
+from evaluation.metrics import Floats, cllr, eer, min_cllr
 from evaluation.progress import silently
 
 Ints = NDArray[np.int64]
@@ -135,7 +136,7 @@ def judge(
     seed: int = 0,
     progress: Callable[..., Any] = silently,
 ) -> JudgedFolds:
-    """All figures with intervals from `metrics.draws`; `other` has the same clips in the same order.
+    """All figures with intervals from `bootstrap.resample`; `other` has the same clips in the same order.
 
     A fold with fewer than FEWEST clips of a label, in all or in a draw, is left out of that mean. An interval needs
     FEWEST_CLUSTERS sources of spoof in the slice.
@@ -146,24 +147,26 @@ def judge(
     sheets = [sheet] if other is None else [sheet, other]
     everything = np.arange(len(of.clips))
     whole = [_by_fold(item, everything, fold, len(names)) for item in sheets]
-    drawn: list[list[dict[Key, float]]] = [[] for _ in sheets]
-    for sample in progress(draws(of.human, of.sources, rounds, seed), desc="intervals", unit="round", total=rounds):
-        for item, means in zip(sheets, drawn, strict=True):
-            means.append({key: _mean(values) for key, values in _by_fold(item, sample, fold, len(names)).items()})
+
+    def means_of(sample: Ints) -> list[dict[Key, float]]:
+        found = (_by_fold(item, sample, fold, len(names)) for item in sheets)
+        return [{key: _mean(values) for key, values in one.items()} for one in found]
+
+    clips = units(of.human, of.sources)
+    made = resample(clips, means_of, rounds, seed, progress, "intervals")
+    drawn = [[means[number] for means in made] for number in range(len(sheets))]
     one = [dict(item.figures(everything[of.human], everything[~of.human])) for item in sheets]
     counts = {key: _counts(sheet, key) for key in whole[0]}
-    over = drawn_over(of.human, of.sources)
 
     def figure(key: Key, values: list[float], samples: list[float], as_one: float) -> Figure:
         value = _mean(values)
         kept = [sample for sample in samples if not np.isnan(sample)]
         bonafide, spoof, sources = counts[key]
         low = high = None
-        if kept and not np.isnan(value) and (over == "clips" or sources >= FEWEST_CLUSTERS):
-            low, high = (float(bound) for bound in np.percentile(kept, [2.5, 97.5]))
-            low, high = min(low, value), max(high, value)
+        if kept and not np.isnan(value) and (clips.over == "clips" or sources >= FEWEST_CLUSTERS):
+            low, high = interval(value, kept)
         by_fold = {name: _known(one) for name, one in zip(names, values, strict=True)}
-        return Figure(_known(value), low, high, by_fold, _known(as_one), bonafide, spoof, sources, over)
+        return Figure(_known(value), low, high, by_fold, _known(as_one), bonafide, spoof, sources, clips.over)
 
     tables = [
         {key: figure(key, whole[i][key], [means[key] for means in drawn[i]], one[i][key]) for key in counts}

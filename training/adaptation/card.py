@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edge_runtime.decision.verdict import Verdict
-from evaluation.metrics import Estimate
+from evaluation.bootstrap import Estimate
 from export.checkpoint import Calibration
 from training.adaptation.trial import BLIND_SHARE, MOST_RISE, Column
 from training.report import CalibrationReport, thresholds_line

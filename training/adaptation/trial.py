@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_runtime.decision.verdict import Verdict
-from evaluation.metrics import Estimate, eer
+from evaluation.bootstrap import Estimate
+from evaluation.metrics import eer
 from export.checkpoint import Calibration
 from export.rawnet2 import RawNet2
 from training.batches import Library
