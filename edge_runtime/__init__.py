@@ -1,21 +1,23 @@
-"""edge-detect on the device: tells human speech from synthetic, with `Detector` as its pure core."""
+"""edge-detect on the device: tells human speech from synthetic, with `Detector` as its pure core.
+
+Nothing is loaded until it is asked for: ONNX Runtime takes seconds on a small board.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
-from edge_runtime.decision.verdict import Verdict, Window
-from edge_runtime.errors import EdgeDetectError, InputError, ModelError, OutputError, UsageError
+TYPE_CHECKING = False  # as typing's, which is not light to import
+if TYPE_CHECKING:
+    from edge_runtime.decision.verdict import Verdict, Window
+    from edge_runtime.detector import Detector
+    from edge_runtime.errors import EdgeDetectError, InputError, ModelError, OutputError, UsageError
+    from edge_runtime.version import __version__
 
 # From 1.29 on ONNX Runtime reports its use to Microsoft, unless this is set before it is loaded (its Privacy.md). Who
 # listens to people reports to nobody; a user who wants it sets the variable to 0.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-if TYPE_CHECKING:
-    from edge_runtime.detector import Detector
-
-__version__ = "0.1.0"
 __all__ = [
     "Detector",
     "EdgeDetectError",
@@ -27,12 +29,22 @@ __all__ = [
     "Window",
     "__version__",
 ]
+_MODULES = {
+    "Detector": "detector",
+    "Verdict": "decision.verdict",
+    "Window": "decision.verdict",
+    "__version__": "version",
+}
 
 
-def __getattr__(name: str) -> Any:
-    """Imports `Detector` when first asked for: ONNX Runtime takes long to load on a small board."""
-    if name == "Detector":
-        from edge_runtime.detector import Detector
+def __getattr__(name: str) -> object:
+    """What `__all__` names, imported when it is first asked for."""
+    if name in __all__:
+        from importlib import import_module
 
-        return Detector
+        return getattr(import_module(f"edge_runtime.{_MODULES.get(name, 'errors')}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

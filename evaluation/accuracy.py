@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.capture.file import read_blocks
-from edge_runtime.decision.verdict import Summarizer, Summary, Verdict
+from edge_runtime.decision.summary import Summarizer, Summary
+from edge_runtime.decision.verdict import Verdict
 from edge_runtime.detector import Detector
 from edge_runtime.errors import InputError
 from evaluation import breakdown

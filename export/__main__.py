@@ -13,9 +13,9 @@ from typing import Any
 
 from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
 from edge_runtime.model.contract import FORMS
-from edge_runtime.report.output import printable
 from edge_runtime.run.stop import leaving_in_order
 from edge_runtime.system.extras import how_to_get
+from edge_runtime.system.text import printable
 
 VARIANTS = ("asvspoof2021", "asvspoof5", "eurecom2019", "lanceaking", "edge", "hybrid")
 _EXITS = """exit codes:

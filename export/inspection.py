@@ -8,7 +8,7 @@ from typing import Any
 
 from edge_runtime.model.network import Network
 from edge_runtime.model.processor import ANY, judge_target, this_processor
-from edge_runtime.report.output import printable
+from edge_runtime.system.text import printable
 
 _LONGEST = 400
 """Characters of a value in the table; JSON has all of it."""

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from edge_runtime.errors import ModelError
-from edge_runtime.report.output import printable
+from edge_runtime.system.text import printable
 
 LARGEST_BYTES = 1 << 30
 """Of a file, and of what is in it; the largest public RawNet2 has 102 MB."""

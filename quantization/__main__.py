@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
 from edge_runtime.model.contract import LEVELS, TARGETS
-from edge_runtime.report.output import printable
 from edge_runtime.run.stop import leaving_in_order
 from edge_runtime.system.extras import demand, how_to_get
+from edge_runtime.system.text import printable
 
 if TYPE_CHECKING:
     from evaluation.comparison import ComparedModel

@@ -20,8 +20,8 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from edge_runtime.atomic import whole_file
 from edge_runtime.errors import EdgeDetectError, OutputError
-from edge_runtime.report.output import printable
 from edge_runtime.run.stop import leaving_in_order
+from edge_runtime.system.text import printable
 from quantization.calibration import read, windows
 from quantization.passes.convolutions import Reader, quiet
 from quantization.quantizer import float_model, stamped

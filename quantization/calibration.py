@@ -19,7 +19,6 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from edge_runtime.capture.device.quiet import quiet_c
 from edge_runtime.capture.file import mix, read_blocks
 from edge_runtime.decision.quality import clean, measure, objection
 from edge_runtime.decision.verdict import Reason
@@ -27,6 +26,7 @@ from edge_runtime.errors import InputError, UsageError
 from edge_runtime.model.contract import Contract
 from edge_runtime.model.frontend import FilterBank
 from edge_runtime.model.highpass import HighPass
+from edge_runtime.system.quiet import quiet_c
 from evaluation.protocols import LABELS, SUFFIXES, Clip, read_clips
 
 BUILT_IN = Path(__file__).parent / "clips"

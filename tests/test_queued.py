@@ -11,7 +11,7 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.app.log import Log
+from edge_runtime.system.log import Log
 from edge_runtime.system.queued import Queued, Rank
 
 _LOST = re.compile(rb"lost (\d+)")

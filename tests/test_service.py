@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.app.log import REPEAT_SECONDS, Log, journald_reads
 from edge_runtime.run.service import Service
 from edge_runtime.settings import config
+from edge_runtime.system.log import REPEAT_SECONDS, Log, journald_reads
 
 PROJECT = Path(__file__).parent.parent
 UNIT = PROJECT / "deploy" / "systemd" / "edge-detect.service"

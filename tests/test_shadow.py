@@ -20,13 +20,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from edge_runtime.app.log import Log
 from edge_runtime.decision.verdict import Verdict, Window
 from edge_runtime.detector import Detector
 from edge_runtime.settings.schema import Settings
 from edge_runtime.shadow.order import TrialRequest
 from edge_runtime.shadow.report import Shadow
 from edge_runtime.shadow.trial import FAILED, PASSED, TRYING, TrialCounts, judge
+from edge_runtime.system.log import Log
 from tests import hostile_models as hostile
 from tests.confined import allowed
 from tests.conftest import voice

@@ -12,7 +12,8 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.decision.verdict import Reason, Summarizer, Verdict, Window
+from edge_runtime.decision.summary import Summarizer
+from edge_runtime.decision.verdict import Reason, Verdict, Window
 from edge_runtime.detector import Detector
 from edge_runtime.errors import InputError
 from edge_runtime.model.network import Network

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge_runtime.decision.verdict import Summarizer
+from edge_runtime.decision.summary import Summarizer
 from edge_runtime.detector import Detector
 from edge_runtime.model.network import Network
 from evaluation.protocols import Clip

@@ -14,18 +14,8 @@ from hypothesis.extra.numpy import arrays
 
 from edge_runtime.decision.alarm import Alarms, Rules
 from edge_runtime.decision.quality import FLOOR_DBFS, clean, measure, objection
-from edge_runtime.decision.verdict import (
-    STRETCHES_KEPT,
-    Reason,
-    Stretch,
-    Summarizer,
-    Summary,
-    Thresholds,
-    Verdict,
-    Window,
-    decide,
-    foremost,
-)
+from edge_runtime.decision.summary import STRETCHES_KEPT, Stretch, Summarizer, Summary, foremost
+from edge_runtime.decision.verdict import Reason, Thresholds, Verdict, Window, decide
 from edge_runtime.errors import UsageError
 
 BETWEEN = Thresholds(spoof=-1.0, bonafide=1.0)

@@ -15,16 +15,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge_runtime.decision.quality import measure, objection
-from edge_runtime.decision.verdict import (
-    SPOOFED_SHARE,
-    Reason,
-    Summarizer,
-    Summary,
-    Thresholds,
-    Verdict,
-    Window,
-    decide,
-)
+from edge_runtime.decision.summary import SPOOFED_SHARE, Summarizer, Summary
+from edge_runtime.decision.verdict import Reason, Thresholds, Verdict, Window, decide
 from edge_runtime.detector import TAIL_SECONDS
 from evaluation.bootstrap import Estimate, units
 from evaluation.protocols import Clip

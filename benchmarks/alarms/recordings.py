@@ -14,7 +14,8 @@ import numpy as np
 from benchmarks.alarms.mixed_stream import FLOOR_DBFS, PAUSE_SECONDS, grouped, leveled
 from benchmarks.alarms.stream import usual_rules
 from edge_runtime.decision.alarm import FILE_SMOOTHING_SECONDS, Alarms, Rules
-from edge_runtime.decision.verdict import Reason, Summarizer, Summary, Thresholds, Verdict, Window
+from edge_runtime.decision.summary import Summarizer, Summary
+from edge_runtime.decision.verdict import Reason, Thresholds, Verdict, Window
 from edge_runtime.detector import Detector
 from edge_runtime.errors import InputError, UsageError
 from evaluation.acoustics.effects import RATE, Random, Samples, pink

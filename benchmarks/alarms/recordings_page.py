@@ -9,7 +9,8 @@ from typing import Any
 
 from benchmarks.alarms.recordings import END, MIDDLE, ScoredRecording, gated, summary
 from edge_runtime.decision.alarm import Rules
-from edge_runtime.decision.verdict import Summary, Thresholds, Verdict, Window
+from edge_runtime.decision.summary import Summary
+from edge_runtime.decision.verdict import Thresholds, Verdict, Window
 from evaluation.markdown import table
 from evaluation.protocols import Clip
 

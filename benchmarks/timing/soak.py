@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.machine.processes import resident_bytes
 from benchmarks.timing.interleaved import Spread
 from benchmarks.timing.pipelines import Loop
-from edge_runtime.decision.verdict import Summarizer
+from edge_runtime.decision.summary import Summarizer
 from edge_runtime.detector import Detector
 from edge_runtime.errors import UsageError
 from edge_runtime.model.network import Network

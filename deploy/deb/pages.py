@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from edge_runtime import __version__
 from edge_runtime.app.cli import parser
+from edge_runtime.version import __version__
 
 COMMANDS = {"coverage": ["coverage"], "commission": ["commission"], "config": ["config"]}
 PATHS = ("PATH", "DIR", "FILE", "COMMAND")

@@ -10,17 +10,18 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from edge_runtime import __version__
 from edge_runtime.app import commands
-from edge_runtime.app.log import Log
-from edge_runtime.capture.device.bounded import anything_abandoned
 from edge_runtime.errors import EdgeDetectError, Ended, InputError, UsageError
-from edge_runtime.report.output import Output, ReaderGone, printable
+from edge_runtime.report.output import Output, ReaderGone
 from edge_runtime.run.stop import ORDERLY_SECONDS, Stop
 from edge_runtime.settings import config, document
 from edge_runtime.settings.option import Option, flag, from_text, option_of, short
 from edge_runtime.settings.schema import Settings
+from edge_runtime.system.bounded import anything_abandoned
+from edge_runtime.system.log import Log
 from edge_runtime.system.scarce import be_frugal, scarcity
+from edge_runtime.system.text import printable
+from edge_runtime.version import __version__
 
 # NumPy and ONNX Runtime are imported only when there is sound to score: on a small board they take seconds,
 # in which --help should have answered, and a signal should be heeded.
@@ -122,7 +123,7 @@ def _run(argv: list[str], stop: Stop) -> int:
         return run_device(settings, stop, config.Reload(stop.reload_wanted, given))
     from edge_runtime.run.files import score_files
 
-    log = Log(settings.log_level)
+    log = Log(settings.log_level, modules=True)
     try:
         return score_files(settings, stop, log)
     finally:

@@ -10,12 +10,13 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from edge_runtime.app.log import Log
 from edge_runtime.errors import EdgeDetectError, UsageError
-from edge_runtime.report.output import Output, printable
+from edge_runtime.report.output import Output
 from edge_runtime.settings import config, document
 from edge_runtime.settings.option import variable
 from edge_runtime.settings.schema import SOURCES, Settings
+from edge_runtime.system.log import Log
+from edge_runtime.system.text import printable
 
 Parser = Callable[..., argparse.ArgumentParser]
 

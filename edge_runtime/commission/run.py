@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_runtime import __version__
-from edge_runtime.app.log import Log
 from edge_runtime.capture.device.identity import SoundCard, card_of, read_cards
 from edge_runtime.capture.device.probe import Probed, probe
 from edge_runtime.capture.liveness import LivenessLimits
@@ -26,7 +24,9 @@ from edge_runtime.run.opening import foreign_hop, foreign_window, open_detector
 from edge_runtime.settings import config
 from edge_runtime.settings.option import variable
 from edge_runtime.settings.schema import AUTO, MIX, RAW, SOURCES, Settings
+from edge_runtime.system.log import Log
 from edge_runtime.system.machine import Machine, this_machine
+from edge_runtime.version import __version__
 
 CONNECT_SECONDS = 15.0
 """How long a microphone is waited for at most, where the configuration would wait longer: USB takes seconds at boot."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edge_runtime import __version__
-from edge_runtime.app.log import times
 from edge_runtime.capture.device.probe import Probed
 from edge_runtime.commission.check import Check, Grade
 from edge_runtime.commission.run import Findings
-from edge_runtime.report.output import printable
+from edge_runtime.system.log import times
 from edge_runtime.system.machine import Machine
+from edge_runtime.system.text import printable
+from edge_runtime.version import __version__
 
 _COLUMN = 15
 

@@ -10,7 +10,7 @@ import onnxruntime
 
 from edge_runtime.errors import ModelError
 from edge_runtime.model.onnxfile import NO_MODEL
-from edge_runtime.report.output import printable
+from edge_runtime.system.text import printable
 
 CPU = "CPUExecutionProvider"
 _PLACE = re.compile(r"/onnxruntime_src/.*\) (?:\[ONNXRuntimeError\] : \d+ : \w+ : )?")

@@ -22,10 +22,10 @@ from pathlib import Path
 
 import onnxruntime
 
-from edge_runtime import __version__
 from edge_runtime.errors import Ended, ModelError
-from edge_runtime.report.output import printable
 from edge_runtime.system import process
+from edge_runtime.system.text import printable
+from edge_runtime.version import __version__
 
 PROCESSOR_SECONDS = 25
 """Processor time for opening and two runs. The largest public RawNet2 takes 1.6 s of it on x86, some 13 on a Pi 4."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from edge_runtime.capture.block import Event, Losses
 from edge_runtime.decision.alarm import Alarm
 from edge_runtime.decision.pace import Pace
-from edge_runtime.decision.verdict import Summary, Window
+from edge_runtime.decision.summary import Summary
+from edge_runtime.decision.verdict import Window
 
 if TYPE_CHECKING:  # `--help` loads no NumPy
     import numpy as np

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import TextIO
 
-from edge_runtime.capture.device.bounded import abandon
 from edge_runtime.report.output import Output
+from edge_runtime.system.bounded import abandon
 from edge_runtime.system.queued import Queued, Rank
 
 

@@ -14,11 +14,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from edge_runtime.app.log import times
 from edge_runtime.decision.alarm import Alarm
 from edge_runtime.errors import UsageError
 from edge_runtime.report import Report
 from edge_runtime.report.jsonl import alarm_line, to_json, utc
+from edge_runtime.system.log import times
 from edge_runtime.system.process import Leash
 
 VARIABLE = "EDGE_DETECT_EVENT"

@@ -11,10 +11,12 @@ from typing import Any
 from edge_runtime.capture.block import STATE, UNREAD, Event, Losses
 from edge_runtime.decision.alarm import Alarm
 from edge_runtime.decision.pace import Pace
-from edge_runtime.decision.verdict import Stretch, Summary, Window
+from edge_runtime.decision.summary import Stretch, Summary
+from edge_runtime.decision.verdict import Window
 from edge_runtime.report import Report
-from edge_runtime.report.output import Output, without_surrogates
+from edge_runtime.report.output import Output
 from edge_runtime.system.queued import Rank
+from edge_runtime.system.text import without_surrogates
 
 
 class JsonLines(Report):

@@ -9,10 +9,12 @@ from edge_runtime.capture.block import CHANNELS, CLOCK, DROPPED, HOP, IDENTITY, 
 from edge_runtime.capture.liveness import State
 from edge_runtime.decision.alarm import ON, Alarm
 from edge_runtime.decision.pace import SLOW, Pace
-from edge_runtime.decision.verdict import Reason, Summary, Verdict, Window, foremost
+from edge_runtime.decision.summary import Summary, foremost
+from edge_runtime.decision.verdict import Reason, Verdict, Window
 from edge_runtime.report import Report
-from edge_runtime.report.output import Output, printable
+from edge_runtime.report.output import Output
 from edge_runtime.system.queued import Rank
+from edge_runtime.system.text import printable
 
 _REDRAW_SECONDS = 0.1
 _QUIETEST_DBFS = -60.0

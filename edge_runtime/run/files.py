@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterator
 
-from edge_runtime.app.log import Log
 from edge_runtime.capture.block import CHANNELS, Block, Event
 from edge_runtime.capture.file import called, length_seconds, read_blocks
 from edge_runtime.capture.pcm import RawFormat
@@ -22,6 +21,7 @@ from edge_runtime.run.stop import ORDERLY_SECONDS, Stop
 from edge_runtime.settings.schema import Settings
 from edge_runtime.shadow.order import TrialRequest
 from edge_runtime.shadow.report import Shadow
+from edge_runtime.system.log import Log
 
 
 def score_files(settings: Settings, stop: Stop, log: Log) -> int:

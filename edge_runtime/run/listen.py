@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,11 +14,14 @@ from numpy.typing import NDArray
 from edge_runtime.capture.block import HOP, Block, Event, Losses
 from edge_runtime.decision.alarm import Alarm, Alarms
 from edge_runtime.decision.pace import Pace
-from edge_runtime.decision.verdict import Summarizer, Summary, Window
+from edge_runtime.decision.summary import Summarizer, Summary
+from edge_runtime.decision.verdict import Window
 from edge_runtime.detector import Detector
 from edge_runtime.errors import InputError
 from edge_runtime.governor import Governor
 from edge_runtime.report import Report
+
+_LOG = logging.getLogger(__name__)
 
 
 def run(
@@ -86,8 +90,12 @@ def run(
                 report.sound(heard / detector.sample_rate, samples)
                 report.level(heard / detector.sample_rate, *_levels(samples))
                 scored = take(detector.push(samples))
-                seconds = len(samples) / detector.sample_rate
-                change = governor.heard(seconds, clock() - began, block.waiting_seconds, scored) if governor else None
+                seconds, busy_seconds = len(samples) / detector.sample_rate, clock() - began
+                if scored:
+                    _LOG.debug(
+                        "%.2f s: %d windows took %.1f ms", heard / detector.sample_rate, scored, 1e3 * busy_seconds
+                    )
+                change = governor.heard(seconds, busy_seconds, block.waiting_seconds, scored) if governor else None
                 if change:
                     detector.set_hop(change.hop_seconds)
                     event = Event(HOP, seconds=detector.hop_seconds, reason=change.reason)

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 
-from edge_runtime.app.log import Log
 from edge_runtime.capture.block import Block
 from edge_runtime.decision.alarm import Alarms
 from edge_runtime.errors import SPOOF_FOUND, EdgeDetectError, ModelError, OutputError
@@ -17,6 +16,7 @@ from edge_runtime.run.renewal import Renewal
 from edge_runtime.run.service import Service
 from edge_runtime.run.stop import ORDERLY_SECONDS, Stop
 from edge_runtime.settings.schema import AUTO, Settings
+from edge_runtime.system.log import Log
 
 Reload = Callable[[], Settings | None]
 
@@ -29,7 +29,7 @@ def run_device(settings: Settings, stop: Stop, reload: Reload) -> int:
     cannot be are reported, and the old ones stay. A command for alarms that is not there keeps no run from beginning.
     Raises InputError for a source that is not there, ModelError, OutputError, ReaderGone or UsageError.
     """
-    log = Log(settings.log_level, queued=True)
+    log = Log(settings.log_level, queued=True, modules=True)
     service = Service.from_environment()
     live: _Live | None = None
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -9,7 +10,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from edge_runtime.app.log import Log
 from edge_runtime.capture.pcm import RawFormat
 from edge_runtime.capture.wanted import Kind, Wanted
 from edge_runtime.decision.alarm import FILE_SMOOTHING_SECONDS, LIVE_SMOOTHING_SECONDS, Rules
@@ -19,10 +19,12 @@ from edge_runtime.report.jsonl import JsonLines
 from edge_runtime.report.output import Output
 from edge_runtime.report.terminal import Terminal
 from edge_runtime.settings.schema import AUTO, Settings
+from edge_runtime.system.log import Log
 
 if TYPE_CHECKING:
     from edge_runtime.detector import Detector
 
+_LOG = logging.getLogger(__name__)
 _NEAR_HOP = 0.1
 """By such a share of it a hop may differ from the one that was asked for, and nobody need know."""
 
@@ -36,6 +38,7 @@ def open_detector(settings: Settings, stop: Callable[[], bool], log: Log) -> Det
     from edge_runtime.detector import Detector  # late, as ONNX Runtime takes seconds to load on a small board
     from edge_runtime.model import provider
 
+    began = time.perf_counter()
     auto = settings.hop == AUTO
     given = None if auto or settings.hop is None else float(settings.hop)
     detector = Detector(
@@ -46,7 +49,12 @@ def open_detector(settings: Settings, stop: Callable[[], bool], log: Log) -> Det
         gate=settings.gate,
         least_speech_seconds=settings.least_speech,
     )
-    if not detector.network.contract.calibrated:
+    contract = detector.network.contract
+    _LOG.debug(
+        "%s: %s at %s, form %s, opened and tried in %.2f s",
+        *(detector.network.path, contract.name, contract.level, contract.form, time.perf_counter() - began),
+    )
+    if not contract.calibrated:
         log.info("this model is not calibrated: its scores have an order and no scale, so its verdicts mean little")
     for note in detector.network.notes:
         log.info(note)

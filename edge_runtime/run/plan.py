@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from edge_runtime import __version__
-from edge_runtime.app.log import Log
 from edge_runtime.capture.block import CHANNELS, CLOCK, IDENTITY, OUTAGE, STATE, Block, Event
 from edge_runtime.capture.liveness import LivenessLimits, State
 from edge_runtime.capture.source import LiveSource
@@ -31,6 +29,8 @@ from edge_runtime.run.service import Service
 from edge_runtime.settings.schema import AUTO, Settings
 from edge_runtime.shadow.order import TrialRequest
 from edge_runtime.shadow.report import Shadow
+from edge_runtime.system.log import Log
+from edge_runtime.version import __version__
 
 if TYPE_CHECKING:
     from edge_runtime.detector import Detector

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from edge_runtime.app.log import Log
 from edge_runtime.errors import Ended
 from edge_runtime.run.plan import Plan
 from edge_runtime.settings.schema import Settings
+from edge_runtime.system.log import Log
 
 _END_SECONDS = 5.0
 """How long an end waits for ONNX Runtime, which opens a file in one call that nothing can end."""

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_runtime.errors import UsageError
-from edge_runtime.report.output import printable
 from edge_runtime.settings.option import flag, from_text, mistyped, option_of, short, unfit, variable
 from edge_runtime.settings.schema import FIELDS, RAW, SOURCES, Settings, misfits
 from edge_runtime.settings.tomlfile import LARGEST_FILE as LARGEST_FILE
 from edge_runtime.settings.tomlfile import read_toml
+from edge_runtime.system.text import printable
 
 COMMAND_LINE = "command line"
 DEFAULT = "default"

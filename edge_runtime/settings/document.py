@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from edge_runtime.capture.address import shown
-from edge_runtime.report.output import printable
 from edge_runtime.settings.config import DEFAULT, Effective
 from edge_runtime.settings.option import Option, allowed, flag, option_of
 from edge_runtime.settings.schema import FIELDS
+from edge_runtime.system.text import printable
 
 _WIDTH = 100
 _PAGE = """\

@@ -30,7 +30,7 @@ ENCODING_NAMES = (*_LITTLE, "s16be", "s24be", "s24be-in-32", "s32be", "f32be", "
 AUTO = "auto"
 FOREVER = "forever"
 MIX = "mix"
-LEVELS = ("error", "warning", "info", "debug")
+LEVELS = ("error", "warning", "info", "debug")  # of system.log, which is not light to import
 PROVIDERS = (AUTO, "cpu", "cuda", "tensorrt")
 
 _SOURCE = "what to listen to (one of them)"
@@ -314,7 +314,7 @@ class Settings:
         metavar="LEVEL",
         help="how much to say on standard error: lines of this level and of those before it in the order "
         + ", ".join(LEVELS)
-        + "; debug has no lines of its own yet",
+        + "; debug says what each window costs and what is opened",
     )
 
     def __post_init__(self) -> None:

@@ -14,7 +14,6 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.app.log import Log
 from edge_runtime.atomic import destination
 from edge_runtime.capture.block import OUTAGE, Event
 from edge_runtime.decision.verdict import Window
@@ -24,6 +23,7 @@ from edge_runtime.shadow import statefile, wire
 from edge_runtime.shadow.order import TrialRequest
 from edge_runtime.shadow.trial import FAILED, PASSED, TRYING
 from edge_runtime.system import process
+from edge_runtime.system.log import Log
 
 PIPE_BYTES = 1 << 20
 """16 s of sound at 16 kHz may wait for the candidate; more Linux gives nobody without privileges."""

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import onnxruntime
 
-from edge_runtime import __version__
 from edge_runtime.detector import Detector
 from edge_runtime.errors import InputError, ModelError
 from edge_runtime.model.network import Network
+from edge_runtime.version import __version__
 from evaluation.hop import at_hop
 
 _MOST_OPENED = 16

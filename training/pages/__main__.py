@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from edge_runtime.errors import EdgeDetectError, InputError, OutputError, UsageError
-from edge_runtime.report.output import printable
+from edge_runtime.system.text import printable
 from training.pages import listed, tables
 from training.pages.alike import groups
 from training.pages.listed import ListedClip

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edge_runtime.report.output import printable
+from edge_runtime.system.text import printable
 from training.pages.cut import RATE
 from training.pages.listed import ListedClip
 from training.pages.tables import RowResult

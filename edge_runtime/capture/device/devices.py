@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.capture.device.bounded import OPEN_SECONDS, bounded
 from edge_runtime.capture.device.identity import Known, SoundCard, find, read_cards, renumbered
 from edge_runtime.capture.device.names import place, plain
-from edge_runtime.capture.device.quiet import quiet_c
 from edge_runtime.errors import InputError
+from edge_runtime.system.bounded import OPEN_SECONDS, bounded
 from edge_runtime.system.extras import how_to_get_pyaudio
+from edge_runtime.system.quiet import quiet_c
 
 _CARD = re.compile(r"\(hw:\d+,\d+\)$")
 

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 import numpy as np
 import soundfile
 
-from edge_runtime.capture.device.quiet import quiet_c
 from edge_runtime.capture.formats.part import Part, PartReader, Stretch
 from edge_runtime.capture.pcm import Piece, check_limits
 from edge_runtime.errors import InputError
 from edge_runtime.system.process import die_with_parent, limit_memory, own_output
+from edge_runtime.system.quiet import quiet_c
 
 MODULE = "edge_runtime.capture.formats.libsndfile"
 """Run as a program it decodes its standard input, and writes a WAV of floats; what is wrong is a line of its errors."""

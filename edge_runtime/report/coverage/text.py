@@ -7,7 +7,7 @@ import math
 
 from edge_runtime.report.coverage.totals import Coverage, Total
 from edge_runtime.report.ledger.backlog import listed
-from edge_runtime.report.output import printable
+from edge_runtime.system.text import printable
 
 _LISTED = 50
 """Gaps and alarms that people are shown; programs get them all."""

@@ -26,8 +26,8 @@ from edge_runtime.report.ledger.guard import (
 from edge_runtime.report.ledger.keeping import tidy
 from edge_runtime.report.ledger.lock import Lock, lingers
 from edge_runtime.report.ledger.schema import SUMS, TEXT_CHARACTERS, Foreign, Newer, Unfit, unfit
-from edge_runtime.report.output import printable
 from edge_runtime.report.pairs import FILE_MODE
+from edge_runtime.system.text import printable
 
 _TIDY_SECONDS = 3600
 _BUSY_SECONDS = 5.0

@@ -1,8 +1,13 @@
-"""Lines for whoever looks after the program, on standard error: with priorities for journald, and never a flood."""
+"""Lines for whoever looks after the program, on standard error: with priorities for journald, and never a flood.
+
+Modules of the runtime log with Python's `logging`, below the logger `edge_runtime`, and so does every line of the
+program (`edge_runtime.program`): a program that uses the runtime as a library hooks it there. Only `Log` writes.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import threading
@@ -10,18 +15,23 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TextIO
 
-from edge_runtime.capture.device.bounded import abandon
-from edge_runtime.capture.device.quiet import loud
-from edge_runtime.report.output import printable
-from edge_runtime.settings.schema import LEVELS
+from edge_runtime.system.bounded import abandon
 from edge_runtime.system.queued import Queued, Rank, ready
+from edge_runtime.system.quiet import loud
+from edge_runtime.system.text import printable
 
+LEVELS = ("error", "warning", "info", "debug")
+"""What lines may be, the gravest first."""
 REPEAT_SECONDS = 60.0
 """The same line is written at most once in so much time."""
 _REMEMBERED = 256
 """Different lines whose repetition is watched."""
 _PATIENCE_SECONDS = 1.0
 _PRIORITIES = {"error": 3, "warning": 4, "info": 6, "debug": 7}  # of syslog
+_NUMBERS = {"error": logging.ERROR, "warning": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
+_MODULES = logging.getLogger("edge_runtime")
+_MODULES.addHandler(logging.NullHandler())  # or Python itself would write what nobody hooks
+_PROGRAM = logging.getLogger("edge_runtime.program")
 _NAMES = {"error": "", "warning": "warning: ", "info": "note: ", "debug": "debug: "}
 
 
@@ -40,11 +50,12 @@ class Log:
         journal: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
         queued: bool = False,
+        modules: bool = False,
     ) -> None:
         """`stream` is sys.stderr where None; `journal`: whether journald reads it (None: found out).
 
         `queued`: a thread writes, so that nothing waits for a reader that does not read; what is lost then is counted.
-        Without it such a reader is waited for a second at each line.
+        Without it such a reader is waited for a second at each line. `modules`: what modules log is written too.
         """
         self._least = LEVELS.index(level)
         self._stream = stream
@@ -58,26 +69,31 @@ class Log:
         self._lock = threading.Lock()
         # By key: when it was written, how often left out since, and the last text.
         self._seen: dict[str, tuple[float, int, str]] = {}
+        self._modules = _Modules(self._write) if modules else None
+        if self._modules:
+            _MODULES.addHandler(self._modules)
+            self._listen_to_modules()
 
     def error(self, text: str, key: str | None = None) -> None:
         """Something failed. Lines with the same `key` (default: the text) count as the same."""
-        self._write("error", text, key)
+        self._say("error", text, key)
 
     def warning(self, text: str, key: str | None = None) -> None:
         """Something is not as it should be, and the program goes on."""
-        self._write("warning", text, key)
+        self._say("warning", text, key)
 
     def info(self, text: str, key: str | None = None) -> None:
         """Something worth knowing."""
-        self._write("info", text, key)
+        self._say("info", text, key)
 
     def debug(self, text: str, key: str | None = None) -> None:
         """Something for whoever looks for a fault."""
-        self._write("debug", text, key)
+        self._say("debug", text, key)
 
     def set_level(self, level: str) -> None:
         """From now on lines of `level` and above are written."""
         self._least = LEVELS.index(level)
+        self._listen_to_modules()
 
     def close(self) -> None:
         """Tells what was left out and not told yet."""
@@ -87,8 +103,19 @@ class Log:
                     self._put("info", f"left out {times(left_out)}: {text}")
             self._seen.clear()
             queue, self._queue = self._queue, None
+        if self._modules:
+            _MODULES.removeHandler(self._modules)
+            _MODULES.setLevel(logging.NOTSET)
         if queue and queue.finish():
             abandon("standard error")
+
+    def _say(self, level: str, text: str, key: str | None) -> None:
+        _PROGRAM.log(_NUMBERS[level], "%s", text)
+        self._write(level, text, key)
+
+    def _listen_to_modules(self) -> None:
+        if self._modules:
+            _MODULES.setLevel(_NUMBERS[LEVELS[self._least]])
 
     def _write(self, level: str, text: str, key: str | None) -> None:
         if LEVELS.index(level) > self._least:
@@ -127,6 +154,19 @@ class Log:
 
     def _gap(self, count: int) -> bytes:
         return self._line("warning", f"{count} lines were lost here, as nobody read them").encode("ascii")
+
+
+class _Modules(logging.Handler):
+    """Hands on what modules log, but not what the program itself has written."""
+
+    def __init__(self, write: Callable[[str, str, str | None], None]) -> None:
+        super().__init__()
+        self._write = write
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name != _PROGRAM.name:
+            level = next((name for name, number in _NUMBERS.items() if record.levelno >= number), "debug")
+            self._write(level, record.getMessage(), None)
 
 
 def journald_reads(stream: TextIO | None, environment: Mapping[str, str] = os.environ) -> bool:
