@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.__main__ import main
+from benchmarks.report.shortcuts import NOTED, words
 from benchmarks.robustness.features import FEATURES, alone, features
 from benchmarks.robustness.interventions import INTERVENTIONS, speech_only
 from benchmarks.robustness.shortcuts import InterventionLine, drawn, line, shortcuts
-from benchmarks.robustness.shortcuts_page import NOTED, words
 from edge_runtime.errors import InputError, UsageError
 from evaluation.acoustics.conditions import CONDITIONS, Condition, generator
 from evaluation.acoustics.effects import RATE, Samples, unchanged

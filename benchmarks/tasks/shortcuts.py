@@ -10,9 +10,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from benchmarks.report.shortcuts import markdown
 from benchmarks.robustness.interventions import INTERVENTIONS
 from benchmarks.robustness.shortcuts import drawn, shortcuts
-from benchmarks.robustness.shortcuts_page import markdown
 from benchmarks.tasks.common import add_data, add_hop, add_report, add_workers
 from edge_runtime.system.extras import demand
 from evaluation.acoustics.conditions import chosen

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine.energy import Energy, Meter, find_meter
-from benchmarks.machine.memory import Memory, live_memory
 from benchmarks.machine.record import Record, record
 from benchmarks.timing.interleaved import InterleavedTimes, Spread
 from benchmarks.timing.latency_worker import Timed, rounds_of, run_worker
+from benchmarks.timing.memory import Memory, live_memory
 from benchmarks.timing.pipelines import Pipeline, open_pipeline
 from benchmarks.timing.start import ready_seconds
 from benchmarks.timing.subgraph import need_onnx

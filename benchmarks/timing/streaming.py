@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine.memory import Memory, file_memory, live_memory
 from benchmarks.machine.record import Record, record
 from benchmarks.timing.interleaved import InterleavedTimes, Spread, interleave
+from benchmarks.timing.memory import Memory, file_memory, live_memory
 from benchmarks.timing.operations import work
 from benchmarks.timing.pipelines import OurPipeline, Pipeline, open_all
 from benchmarks.timing.roofline import CoreLimits, Roofline, bound, measure_machine

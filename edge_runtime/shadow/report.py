@@ -58,7 +58,7 @@ class Shadow(Report):
         self._process: subprocess.Popen[bytes] | None = None
         one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         try:
-            self._process = process.start("edge_runtime.shadow.child", order.to_json(), more=one_thread)
+            self._process = process.start("edge_runtime.run.trial_child", order.to_json(), more=one_thread)
         except OSError as reason:
             self._fail(f"no process can be started for it: {reason}")
             return

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 from edge_runtime.errors import InputError, UsageError
 from edge_runtime.report.coverage.text import Part, as_text, local_time
-from edge_runtime.report.coverage.totals import Coverage, Total
 from edge_runtime.report.jsonl import to_json, utc
 from edge_runtime.report.ledger.read import read
+from edge_runtime.report.ledger.totals import Coverage, Total
 from edge_runtime.report.output import Output
 
 __all__ = ["Coverage", "Total", "moment", "read", "show"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime
 import math
 
-from edge_runtime.report.coverage.totals import Coverage, Total
 from edge_runtime.report.ledger.backlog import listed
+from edge_runtime.report.ledger.totals import Coverage, Total
 from edge_runtime.system.text import printable
 
 _LISTED = 50

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import InputError
-from edge_runtime.report.coverage.gaps import NEAR_SECONDS, Gaps, Happened, LedgerRun
-from edge_runtime.report.coverage.totals import Coverage, CoveredTime, added
 from edge_runtime.report.ledger import schema
 from edge_runtime.report.ledger.backlog import LEFT_OUT
+from edge_runtime.report.ledger.gaps import NEAR_SECONDS, Gaps, Happened, LedgerRun
 from edge_runtime.report.ledger.guard import (
     COMPANIONS,
     LARGEST_BYTES,
@@ -28,6 +27,7 @@ from edge_runtime.report.ledger.guard import (
 )
 from edge_runtime.report.ledger.keeping import FORGOTTEN, forgotten_kinds
 from edge_runtime.report.ledger.schema import SUMS, Foreign, Unfit
+from edge_runtime.report.ledger.totals import Coverage, CoveredTime, added
 
 _UNWRITTEN_SECONDS = 75.0
 """A run that is going on may have so much that is not in its ledger yet."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from edge_runtime.capture.block import CLOCK, OUTAGE, STATE
 from edge_runtime.capture.liveness import State as Microphone
-from edge_runtime.report.coverage.totals import NO_SOUND, NOT_RUNNING, Alarmed, CoveredTime, Gap
 from edge_runtime.report.ledger.backlog import ALARM_OFF, ALARM_ON
 from edge_runtime.report.ledger.schema import SUMS
+from edge_runtime.report.ledger.totals import NO_SOUND, NOT_RUNNING, Alarmed, CoveredTime, Gap
 
 BEFORE = "before the ledger begins"
 KILLED_EARLY = "it ended without a word in its first minute: killed, or without power"

@@ -1,4 +1,4 @@
-"""The process that tries a candidate: `python -m edge_runtime.shadow.child ORDER`, started by `shadow.report`.
+"""The process that tries a candidate: `python -m edge_runtime.run.trial_child ORDER`, started by `shadow.report`.
 
 It hears on its standard input what the running program hears and decides, keeps the state file, and says on its
 standard output, a JSON object a line, when it is ready, when the trial is over, and what troubles it. It ends when its
