@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
+from edge_runtime.app.arguments import Parser
+from edge_runtime.app.shell import entry, note, put
+from edge_runtime.errors import UsageError
 from edge_runtime.model.contract import FORMS
-from edge_runtime.run.stop import leaving_in_order
 from edge_runtime.system.extras import how_to_get
 from edge_runtime.system.text import printable
 
@@ -24,7 +25,10 @@ _EXITS = """exit codes:
   4  a checkpoint or model that is missing, damaged, hostile or of another kind
   5  a file that cannot be written
 
-`python -m export inspect MODEL.onnx` prints what an exported file says of itself."""
+`edge-detect inspect MODEL.onnx` prints what the file says of itself.
+
+example:
+  edge-detect export best.safetensors -o float.onnx"""
 
 
 def _number(text: str) -> float:
@@ -45,9 +49,9 @@ _number.__name__, _positive.__name__ = "finite number", "positive number"  # arg
 
 
 def _convert_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m export",
-        description=__doc__,
+    parser = Parser(
+        prog="edge-detect export",
+        description="A trained checkpoint to an ONNX file for the box, proved equal to what PyTorch computes.",
         epilog=_EXITS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -75,27 +79,32 @@ def _convert_parser() -> argparse.ArgumentParser:
         ),
     ):
         add(flag, type=_number, metavar="X", help=text)
-    add("--figures", metavar="JSON", help="measured accuracy to write into the file, from `python -m benchmarks`")
+    add(
+        "--figures",
+        metavar="JSON",
+        help="measured accuracy to write into the file, of `edge-detect benchmark`",
+    )
     _add_json(parser)
     return parser
 
 
 def _inspect_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m export inspect", description="Prints a model's metadata.")
+    parser = Parser(prog="edge-detect inspect", description="Prints a model's metadata.")
     parser.add_argument("model", help="ONNX file written by this program")
+    parser.add_argument("--all", action="store_true", help="all that stands in the file")
     _add_json(parser)
     return parser
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON (default when the output is no terminal)")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
 
 
 def _inspect(options: argparse.Namespace) -> str:
-    from export.inspection import inspect, table
+    from edge_runtime.app.inspection import first, inspect, table
 
     facts = inspect(options.model)
-    return json.dumps(facts, indent=2) if options.json else table(facts)
+    return json.dumps(facts, indent=2) if options.json else table(facts if options.all else first(facts))
 
 
 def _convert(options: argparse.Namespace) -> str:
@@ -114,7 +123,6 @@ def _convert(options: argparse.Namespace) -> str:
         window_samples=options.window_samples,
         ignore_extra=options.ignore_extra,
     )
-    print(f"variant: {checkpoint.found}", file=sys.stderr)
     contract = contract_of(checkpoint, options.form)
     if options.threshold is not None and options.threshold_bonafide is None:
         contract = replace(contract, threshold_bonafide=options.threshold)
@@ -135,7 +143,14 @@ def _convert(options: argparse.Namespace) -> str:
                 "proof": [vars(row) for row in proof.rows],
             }
         )
-    return f"{proof.table()}\nwrote {printable(options.output)}: largest difference to PyTorch {proof.difference:.1e}"
+    size_mb = Path(options.output).stat().st_size / 1e6
+    return "\n".join(
+        (
+            f"checkpoint: {printable(checkpoint.found)}",
+            f"parity: {len(proof.rows)} comparisons, largest difference to PyTorch {proof.difference:.1e}",
+            f"wrote {printable(options.output)}: {printable(contract.name)}, form {contract.form}, {size_mb:.1f} MB",
+        )
+    )
 
 
 def _without_torch(options: argparse.Namespace) -> str | None:
@@ -147,7 +162,7 @@ def _without_torch(options: argparse.Namespace) -> str | None:
         return None
     if changed or not is_shipped(options.checkpoint):
         return None
-    print("made without PyTorch, which is not installed: this is for the shipped checkpoint only", file=sys.stderr)
+    note("made without PyTorch, which is not installed: this is for the shipped checkpoint only")
     difference = convert_shipped(options.checkpoint, options.output)
     if options.json:
         return json.dumps({"output": options.output, "largest_difference_to_shipped_llr": difference})
@@ -164,24 +179,13 @@ def _figures(path: str) -> dict[str, Any]:
     return figures
 
 
+@entry()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program and gives its exit code; errors are one line on standard error."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     look = given[:1] == ["inspect"]
     options = _inspect_parser().parse_args(given[1:]) if look else _convert_parser().parse_args(given)
-    options.json = options.json or not sys.stdout.isatty()
-    try:
-        with leaving_in_order():
-            text = _inspect(options) if look else _convert(options)
-        try:
-            print(text, flush=True)
-        except OSError as reason:
-            raise OutputError(f"cannot print the result: {reason.strerror}") from None
-    except EdgeDetectError as error:
-        print(f"export: {printable(str(error))}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
+    put(_inspect(options) if look else _convert(options))
     return 0
 
 

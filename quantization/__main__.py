@@ -7,15 +7,16 @@ import json
 import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_runtime.app.arguments import Parser
+from edge_runtime.app.shell import entry, note, put
 from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
 from edge_runtime.model.contract import LEVELS, TARGETS
-from edge_runtime.run.stop import leaving_in_order
 from edge_runtime.system.extras import demand, how_to_get
-from edge_runtime.system.text import printable
 
 if TYPE_CHECKING:
     from evaluation.comparison import ComparedModel
@@ -76,9 +77,13 @@ def _seconds(text: str) -> float:
 _positive.__name__, _share.__name__, _seconds.__name__ = "positive number", "share between 0 and 1", "number of seconds"
 
 
+COMMANDS = {"baseline": "quantization.baseline", "compare-int4": "quantization.int4.compare"}
+"""Commands beside this one, `edge-detect quantize NAME`: what ONNX Runtime's own tools make, and ways to 4 bits."""
+
+
 def parser() -> argparse.ArgumentParser:
-    command = argparse.ArgumentParser(
-        prog="python -m quantization",
+    command = Parser(
+        prog="edge-detect quantize",
         description=__doc__,
         epilog=_EXITS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -111,12 +116,8 @@ def parser() -> argparse.ArgumentParser:
         help="4 bits by rtn, clipped, hqq, kquant, gptq, distilled or best (default: %(default)s)",
     )
     add("--hop", type=_seconds, default=0.5, help="seconds between windows in the proof (default: %(default)s)")
-    add("--json", action="store_true", help="print JSON (default when the output is no terminal)")
+    add("--json", action="store_true", help="one JSON array")
     return command
-
-
-def _tell(line: str) -> None:
-    print(f"note: {line}", file=sys.stderr)
 
 
 def _quantizer(options: argparse.Namespace) -> Quantizer:
@@ -139,7 +140,7 @@ def _quantizer(options: argparse.Namespace) -> Quantizer:
     if options.evaluate:
         clips = read_clips(options.evaluate, options.evaluate_audio)
         refuse_overlap(calibration, clips)
-        evaluation = Evaluation(name_of(options.evaluate), clips, options.model, options.hop, tqdm, _tell)
+        evaluation = Evaluation(name_of(options.evaluate), clips, options.model, options.hop, tqdm, note)
     return Quantizer(
         options.model,
         calibration,
@@ -148,7 +149,7 @@ def _quantizer(options: argparse.Namespace) -> Quantizer:
         margin=options.margin or sensitivity.MARGIN,
         method=options.method,
         progress=tqdm,
-        tell=_tell,
+        tell=note,
     )
 
 
@@ -231,27 +232,21 @@ def _report(options: argparse.Namespace, made: Sequence[tuple[Path, QuantizedMod
     return json.dumps(found, indent=1)
 
 
+@entry()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program and gives its exit code; errors are one line on standard error."""
-    options = parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] and given[0] in COMMANDS:
+        run: Callable[[Sequence[str]], int] = import_module(COMMANDS[given[0]]).main
+        return run(given[1:])
+    options = parser().parse_args(given)
     demand("quantize", "onnx", "tqdm")
-    options.json = options.json or not sys.stdout.isatty()
-    try:
-        with leaving_in_order():
-            text, failures = _run(options)
-        try:
-            print(text, flush=True)
-        except OSError as reason:
-            raise OutputError(f"cannot print the result: {reason.strerror}") from None
-        if failures:
-            from evaluation.gate import RequirementFailed
+    text, failures = _run(options)
+    put(text)
+    if failures:
+        from evaluation.gate import RequirementFailed
 
-            raise RequirementFailed("; ".join(failures) + "; not written")
-    except EdgeDetectError as error:
-        print(f"quantization: {printable(str(error))}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
+        raise RequirementFailed("; ".join(failures) + "; not written")
     return 0
 
 

@@ -7,7 +7,6 @@ operator that they take. Neither touches a GRU. The files are for `python -m ben
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -18,10 +17,10 @@ import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from edge_runtime.app.arguments import Parser
+from edge_runtime.app.shell import entry
 from edge_runtime.atomic import whole_file
-from edge_runtime.errors import EdgeDetectError, OutputError
-from edge_runtime.run.stop import leaving_in_order
-from edge_runtime.system.text import printable
+from edge_runtime.errors import OutputError
 from quantization.calibration import read, windows
 from quantization.passes.convolutions import Reader, quiet
 from quantization.quantizer import float_model, stamped
@@ -60,22 +59,16 @@ def make(path: Path, folder: Path, calibration: Path | None) -> list[Path]:
     return made
 
 
+@entry()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program and gives its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m quantization.baseline", description=__doc__)
+    parser = Parser(prog="edge-detect quantize baseline", description=__doc__)
     parser.add_argument("model", type=Path, help="float file of `python -m export`")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the two files")
     parser.add_argument("--calibration", type=Path, metavar="DATA", help="folder or CSV (default: built-in clips)")
     options = parser.parse_args(arguments)
-    try:
-        with leaving_in_order():
-            for path in make(options.model, options.output, options.calibration):
-                print(path)
-    except EdgeDetectError as error:
-        print(f"baseline: {printable(str(error))}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
+    for path in make(options.model, options.output, options.calibration):
+        print(path)
     return 0
 
 

@@ -206,4 +206,4 @@ def test_command_tells_what_the_training_data_lacks(
     told = json.loads(capsys.readouterr().out)
     assert told["unseen"]["splits"][0]["spoof"] == told["unseen"]["splits"][1]["spoof"] == 6
     assert main([*words, str(tmp_path / "absent.csv")]) == 3
-    assert capsys.readouterr().err.startswith("error: ")
+    assert capsys.readouterr().err.startswith("edge-detect: ")

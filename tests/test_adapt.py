@@ -245,7 +245,7 @@ def test_what_is_missing_or_out_of_range_gets_one_clear_line(
     options[wrong[0]] = str(tmp_path / wrong[1]) if wrong[1] == "nowhere" else wrong[1]
     assert adapt.main([part for option in options.items() for part in option]) == code
     said = capsys.readouterr().err
-    assert said.startswith("error: ") and said.count("\n") == 1
+    assert said.startswith("edge-detect: ") and said.count("\n") == 1
     assert not (tmp_path / "adapted.safetensors").exists()
 
 

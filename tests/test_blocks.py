@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_runtime import Detector, Window
+from edge_runtime.app.inspection import inspect
 from edge_runtime.errors import UsageError
 from edge_runtime.model.highpass import filtered
 from edge_runtime.model.network import Network
 from export.checkpoint import load
-from export.inspection import inspect
 from export.parity import LIMIT
 from tests.blocky import BLOCK, RATE, SOUND, TINY, Blocky, blocky
 from tests.conftest import voice

@@ -16,9 +16,9 @@ from benchmarks.timing.session_options import CHANGES, session_options
 from benchmarks.timing.soak import soak
 from benchmarks.timing.stages import ENCODER, stages
 from edge_runtime import Detector
+from edge_runtime.app.inspection import inspect
 from edge_runtime.model.blocks import BlockStream
 from edge_runtime.model.network import Network
-from export.inspection import inspect
 from quantization.calibration import read
 from quantization.quantizer import Quantizer, write
 from quantization.running import raw_scores

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.app.cli import parser
+from edge_runtime.app.arguments import parser
 from edge_runtime.errors import EdgeDetectError, UsageError
 from edge_runtime.run.stop import Stop
 from edge_runtime.settings import config, document

@@ -91,5 +91,5 @@ def test_what_is_no_ensemble_is_refused_in_a_line(
     code = ensemble.main([*map(str, named), "-o", str(out)])
     assert code == {"missing": 4, "no folder": 5}.get(case, 2)
     printed = capsys.readouterr()
-    assert printed.err.count("\n") == 1 and printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1 and printed.err.startswith("edge-detect: ")
     assert before == sorted((path, path.read_bytes()) for path in tmp_path.iterdir())

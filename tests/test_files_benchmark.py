@@ -82,4 +82,4 @@ def test_options_out_of_range_are_refused(
     model: str, data: Path, wrong: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["files", model, "--data", str(data), *wrong]) == 2
-    assert capsys.readouterr().err.startswith("error: ")
+    assert capsys.readouterr().err.startswith("edge-detect: ")

@@ -182,7 +182,7 @@ def test_what_cannot_be_gathered_is_said_in_a_line(
         monkeypatch.setenv("PATH", str(tmp_path))
     command = [str(tmp_path / "missing" if case == "no folder" else debs), "-o", str(out)]
     assert gather.main(command[: 1 if case == "nothing named" else 3]) == code
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("edge-detect: ")]
     assert word in line and sorted(tmp_path.rglob("*")) == before, "nothing is written, nothing is lost"
 
 

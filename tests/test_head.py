@@ -190,7 +190,7 @@ def test_crops_that_cannot_be_used_are_refused_in_a_line(
     assert head.main(command) == (2 if damage in ("other encoder", "no crops", "named twice") else 3)
     assert damage == "missing" or kept.read_bytes() == before
     printed = capsys.readouterr()
-    assert printed.err.count("\n") == 1 and printed.err.startswith("error: ") and not out.exists()
+    assert printed.err.count("\n") == 1 and printed.err.startswith("edge-detect: ") and not out.exists()
 
 
 def test_a_full_disk_for_the_crops_is_said_in_a_line(
@@ -203,5 +203,5 @@ def test_a_full_disk_for_the_crops_is_said_in_a_line(
         disk.fill()
         assert head.main([*command, "--crops", "32", "--keep", str(disk.folder / "kept")]) == 5
         disk.free()
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("edge-detect: ")]
     assert "cannot write" in line

@@ -20,10 +20,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from edge_runtime.app.inspection import inspect, table
 from edge_runtime.errors import ModelError
 from export import __main__ as program
 from export.checkpoint import load, save
-from export.inspection import inspect, table
 from export.rawnet2 import RawNet2
 from tests import hostile_models as hostile
 from tests import test_export_reference as reference

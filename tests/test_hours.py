@@ -200,4 +200,4 @@ def test_minutes_that_cannot_be_are_one_line(
     exported: Callable[[str], Path], data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["hours", str(exported("streaming")), "--data", str(data), "--minutes", "-1"]) == 2
-    assert capsys.readouterr().err.splitlines()[-1].startswith("error: the stream must last above 0")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("edge-detect: the stream must last above 0")

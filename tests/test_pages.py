@@ -127,7 +127,7 @@ def test_nothing_cut_is_an_error_of_input(tmp_path: Path, capsys: pytest.Capture
     said = capsys.readouterr()
     assert said.out == "" and said.err.splitlines() == [
         "there is no clone of some/page.github.io; clips left out: 1",
-        f"error: none of 1 clips could be cut; {PAGE}/x.wav: there is no clone of its repository",
+        f"edge-detect: none of 1 clips could be cut; {PAGE}/x.wav: there is no clone of its repository",
     ]
     assert not (tmp_path / "out" / "clips.csv").exists()
 
@@ -205,7 +205,7 @@ def test_what_is_left_out_by_request(tmp_path: Path, capsys: pytest.CaptureFixtu
     capsys.readouterr()
     assert main(pages(tmp_path, "--source", "no/where")) == 2
     assert main(pages(tmp_path, "--source", "other/demo", "--stated-licence-only")) == 2
-    assert capsys.readouterr().err.count("error: ") == 2
+    assert capsys.readouterr().err.count("edge-detect: ") == 2
     listing = str(tmp_path / "list.csv")
     assert main([str(tmp_path / "none"), "-o", str(tmp_path / "o"), "--list", listing, "--repositories"]) == 0
     assert capsys.readouterr().out.splitlines() == ["other/demo", "some/page.github.io"]

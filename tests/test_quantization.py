@@ -249,7 +249,7 @@ def test_a_requirement_that_is_not_met_leaves_the_old_file_and_says_why(
     out.write_bytes(b"what was there before")
     done = program("quantization", quantizer.path, "--evaluate", clips, "-o", out, "--require", "size_ratio>=9")
     assert done.returncode == 11
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("quantization: ")]
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("edge-detect: ")]
     assert "size_ratio is 2.8" in line and "required is size_ratio >= 9" in line
     assert out.read_bytes() == b"what was there before"
 
@@ -284,7 +284,7 @@ def test_a_mistake_costs_one_line_and_its_exit_code(
 ) -> None:
     places = {"float": str(quantizer.path), "folder": str(tmp_path), "clips": str(clips)}
     done = program("quantization", *(item.format(**places) for item in arguments))
-    lines = [line for line in done.stderr.splitlines() if line.startswith("quantization: ")]
+    lines = [line for line in done.stderr.splitlines() if line.startswith("edge-detect: ")]
     assert (done.returncode, len(lines)) == (code, 1), done.stderr
     assert message in lines[0] and "Traceback" not in done.stderr
     assert not (ROOT / "out.onnx").exists()

@@ -116,7 +116,7 @@ def test_a_gate_shuts_with_its_code_and_the_page_is_there(
     assert run(*arguments, "--require", "size_ratio>=0.1,flipped<=100").returncode == 0
     done = run(*arguments, "--require", "size_ratio>=0.1,largest_difference<=0")
     assert done.returncode == 11 and done.stderr.splitlines()[-1].startswith(
-        "error: baseline-dynamic: largest_difference"
+        "edge-detect: baseline-dynamic: largest_difference"
     )
     assert read(tmp_path / "report.json").models
 
@@ -213,5 +213,5 @@ def test_what_cannot_be_is_refused_in_one_line(
     ]
     for code, arguments in cases:
         given, told = main([str(word) for word in arguments]), capsys.readouterr().err
-        errors = [line for line in told.splitlines() if line.startswith("error: ")]
+        errors = [line for line in told.splitlines() if line.startswith("edge-detect: ")]
         assert (given, len(errors)) == (code, 1), (arguments, told)

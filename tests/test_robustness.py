@@ -271,7 +271,7 @@ def test_command_prints_conditions_as_rows_and_models_as_columns(
     assert page["models"] == ["streaming", "waveform"]
     assert page["lines"][1]["cells"][1]["difference"]["eer_delta_points"] == 0
     code, _, errors = told("--conditions", "nosuch")
-    assert code == 2 and errors.startswith("error: ") and len(errors.splitlines()) == 1
+    assert code == 2 and errors.startswith("edge-detect: ") and len(errors.splitlines()) == 1
 
 
 def test_without_both_labels_there_is_no_error_rate(exported: Callable[[str], Path], data: Path) -> None:

@@ -301,4 +301,4 @@ def test_command_refuses_in_one_line(
         (5, (model, data, tmp_path)),
     ):
         ended, _, errors = here(capsys, *arguments)
-        assert ended == code and re.fullmatch(r"error: [^\n]+\n", errors), errors
+        assert ended == code and re.fullmatch(r"edge-detect: [^\n]+\n", errors), errors

@@ -233,4 +233,4 @@ def test_command(
     ]
     for expected, arguments, model in refused:
         code, _, errors = told(*arguments, model=model)
-        assert code == expected and errors.startswith("error: ") and len(errors.splitlines()) == 1, errors
+        assert code == expected and errors.startswith("edge-detect: ") and len(errors.splitlines()) == 1, errors

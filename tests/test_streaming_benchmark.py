@@ -272,5 +272,5 @@ def test_the_command_refuses_in_one_line(
     ]
     for code, arguments in cases:
         given, told = main([str(word) for word in arguments]), capsys.readouterr().err
-        errors = [line for line in told.splitlines() if line.startswith("error: ")]
+        errors = [line for line in told.splitlines() if line.startswith("edge-detect: ")]
         assert (given, len(errors)) == (code, 1), (arguments, told)

@@ -197,7 +197,7 @@ def test_options_out_of_range_get_one_clear_line(
     options = [str(checkpoint), "--data", str(tmp_path), "-o", str(tmp_path / "out.safetensors"), *wrong]
     assert calibrate.main(options) == 2
     said = capsys.readouterr().err
-    assert said.startswith("error: ") and said.count("\n") == 1
+    assert said.startswith("edge-detect: ") and said.count("\n") == 1
 
 
 def test_labels_that_do_not_overlap_are_told_to_be_no_scale() -> None:

@@ -94,7 +94,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(data: Path, tmp_
 def test_settings_out_of_range_get_one_clear_line(data: Path, tmp_path: Path, wrong: tuple[str, str]) -> None:
     done = run("training", "--data", str(data), "-o", str(tmp_path), *wrong)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: ") and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("edge-detect: ") and "Traceback" not in done.stderr
 
 
 def test_training_resumes_and_leaves_a_plot_and_its_history(trained: Path) -> None:
@@ -195,7 +195,7 @@ def test_data_that_cannot_be_read_get_one_clear_line(tmp_path: Path, make: objec
         read_clips(make(tmp_path))
     done = run("training", "--data", str(make(tmp_path)), "-o", str(tmp_path / "run"))
     assert done.returncode == 3
-    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("edge-detect: ") and done.stderr.count("\n") == 1
 
 
 def test_one_label_alone_is_refused_and_unreadable_clips_are_named(data: Path, tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_blocks_that_cannot_be_are_refused_in_a_line(
     before = start.read_bytes()
     assert blocks.main([str(start), "-o", str(out), *(options if options[0][0] == "-" else [])]) == code
     printed = capsys.readouterr().err
-    assert word in printed and printed.startswith("error: ") and printed.count("\n") == 1
+    assert word in printed and printed.startswith("edge-detect: ") and printed.count("\n") == 1
     assert start.read_bytes() == before and (out == start or not out.exists())
 
 

@@ -239,7 +239,7 @@ def test_what_cannot_be_judged_is_refused_in_a_line(
     command = [start, "--data", data, "--folds", table, "--windows", windows, "--also", crops, "-o", out]
     fitted = ["--nodes", "8", "--epochs", "1"]
     assert folds.main([*map(str, command), *fitted, *more]) == code
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("edge-detect: ")]
     assert len(said) == 1 and word in said[0] and start.read_bytes() == before and (out == start or not out.exists())
 
 
@@ -310,7 +310,7 @@ def test_scores_that_thresholds_cannot_be_fitted_on_are_refused_in_a_line(
     command = [str(tmp_path / "start.safetensors"), "--folds", str(scores(tmp_path, change)), "-o", str(out)]
     assert calibrate.main([*command, *options]) == code
     said = capsys.readouterr().err
-    assert word in said and said.startswith("error: ") and said.count("\n") == 1 and not out.exists()
+    assert word in said and said.startswith("edge-detect: ") and said.count("\n") == 1 and not out.exists()
 
 
 def test_clips_are_drawn_by_source_then_system_then_length(data: Path) -> None:

@@ -21,8 +21,10 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from edge_runtime.app.arguments import Parser
+from edge_runtime.app.shell import entry
 from edge_runtime.atomic import whole_file
-from edge_runtime.errors import EdgeDetectError, InputError, OutputError, UsageError
+from edge_runtime.errors import InputError, OutputError, UsageError
 from evaluation.protocols import Clip, read_clips
 from export.checkpoint import Checkpoint, load, save
 from training.adaptation.card import AdaptationCard
@@ -45,8 +47,8 @@ TRIALS_AHEAD = 2.2
 
 
 def parser() -> argparse.ArgumentParser:
-    command = argparse.ArgumentParser(
-        prog="python -m training adapt",
+    command = Parser(
+        prog="edge-detect train adapt",
         description="Adapt a checkpoint to a room and microphone from about an hour of human recordings.",
         epilog="Writes OUTDIR/adapted.safetensors and OUTDIR/card.md. Nothing of the recordings is kept. "
         "Exit codes: 0 done, 2 usage, 3 data, 4 checkpoint, 5 output.",
@@ -201,25 +203,19 @@ def describe(
     return AdaptationCard(name, used, columns, share, found, fit(after.all, limits), arguments.dev is not None)
 
 
+@entry("nothing was written")
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
     arguments = parser().parse_args(argv)
+    settings, limits = check(arguments)
+    checkpoint = load(arguments.model)
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(arguments.seed)
     try:
-        settings, limits = check(arguments)
-        checkpoint = load(arguments.model)
-        torch.set_num_threads(arguments.threads)
-        torch.manual_seed(arguments.seed)
-        try:
-            arguments.output.mkdir(parents=True, exist_ok=True)
-        except OSError as reason:
-            raise OutputError(f"cannot make the folder {arguments.output}: {reason.strerror or reason}") from None
-        card = run(arguments, checkpoint, settings, limits)
-    except EdgeDetectError as reason:
-        print(f"error: {reason}", file=sys.stderr)
-        return reason.exit_code
-    except KeyboardInterrupt:
-        print("stopped: nothing was written", file=sys.stderr)
-        return 130
+        arguments.output.mkdir(parents=True, exist_ok=True)
+    except OSError as reason:
+        raise OutputError(f"cannot make the folder {arguments.output}: {reason.strerror or reason}") from None
+    card = run(arguments, checkpoint, settings, limits)
     print("\n".join(["", *card.lines(), "", f"wrote {arguments.output / 'adapted.safetensors'} and card.md beside it"]))
     return 0
 

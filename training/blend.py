@@ -14,7 +14,9 @@ from pathlib import Path
 
 import torch
 
-from edge_runtime.errors import EdgeDetectError, ModelError, UsageError
+from edge_runtime.app.arguments import Parser
+from edge_runtime.app.shell import entry
+from edge_runtime.errors import ModelError, UsageError
 from export.checkpoint import load, save
 from export.rawnet2 import RawNet2
 from training.fit import PRETRAINED
@@ -43,7 +45,7 @@ def between(old: RawNet2, new: RawNet2, share: float, encoder_only: bool = False
 
 
 def parser() -> argparse.ArgumentParser:
-    command = argparse.ArgumentParser(prog="python -m training.blend", description="Weights between two checkpoints.")
+    command = Parser(prog="edge-detect train blend", description="Weights between two checkpoints.")
     command.add_argument("old", type=Path, help="checkpoint at share 0")
     command.add_argument("new", type=Path, help="checkpoint at share 1, whose figures are kept")
     command.add_argument("--share", type=float, required=True, help="how far from OLD to NEW, 0 to 1")
@@ -52,19 +54,16 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
+@entry()
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 usage, 4 checkpoint, 5 output."""
     arguments = parser().parse_args(argv)
-    try:
-        if not 0 <= arguments.share <= 1:
-            raise UsageError("--share lies between 0 and 1")
-        old, new = load(arguments.old), load(arguments.new)
-        model = between(old.model, new.model, arguments.share, arguments.encoder)
-        blend = {"old_sha256": old.sha256, "share": arguments.share, "encoder_only": arguments.encoder}
-        save(arguments.output, model, figures={**new.figures, "blend": blend}, name=new.name)
-    except EdgeDetectError as reason:
-        print(f"error: {reason}", file=sys.stderr)
-        return reason.exit_code
+    if not 0 <= arguments.share <= 1:
+        raise UsageError("--share lies between 0 and 1")
+    old, new = load(arguments.old), load(arguments.new)
+    model = between(old.model, new.model, arguments.share, arguments.encoder)
+    blend = {"old_sha256": old.sha256, "share": arguments.share, "encoder_only": arguments.encoder}
+    save(arguments.output, model, figures={**new.figures, "blend": blend}, name=new.name)
     print(f"wrote {arguments.output}")
     return 0
 

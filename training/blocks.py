@@ -16,7 +16,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
+from edge_runtime.app.arguments import Parser
+from edge_runtime.app.shell import entry
+from edge_runtime.errors import OutputError, UsageError
 from export import blocks
 from export.checkpoint import check_window, load, save
 from export.encoder import REACH
@@ -82,8 +84,8 @@ def add_sizes(command: argparse.ArgumentParser, defaults: tuple[int, int, int]) 
 
 
 def parser() -> argparse.ArgumentParser:
-    command = argparse.ArgumentParser(
-        prog="python -m training.blocks",
+    command = Parser(
+        prog="edge-detect train blocks",
         description="Give the encoder of a checkpoint blocks, or take them from it. Then fit a head to it.",
         epilog="Exit codes: 0 done, 2 usage, 4 checkpoint, 5 output.",
     )
@@ -93,24 +95,21 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
+@entry()
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 usage, 4 checkpoint, 5 output."""
     options = parser().parse_args(argv)
-    try:
-        if options.output.resolve() == options.start.resolve():
-            raise UsageError(f"{options.output} is START: it would be lost")
-        if not options.output.parent.is_dir():
-            raise OutputError(f"cannot write {options.output}: there is no folder {options.output.parent}")
-        start = load(options.start)
-        config = with_blocks(start.model.config, options.block_frames, options.context_frames, options.level_blocks)
-        if config == start.model.config:
-            raise UsageError(f"{options.start} has these blocks already")
-        model = RawNet2(config)
-        model.load_state_dict(start.model.state_dict())
-        save(options.output, model, figures={"blocks_of": {"sha256": start.sha256, "name": start.name}}, name="start")
-    except EdgeDetectError as reason:
-        print(f"error: {reason}", file=sys.stderr)
-        return reason.exit_code
+    if options.output.resolve() == options.start.resolve():
+        raise UsageError(f"{options.output} is START: it would be lost")
+    if not options.output.parent.is_dir():
+        raise OutputError(f"cannot write {options.output}: there is no folder {options.output.parent}")
+    start = load(options.start)
+    config = with_blocks(start.model.config, options.block_frames, options.context_frames, options.level_blocks)
+    if config == start.model.config:
+        raise UsageError(f"{options.start} has these blocks already")
+    model = RawNet2(config)
+    model.load_state_dict(start.model.state_dict())
+    save(options.output, model, figures={"blocks_of": {"sha256": start.sha256, "name": start.name}}, name="start")
     seconds = [frames * config.pool / config.sample_rate for frames in (config.block_frames, config.context_frames)]
     shape = f"blocks of {seconds[0]:g} s after {seconds[1]:g} s" if config.has_blocks else "whole windows"
     print(f"the encoder sees {shape}; its head is of no use until it is fitted again; wrote {options.output}")

@@ -27,7 +27,9 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import minimize
 
-from edge_runtime.errors import EdgeDetectError, InputError, UsageError
+from edge_runtime.app.arguments import Parser
+from edge_runtime.app.shell import entry
+from edge_runtime.errors import InputError, UsageError
 from export.checkpoint import Calibration, load, save
 from training.batches import read_library
 from training.heads.fold_scores import read
@@ -139,8 +141,8 @@ def judged_by_others(
 
 
 def parser() -> argparse.ArgumentParser:
-    command = argparse.ArgumentParser(
-        prog="python -m training.calibrate",
+    command = Parser(
+        prog="edge-detect train calibrate",
         description="Fit calibration and thresholds; write them into a checkpoint.",
         epilog="Exit codes: 0 done, 2 usage, 3 data, 4 checkpoint, 5 output.",
     )
@@ -165,33 +167,30 @@ def add_limits(command: argparse.ArgumentParser) -> None:
     command.add_argument("--misses", type=float, default=asked.misses, help=misses)
 
 
+@entry()
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
     arguments = parser().parse_args(argv)
-    try:
-        checkpoint = load(arguments.checkpoint)
-        limits = ErrorLimits(arguments.false_alarms, arguments.misses)
-        limits.check()
-        if not 0.01 <= arguments.hop <= 60:
-            raise UsageError("--hop must lie between 0.01 and 60 seconds")
-        if (arguments.data is None) == (arguments.folds is None):
-            raise UsageError("name clips with --data, or out-of-fold scores with --folds")
-        if arguments.folds is not None:
-            heard, parts = read(arguments.folds)
-            found = report(judged_by_others(heard, limits, parts, strictly=True), f"{len(set(parts))} folds")
-        else:
-            rate = checkpoint.model.config.sample_rate
-            library = read_library([arguments.data], arguments.audio, rate, "calibration")
-            heard = hear(checkpoint.model, library.clips, library.samples, arguments.hop, "calibration data")
-            found = report(cross_fitted(heard, limits))
-        calibration = fit(heard, limits)
-        asked = {"false_alarms_asked_for": limits.false_alarms, "misses_asked_for": limits.misses}
-        kept = {**checkpoint.figures, "calibration": asked | found.figures()}
-        name = arguments.name or checkpoint.name
-        save(arguments.output, checkpoint.model, calibration, kept, name, arguments.half)
-    except EdgeDetectError as reason:
-        print(f"error: {reason}", file=sys.stderr)
-        return reason.exit_code
+    checkpoint = load(arguments.checkpoint)
+    limits = ErrorLimits(arguments.false_alarms, arguments.misses)
+    limits.check()
+    if not 0.01 <= arguments.hop <= 60:
+        raise UsageError("--hop must lie between 0.01 and 60 seconds")
+    if (arguments.data is None) == (arguments.folds is None):
+        raise UsageError("name clips with --data, or out-of-fold scores with --folds")
+    if arguments.folds is not None:
+        heard, parts = read(arguments.folds)
+        found = report(judged_by_others(heard, limits, parts, strictly=True), f"{len(set(parts))} folds")
+    else:
+        rate = checkpoint.model.config.sample_rate
+        library = read_library([arguments.data], arguments.audio, rate, "calibration")
+        heard = hear(checkpoint.model, library.clips, library.samples, arguments.hop, "calibration data")
+        found = report(cross_fitted(heard, limits))
+    calibration = fit(heard, limits)
+    asked = {"false_alarms_asked_for": limits.false_alarms, "misses_asked_for": limits.misses}
+    kept = {**checkpoint.figures, "calibration": asked | found.figures()}
+    name = arguments.name or checkpoint.name
+    save(arguments.output, checkpoint.model, calibration, kept, name, arguments.half)
     print("\n".join([*found.lines(), "", thresholds_line(calibration), f"wrote {arguments.output}"]))
     return 0
 

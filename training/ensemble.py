@@ -15,7 +15,9 @@ from pathlib import Path
 
 import torch
 
-from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
+from edge_runtime.app.arguments import Parser
+from edge_runtime.app.shell import entry
+from edge_runtime.errors import OutputError, UsageError
 from export.checkpoint import load, save
 from export.rawnet2 import RawNet2
 from training.heads.distillation import heads_of
@@ -70,9 +72,7 @@ def _line(model: RawNet2) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def parser() -> argparse.ArgumentParser:
-    command = argparse.ArgumentParser(
-        prog="python -m training.ensemble", description="Several heads of one encoder, as one network."
-    )
+    command = Parser(prog="edge-detect train ensemble", description="Several heads of one encoder, as one network.")
     command.add_argument(
         "members", type=Path, nargs="+", metavar="CHECKPOINT", help="two or more, as `python -m training.head` makes"
     )
@@ -80,25 +80,22 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
+@entry()
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 usage, 4 checkpoint, 5 output."""
     options = parser().parse_args(argv)
-    try:
-        if options.output.resolve() in {path.resolve() for path in options.members}:
-            raise UsageError(f"{options.output} is one of the members: it would be lost")
-        if not options.output.parent.is_dir():
-            raise OutputError(f"cannot write {options.output}: there is no folder {options.output.parent}")
-        members = [load(path) for path in options.members]
-        if len({member.sha256 for member in members}) < max(2, len(members)):
-            raise UsageError("name two or more checkpoints, each once")
-        if any(not {"head", "ending"} & set(member.figures) for member in members):
-            raise UsageError("name the checkpoints that `python -m training.head` wrote, no ensemble of them")
-        made = [{"sha256": member.sha256, "head": heads_of(member.figures)[0]} for member in members]
-        model = ensemble([member.model for member in members])
-        save(options.output, model, figures={"ensemble": made}, name=options.output.stem)
-    except EdgeDetectError as reason:
-        print(f"error: {reason}", file=sys.stderr)
-        return reason.exit_code
+    if options.output.resolve() in {path.resolve() for path in options.members}:
+        raise UsageError(f"{options.output} is one of the members: it would be lost")
+    if not options.output.parent.is_dir():
+        raise OutputError(f"cannot write {options.output}: there is no folder {options.output.parent}")
+    members = [load(path) for path in options.members]
+    if len({member.sha256 for member in members}) < max(2, len(members)):
+        raise UsageError("name two or more checkpoints, each once")
+    if any(not {"head", "ending"} & set(member.figures) for member in members):
+        raise UsageError("name the checkpoints that `python -m training.head` wrote, no ensemble of them")
+    made = [{"sha256": member.sha256, "head": heads_of(member.figures)[0]} for member in members]
+    model = ensemble([member.model for member in members])
+    save(options.output, model, figures={"ensemble": made}, name=options.output.stem)
     print(f"{len(members)} heads, {model.config.fc_nodes} nodes in all; wrote {options.output}")
     return 0
 

@@ -20,7 +20,9 @@ from pathlib import Path
 
 import torch
 
-from edge_runtime.errors import EdgeDetectError, InputError, UsageError
+from edge_runtime.app.arguments import Parser
+from edge_runtime.app.shell import entry
+from edge_runtime.errors import InputError, UsageError
 from evaluation.folds.assignment import FoldClip, assign
 from evaluation.folds.table import read_rows
 from evaluation.protocols import read_clips
@@ -50,8 +52,8 @@ FOLDS = 5
 
 
 def parser() -> argparse.ArgumentParser:
-    command = argparse.ArgumentParser(
-        prog="python -m training.folds",
+    command = Parser(
+        prog="edge-detect train folds",
         description="Score clips by heads of one encoder that never met the clips' sources.",
         epilog="Exit codes: 0 done, 2 usage, 3 data, 4 checkpoint, 5 output.",
     )
@@ -84,46 +86,40 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
+@entry("no scores were written")
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 usage, 3 data, 4 checkpoint, 5 output, 130 stopped."""
     options = parser().parse_args(argv)
-    try:
-        limits = ErrorLimits(options.false_alarms, options.misses)
-        looks = _check(options, limits)
-        start = load(options.start)
-        model = without_head(start.model, options.nodes * options.members)
-        parts = [read(path) for path in options.also]
-        _check_crops_of(parts, start.sha256, model)
-        places = [*options.data, *options.learn] if looks else options.data
-        library = read_library(places, None, model.config.sample_rate, "training")
-        own = judged_clips(library, options.data)
-        fold_of = read_folds(options.folds) if options.folds else assigned(library, own)
-        if missing := sorted({library.home(index) for index in own} - fold_of.keys()):
-            raise InputError(f"{options.folds} has no fold for {len(missing)} sources, such as {missing[0]}")
-        if not looks:
-            check_systems(set().union(*(part.systems for part in parts)), options.without)
-        else:
-            parts.append(look_at(model, start.sha256, parts, library, options))
-            if options.keep:
-                parts[-1].save(options.keep)
-        parts = without_sources(without(parts, options.without), options.without_sources)
-        clips = [replace(library.clips[index], source=library.home(index)) for index in own]
-        samples = [library.samples[index] for index in own]
-        seen = see(
-            model, clips, samples, start.sha256, options.hop, options.bfloat16, options.windows, options.whole_blocks
-        )
-        folds = [fold_of[clip.source] for clip in clips]
-        heard = judged_by_fold(start.model, parts, seen, folds, fold_of, options)
-        said = judged_by_others(heard, limits, folds, strictly=True)
-        seconds = [len(sound) / model.config.sample_rate for sound in samples]
-        count = write(options.output, heard, said, folds, seconds)
-        lines = report(said, f"{len(set(folds))} folds").lines()
-    except EdgeDetectError as reason:
-        print(f"error: {reason}", file=sys.stderr)
-        return reason.exit_code
-    except KeyboardInterrupt:
-        print("stopped: no scores were written", file=sys.stderr)
-        return 130
+    limits = ErrorLimits(options.false_alarms, options.misses)
+    looks = _check(options, limits)
+    start = load(options.start)
+    model = without_head(start.model, options.nodes * options.members)
+    parts = [read(path) for path in options.also]
+    _check_crops_of(parts, start.sha256, model)
+    places = [*options.data, *options.learn] if looks else options.data
+    library = read_library(places, None, model.config.sample_rate, "training")
+    own = judged_clips(library, options.data)
+    fold_of = read_folds(options.folds) if options.folds else assigned(library, own)
+    if missing := sorted({library.home(index) for index in own} - fold_of.keys()):
+        raise InputError(f"{options.folds} has no fold for {len(missing)} sources, such as {missing[0]}")
+    if not looks:
+        check_systems(set().union(*(part.systems for part in parts)), options.without)
+    else:
+        parts.append(look_at(model, start.sha256, parts, library, options))
+        if options.keep:
+            parts[-1].save(options.keep)
+    parts = without_sources(without(parts, options.without), options.without_sources)
+    clips = [replace(library.clips[index], source=library.home(index)) for index in own]
+    samples = [library.samples[index] for index in own]
+    seen = see(
+        model, clips, samples, start.sha256, options.hop, options.bfloat16, options.windows, options.whole_blocks
+    )
+    folds = [fold_of[clip.source] for clip in clips]
+    heard = judged_by_fold(start.model, parts, seen, folds, fold_of, options)
+    said = judged_by_others(heard, limits, folds, strictly=True)
+    seconds = [len(sound) / model.config.sample_rate for sound in samples]
+    count = write(options.output, heard, said, folds, seconds)
+    lines = report(said, f"{len(set(folds))} folds").lines()
     if count < len(clips):
         print(f"left out {len(clips) - count} of {len(clips)} clips: they are silent", file=sys.stderr)
     print("\n".join([*lines, "", f"wrote {options.output}"]))

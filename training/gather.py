@@ -10,7 +10,6 @@ free to use, change and pass on; each clip's row says under which licence.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import io
 import os
@@ -34,7 +33,9 @@ import soxr
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from edge_runtime.errors import EdgeDetectError, InputError, OutputError, UsageError
+from edge_runtime.app.arguments import Parser
+from edge_runtime.app.shell import entry
+from edge_runtime.errors import InputError, OutputError, UsageError
 from training.synthesize.clips import LIST, RATE, ClipRow, write_clip
 
 LONGEST_SECONDS = 5
@@ -210,11 +211,10 @@ def take(shelf: Shelf, sounds: dict[str, bytes], order: random.Random) -> Iterat
         )
 
 
+@entry("no clips were kept")
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 usage, 3 packages, 5 output, 130 stopped."""
-    command = argparse.ArgumentParser(
-        prog="python -m training.gather", description="Take human speech out of packages of Debian."
-    )
+    command = Parser(prog="edge-detect train gather", description="Take human speech out of packages of Debian.")
     command.add_argument("debs", type=Path, nargs="?", help="folder of .deb files")
     command.add_argument("-o", "--output", type=Path, help="new folder for bonafide/ and clips.csv")
     command.add_argument("--packages", action="store_true", help="print which packages have speech, and stop")
@@ -224,16 +224,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.packages:
         print("\n".join(packages))
         return 0
-    try:
-        if not options.debs or not options.output:
-            raise UsageError("name the folder of .deb files, and with -o a folder to write to")
-        _gather(options.debs, options.output, packages, options.seed)
-    except EdgeDetectError as reason:
-        print(f"error: {reason}", file=sys.stderr)
-        return reason.exit_code
-    except KeyboardInterrupt:
-        print("stopped: no clips were kept", file=sys.stderr)
-        return 130
+    if not options.debs or not options.output:
+        raise UsageError("name the folder of .deb files, and with -o a folder to write to")
+    _gather(options.debs, options.output, packages, options.seed)
     return 0
 
 

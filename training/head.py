@@ -23,7 +23,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from edge_runtime.errors import EdgeDetectError, UsageError
+from edge_runtime.app.arguments import Parser
+from edge_runtime.app.shell import entry
+from edge_runtime.errors import UsageError
 from export.checkpoint import load, save
 from export.rawnet2 import RawNet2
 from training.batches import read_library
@@ -140,8 +142,8 @@ def _fit_member(
 
 
 def parser() -> argparse.ArgumentParser:
-    command = argparse.ArgumentParser(
-        prog="python -m training.head", description="Fit the head of a hybrid network to its encoder as it is."
+    command = Parser(
+        prog="edge-detect train head", description="Fit the head of a hybrid network to its encoder as it is."
     )
     command.add_argument(
         "start", type=Path, help="checkpoint with an encoder, as `python -m training.pretrained` makes"
@@ -168,48 +170,42 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
+@entry("no head was written")
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 usage, 3 data, 4 checkpoint, 5 output, 130 stopped."""
     options = parser().parse_args(argv)
-    try:
-        _check(options)
-        start = load(options.start)
-        model = without_head(start.model, options.nodes * options.members)
-        parts = [read(path) for path in options.also]
-        teachers = [read_teacher(path, model) for path in options.teacher]
-        if len({teacher.sha256 for teacher in teachers}) < len(teachers):
-            raise UsageError("--teacher names one network twice, which would count twice")
-        channels = model.fc1.in_features
-        if any(part.inputs.shape[1] != channels or part.encoder != start.sha256 for part in parts):
-            raise UsageError("crops of --also were looked at by another encoder than START: look at them anew")
-        check_distinct(parts)
-        if options.data:
-            library = read_library(options.data, None, model.config.sample_rate, "training")
-            parts.append(look_at(model, start.sha256, parts, library, options))
-            if options.keep:
-                parts[-1].save(options.keep)
-        else:
-            check_systems(set().union(*(part.systems for part in parts)), options.without)
-        parts = without_sources(without(parts, options.without), options.without_sources)
-        crops = together(parts)
-        wanted = soft_targets(parts, teachers, options.distillation, SMOOTHING) if teachers else crops.labels
-        inputs, labels = crops.inputs, crops.labels
-        torch.manual_seed(options.seed)  # here, as looking at crops draws numbers too
-        sizes = (options.epochs, options.dropout, options.members, options.bfloat16)
-        loss = fit_head(model, inputs, wanted, *sizes)
-        made = {name: getattr(options, name) for name in ("nodes", "members", "epochs", "dropout", "seed", "without")}
-        if options.without_sources:
-            made["without_sources"] = options.without_sources.read_text("utf-8").split("\n")
-        made |= {"crops": len(labels), "looked": list(crops.made)}
-        if teachers:
-            made |= {"distillation": options.distillation, "teachers": [teacher.sha256 for teacher in teachers]}
-        save(options.output, model, figures={"head": made}, name=options.output.stem)
-    except EdgeDetectError as reason:
-        print(f"error: {reason}", file=sys.stderr)
-        return reason.exit_code
-    except KeyboardInterrupt:
-        print("stopped: no head was written", file=sys.stderr)
-        return 130
+    _check(options)
+    start = load(options.start)
+    model = without_head(start.model, options.nodes * options.members)
+    parts = [read(path) for path in options.also]
+    teachers = [read_teacher(path, model) for path in options.teacher]
+    if len({teacher.sha256 for teacher in teachers}) < len(teachers):
+        raise UsageError("--teacher names one network twice, which would count twice")
+    channels = model.fc1.in_features
+    if any(part.inputs.shape[1] != channels or part.encoder != start.sha256 for part in parts):
+        raise UsageError("crops of --also were looked at by another encoder than START: look at them anew")
+    check_distinct(parts)
+    if options.data:
+        library = read_library(options.data, None, model.config.sample_rate, "training")
+        parts.append(look_at(model, start.sha256, parts, library, options))
+        if options.keep:
+            parts[-1].save(options.keep)
+    else:
+        check_systems(set().union(*(part.systems for part in parts)), options.without)
+    parts = without_sources(without(parts, options.without), options.without_sources)
+    crops = together(parts)
+    wanted = soft_targets(parts, teachers, options.distillation, SMOOTHING) if teachers else crops.labels
+    inputs, labels = crops.inputs, crops.labels
+    torch.manual_seed(options.seed)  # here, as looking at crops draws numbers too
+    sizes = (options.epochs, options.dropout, options.members, options.bfloat16)
+    loss = fit_head(model, inputs, wanted, *sizes)
+    made = {name: getattr(options, name) for name in ("nodes", "members", "epochs", "dropout", "seed", "without")}
+    if options.without_sources:
+        made["without_sources"] = options.without_sources.read_text("utf-8").split("\n")
+    made |= {"crops": len(labels), "looked": list(crops.made)}
+    if teachers:
+        made |= {"distillation": options.distillation, "teachers": [teacher.sha256 for teacher in teachers]}
+    save(options.output, model, figures={"head": made}, name=options.output.stem)
     logits = judged(model, inputs)
     right = float(((logits[:, 1] > logits[:, 0]) == labels.bool()).float().mean())
     print(f"{len(labels)} crops: loss {loss:.3f}, {right:.1%} of them right; wrote {options.output}")

@@ -26,7 +26,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_runtime.errors import EdgeDetectError, InputError, ModelError
+from edge_runtime.app.arguments import Parser
+from edge_runtime.app.shell import entry
+from edge_runtime.errors import InputError, ModelError
 from evaluation.protocols import read_clips
 from export.checkpoint import save
 from export.rawnet2 import VARIANTS, Config, RawNet2
@@ -179,9 +181,7 @@ def config_for(weights: dict[str, NDArray[np.float32]], layers: int) -> Config:
 
 
 def parser() -> argparse.ArgumentParser:
-    command = argparse.ArgumentParser(
-        prog="python -m training.pretrained", description="Begin a hybrid network with Whisper's encoder."
-    )
+    command = Parser(prog="edge-detect train pretrained", description="Begin a hybrid network with Whisper's encoder.")
     command.add_argument("weights", type=Path, help="model.bin of a Whisper model in CTranslate2's format")
     command.add_argument("--layers", type=int, default=3, help="how many of its layers, from below (default: 3)")
     command.add_argument("--data", type=Path, required=True, help="folder or CSV of clips to fit the bands on")
@@ -191,23 +191,20 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
+@entry()
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 usage, 3 data, 4 weights, 5 output."""
     arguments = parser().parse_args(argv)
-    try:
-        torch.manual_seed(arguments.seed)
-        weights = read_weights(arguments.weights)
-        sizes = (arguments.block_frames, arguments.context_frames, arguments.level_blocks)
-        model = RawNet2(with_blocks(config_for(weights, arguments.layers), *sizes)).eval()
-        clips = read_clips(arguments.data)
-        order = np.random.default_rng(arguments.seed).permutation(len(clips))[:FITTED_CLIPS]
-        sounds = [load(clips[index].path, model.config.sample_rate) for index in order]
-        matrix, shift, explained = fit_bands(model, sounds)
-        fill(model, weights, matrix, shift)
-        save(arguments.output, model, name="start")
-    except EdgeDetectError as reason:
-        print(f"error: {reason}", file=sys.stderr)
-        return reason.exit_code
+    torch.manual_seed(arguments.seed)
+    weights = read_weights(arguments.weights)
+    sizes = (arguments.block_frames, arguments.context_frames, arguments.level_blocks)
+    model = RawNet2(with_blocks(config_for(weights, arguments.layers), *sizes)).eval()
+    clips = read_clips(arguments.data)
+    order = np.random.default_rng(arguments.seed).permutation(len(clips))[:FITTED_CLIPS]
+    sounds = [load(clips[index].path, model.config.sample_rate) for index in order]
+    matrix, shift, explained = fit_bands(model, sounds)
+    fill(model, weights, matrix, shift)
+    save(arguments.output, model, name="start")
     print(f"the filter bank explains {explained:.1%} of the mel spectrogram; wrote {arguments.output}")
     return 0
 

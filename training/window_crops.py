@@ -17,7 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edge_runtime.errors import EdgeDetectError, InputError, OutputError, UsageError
+from edge_runtime.app.arguments import Parser
+from edge_runtime.app.shell import entry
+from edge_runtime.errors import InputError, OutputError, UsageError
 from export.checkpoint import load
 from training.batches import BALANCES, Library, read_library
 from training.heads.crop_features import DIGEST, Origin, Summaries
@@ -28,8 +30,8 @@ MATCHED = 0.8
 
 
 def parser() -> argparse.ArgumentParser:
-    command = argparse.ArgumentParser(
-        prog="python -m training.window_crops",
+    command = Parser(
+        prog="edge-detect train window-crops",
         description="Make crops to learn from, out of the windows that judging sees of clips as they are.",
         epilog="Exit codes: 0 done, 2 usage, 3 data, 4 checkpoint, 5 output.",
     )
@@ -52,32 +54,26 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
+@entry("no crops were written")
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 usage, 3 data, 4 checkpoint, 5 output, 130 stopped."""
     options = parser().parse_args(argv)
-    try:
-        _check(options)
-        start = load(options.start)
-        library = read_library(options.data, None, start.model.config.sample_rate, "training")
-        clips = [replace(clip, source=library.home(index)) for index, clip in enumerate(library.clips)]
-        seen = see(
-            start.model,
-            clips,
-            library.samples,
-            start.sha256,
-            options.hop,
-            options.bfloat16,
-            options.windows,
-            options.whole_blocks,
-        )
-        crops = drawn(library, seen, start.sha256, options.crops, options.balance, options.seed)
-        crops.save(options.output)
-    except EdgeDetectError as reason:
-        print(f"error: {reason}", file=sys.stderr)
-        return reason.exit_code
-    except KeyboardInterrupt:
-        print("stopped: no crops were written", file=sys.stderr)
-        return 130
+    _check(options)
+    start = load(options.start)
+    library = read_library(options.data, None, start.model.config.sample_rate, "training")
+    clips = [replace(clip, source=library.home(index)) for index, clip in enumerate(library.clips)]
+    seen = see(
+        start.model,
+        clips,
+        library.samples,
+        start.sha256,
+        options.hop,
+        options.bfloat16,
+        options.windows,
+        options.whole_blocks,
+    )
+    crops = drawn(library, seen, start.sha256, options.crops, options.balance, options.seed)
+    crops.save(options.output)
     print(f"{len(crops)} crops of {len(seen.summaries)} windows of {len(clips)} clips; wrote {options.output}")
     return 0
 

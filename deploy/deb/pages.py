@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from edge_runtime.app.cli import parser
+from edge_runtime.app.arguments import parser
 from edge_runtime.version import __version__
 
 COMMANDS = {"coverage": ["coverage"], "commission": ["commission"], "config": ["config"]}

@@ -1,10 +1,11 @@
-"""The commands beside listening: `edge-detect coverage`, `edge-detect commission` and `edge-detect config`."""
+"""The commands beside listening and scoring: each reads its options and calls what does the work."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import functools
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -98,6 +99,70 @@ def commission(arguments: Sequence[str], make_parser: Parser, stopped: Callable[
     found = commission(order.CommissionRequest(given, asked.seconds, asked.clip), stopped, tell)
     deliver(found, asked.output, asked.json, Output(sys.stdout))
     return found.exit_code
+
+
+def inspect(arguments: Sequence[str], make_parser: Parser) -> int:
+    """`edge-detect inspect MODEL`: what a model file says of itself. Raises UsageError, ModelError or OutputError."""
+    parser = make_parser(
+        prog="edge-detect inspect",
+        description="What a model file says of itself: what a person asks first, or all of it. Exit codes: 0 shown; 4 "
+        "the file is missing, damaged or no model of edge-detect.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "model",
+        nargs="?",
+        help="an ONNX file that `edge-detect export` or `quantize` wrote (default: the one that is shipped)",
+    )
+    parser.add_argument("--all", action="store_true", help="all that stands in the file, in lines")
+    parser.add_argument("--json", action="store_true", help="all of it as one JSON object")
+    given = parser.parse_args(arguments)
+    from edge_runtime.app import inspection
+
+    facts = inspection.inspect(given.model)
+    if given.json:
+        text = json.dumps(facts, indent=2)
+    else:
+        text = inspection.table(facts if given.all else inspection.first(facts))
+    Output(sys.stdout).write(text + "\n")
+    return 0
+
+
+def status(arguments: Sequence[str], make_parser: Parser) -> int:
+    """`edge-detect status`: whether the service listens. Gives 0 where it does and 3 where not. Raises UsageError."""
+    parser = make_parser(
+        prog="edge-detect status",
+        description="Whether the service listens, what it says now, and its last lines. Exit codes: 0 it listens; 3 it "
+        "does not, or there is no service here.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--unit", default="edge-detect.service", help="the unit (default %(default)s)")
+    parser.add_argument("--lines", type=int, default=8, metavar="N", help="lines of its journal (default %(default)s)")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    given = parser.parse_args(arguments)
+    from edge_runtime.app.service_state import show
+
+    return show(given.unit, given.lines, given.json, Output(sys.stdout))
+
+
+def support(arguments: Sequence[str], make_parser: Parser) -> int:
+    """`edge-detect support`: an archive for a bug report. Raises UsageError or OutputError."""
+    parser = make_parser(
+        prog="edge-detect support",
+        description="Packs what a bug report needs into one archive: machine, versions, microphones, settings, model, "
+        "the service's state and journal, coverage of 24 hours. No sound, no clips, no password: addresses of streams "
+        "lose theirs. Look through it before you send it. Exit codes: 0 written; 5 it cannot be written.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("-o", "--output", default=None, metavar="PATH", help="default: edge-detect-support.tar.gz")
+    parser.add_argument("--config", metavar="PATH", help="the configuration that the box runs with")
+    parser.add_argument("--unit", default="edge-detect.service", help="the unit (default %(default)s)")
+    given = parser.parse_args(arguments)
+    from edge_runtime.app.support import pack
+
+    path, names = pack(given.output or "edge-detect-support.tar.gz", given.config, given.unit)
+    Output(sys.stdout).write(f"wrote {printable(str(path))}: {', '.join(names)}\n")
+    return 0
 
 
 def configuration(

@@ -15,6 +15,8 @@ from edge_runtime.settings.schema import FIELDS
 from edge_runtime.system.text import printable
 
 _WIDTH = 100
+_BRIEF = 78
+"""Characters of an option's help in a short page, from which on it is cut at a comma or colon."""
 _PAGE = """\
 # Settings
 
@@ -106,6 +108,13 @@ def help_of(field: dataclasses.Field[Any]) -> str:
         return declared.help
     text = default if isinstance(default, str) else _toml(default)
     return f"{declared.help} (default {text})"
+
+
+def brief_of(field: dataclasses.Field[Any]) -> str:
+    """An option's help in a line: what it is, and its default where that is a value."""
+    text = option_of(field).help.split("; ")[0].split(" (default")[0]
+    text = text if len(text) <= _BRIEF else text.split(", through")[0].split(": ")[0].split(" (")[0]
+    return help_of(dataclasses.field(default=field.default, metadata={"option": Option(help=text)}))
 
 
 def _groups() -> Iterator[tuple[str, list[str]]]:

@@ -347,6 +347,12 @@ FIELDS: Mapping[str, dataclasses.Field[Any]] = {field.name: field for field in d
 """The options by their names, in the order in which they are shown."""
 
 
+def takes_value(word: str) -> bool:
+    """Whether what follows `word` on the command line is its value."""
+    field = FIELDS.get(word[2:].replace("-", "_")) if word.startswith("--") else None
+    return field is not None and option_of(field).kind is not bool
+
+
 def misfits(values: Mapping[str, Any], unclear: Collection[str] = ()) -> Iterator[str]:
     """Why values do not fit together (`fitting.misfits`); `values` may lack options, also a source of sound."""
     return fitting.misfits(lambda name: values.get(name, FIELDS[name].default), unclear)

@@ -8,6 +8,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from edge_runtime.errors import UsageError
+
 _TORCH = ("export", "train", "synthesize")
 """Extras that bring PyTorch."""
 _OWN_PIP = ".venv/bin/pip"
@@ -45,8 +47,21 @@ def how_to_get_pyaudio() -> str:
 
 
 def demand(extra: str, *modules: str) -> None:
-    """Ends the program with exit code 2 and one line when one of `modules`, which `extra` installs, is missing."""
+    """Raises UsageError, with what to install, when one of `modules`, which `extra` brings, is missing."""
     for module in modules:
         if importlib.util.find_spec(module) is None:
-            print(f"error: {how_to_get(module, extra)}", file=sys.stderr)
-            raise SystemExit(2)
+            raise UsageError(how_to_get(module, extra))
+
+
+def demand_of_package(extra: str, *modules: str) -> None:
+    """The same for a package that is of no use without them, and whose modules may be run by `python -m`.
+
+    Run so it says so in a line and ends; imported it raises ModuleNotFoundError, and never ends the importing program.
+    """
+    try:
+        demand(extra, *modules)
+    except UsageError as reason:
+        if sys.argv[:1] != ["-m"]:
+            raise ModuleNotFoundError(str(reason)) from None
+        print(f"edge-detect: {reason}", file=sys.stderr)
+        raise SystemExit(reason.exit_code) from None

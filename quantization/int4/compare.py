@@ -20,7 +20,9 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper
 
-from edge_runtime.errors import EdgeDetectError, ModelError, UsageError
+from edge_runtime.app.arguments import Parser
+from edge_runtime.app.shell import entry
+from edge_runtime.errors import ModelError, UsageError
 from edge_runtime.model.contract import Contract
 from edge_runtime.model.network import INPUTS, Network
 from evaluation.comparison import compare_scores, correlation_text
@@ -165,8 +167,8 @@ def table(rows: Sequence[MethodResult]) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    command = argparse.ArgumentParser(
-        prog="python -m quantization.int4.compare",
+    command = Parser(
+        prog="edge-detect quantize compare-int4",
         description="What each way to 4 bits costs in a model's GRU stack, as a Markdown table.",
         epilog="Exit codes: 0 done, 2 usage, 3 data, 4 model.",
     )
@@ -225,12 +227,9 @@ def report(arguments: argparse.Namespace) -> str:
     return f"{len(inputs)} windows to fit to, {len(held_out)} of other clips held out.\n\n" + table(rows)
 
 
+@entry()
 def main(arguments: Sequence[str] | None = None) -> int:
-    try:
-        print(report(parser().parse_args(arguments)), end="")
-    except EdgeDetectError as error:
-        print(f"quantization.int4.compare: {error}", file=sys.stderr)
-        return error.exit_code
+    print(report(parser().parse_args(arguments)), end="")
     return 0
 
 

@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 from types import ModuleType
 
-from edge_runtime.app.cli import parser
+from edge_runtime.app.arguments import parser
 from edge_runtime.errors import UsageError
 from edge_runtime.settings import config, document
 from edge_runtime.settings.option import flag, option_of, variable

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from edge_runtime.errors import EdgeDetectError, InputError, OutputError, UsageError
-from edge_runtime.system.text import printable
+from edge_runtime.app.arguments import Parser
+from edge_runtime.app.shell import entry, put
+from edge_runtime.errors import InputError, OutputError, UsageError
 from training.pages import listed, tables
 from training.pages.alike import groups
 from training.pages.listed import ListedClip
@@ -28,32 +28,17 @@ from training.pages.work import cut_all
 Pair = tuple[ListedClip, RowResult]
 
 
+@entry("the same command goes on where it was")
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 usage, 3 clones or list, 5 output, 130 stopped."""
     options = parser().parse_args(argv)
-    try:
-        counts = run(options)
-    except EdgeDetectError as reason:
-        print(f"error: {printable(str(reason))}", file=sys.stderr)
-        return reason.exit_code
-    except KeyboardInterrupt:
-        print("stopped: the same command goes on where it was", file=sys.stderr)
-        return 130
-    try:
-        print(json.dumps(counts) if options.json else text(counts), flush=True)
-    except BrokenPipeError:  # `| head`: the clips are there
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as reason:
-        print(f"error: the clips are there, but the counts cannot be printed: {reason.strerror}", file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OutputError.exit_code
+    counts = run(options)
+    put(json.dumps(counts) if options.json else text(counts))
     return 0
 
 
 def parser() -> argparse.ArgumentParser:
-    command = argparse.ArgumentParser(
-        prog="python -m training.pages", description="Cut clips of demo pages out of local clones."
-    )
+    command = Parser(prog="edge-detect train pages", description="Cut clips of demo pages out of local clones.")
     add = command.add_argument
     add("clones", type=Path, help="folder of clones, named OWNER+NAME, OWNER/NAME or NAME")
     add("-o", "--output", type=Path, required=True, help="folder for bonafide/, spoof/ and clips.csv")

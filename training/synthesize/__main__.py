@@ -8,7 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_runtime.errors import EdgeDetectError
+from edge_runtime.app.arguments import Parser
+from edge_runtime.app.shell import entry
 from training.synthesize.catalogue import COPY, SPEECH
 from training.synthesize.clips import find_humans
 from training.synthesize.plan import Task, plan_copies, plan_speech
@@ -40,7 +41,7 @@ def names(text: str) -> list[str]:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m training.synthesize", description=__doc__.split(": ")[-1])
+    parser = Parser(prog="edge-detect train synthesize", description=__doc__.split(": ")[-1])
     show = "(default: %(default)s)"
     parser.add_argument(
         "--bonafide",
@@ -117,6 +118,7 @@ def usable(chosen: Sequence[str], loud: bool) -> list[str]:
     return found
 
 
+@entry("the same command goes on from here")
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     started = time.time()
@@ -126,21 +128,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tasks: list[Task] = []
     copy = [COPY[name] for name in found if name in COPY]
     speech = [SPEECH[name] for name in found if name in SPEECH]
-    try:
-        texts = read_texts(options.texts)
-        if copy and options.bonafide is None:
-            print("no --bonafide given: the vocoders have nothing to copy and are left out", file=sys.stderr)
-        elif copy:
-            tasks += plan_copies(find_humans(options.bonafide), copy, dict(options.share), options.seed)
-        if speech:
-            tasks += plan_speech(speech, dict(options.minutes), texts, options.seed)
-        return run(tasks, options.output, options.jobs, started + 60 * options.limit_minutes)
-    except EdgeDetectError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+    texts = read_texts(options.texts)
+    if copy and options.bonafide is None:
+        print("no --bonafide given: the vocoders have nothing to copy and are left out", file=sys.stderr)
+    elif copy:
+        tasks += plan_copies(find_humans(options.bonafide), copy, dict(options.share), options.seed)
+    if speech:
+        tasks += plan_speech(speech, dict(options.minutes), texts, options.seed)
+    return run(tasks, options.output, options.jobs, started + 60 * options.limit_minutes)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,9 @@ _GATE_SECONDS = 60.0
 
 def declare(tasks: Any) -> None:
     """Adds the command."""
-    task = tasks.add_parser("files", help="long recordings as files: false verdicts, inserted voices, the gate")
+    task = tasks.add_parser(
+        "recordings", aliases=["files"], help="long recordings as files: false verdicts, inserted voices, the gate"
+    )
     task.add_argument("model", type=Path, help="an ONNX file of `python -m export`")
     add_data(task)
     task.add_argument("--people", type=Path, nargs="+", default=[], metavar="DATA", help="more data with human clips")

@@ -1,4 +1,4 @@
-"""What an ONNX file says of itself, for a reader or for a program."""
+"""What a model file says of itself, for a reader or for a program."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.model.network import Network
+from edge_runtime.model.network import SHIPPED, Network
 from edge_runtime.model.processor import ANY, judge_target, this_processor
 from edge_runtime.system.text import printable
 
@@ -14,12 +14,14 @@ _LONGEST = 400
 """Characters of a value in the table; JSON has all of it."""
 
 
-def inspect(path: str | Path) -> dict[str, Any]:
+def inspect(path: str | Path | None) -> dict[str, Any]:
     """The contract of an ONNX file and the file's own facts, ready for JSON; the filters by their shape alone.
 
+    None is the model that is shipped.
     A file made for other processors is shown too; `this_machine` tells what running it here would come to.
     Raises ModelError when the file is missing, damaged, or no edge-detect model.
     """
+    path = SHIPPED if path is None else path
     network = Network.load(path, processor=ANY)
     contract = network.contract
     names = [entry.name for entry in fields(contract) if entry.name not in ("filters", "first_block")]
@@ -38,6 +40,25 @@ def inspect(path: str | Path) -> dict[str, Any]:
         "bytes": Path(path).stat().st_size,
         "sha256": network.sha256,
         "this_machine": f"refused: {refusal}" if refusal else "; ".join(notes) or "right",
+    }
+
+
+def first(facts: dict[str, Any]) -> dict[str, Any]:
+    """What a person asks of a model first, of `inspect`'s facts."""
+    accuracy = facts["figures"].get("accuracy") or {}
+    eer, data = accuracy.get("eer_pooled"), accuracy.get("data")
+    hop_seconds = facts["hop_multiple"] / facts["sample_rate"]
+    low, high = facts["threshold"], facts["threshold_bonafide"]
+    meaning = "log-likelihood ratio, above 0 for a human voice" if facts["calibrated"] else "not calibrated: no scale"
+    return {
+        "model": f"{facts['name']} ({facts['variant']}), form {facts['form']}",
+        "level": f"{facts['level']} for {facts['target']}",
+        "size": f"{facts['bytes'] / 1e6:.1f} MB, sha256 {facts['sha256'][:16]}",
+        "sound": f"windows of {facts['window_seconds']:g} s at {facts['sample_rate']} Hz, hops n x {hop_seconds:g} s",
+        "score": meaning,
+        "verdict": f"synthetic below {low:+.2f}, human from {high:+.2f} on, between them unsure",
+        "accuracy": f"EER {eer:.1%} on {data}" if isinstance(eer, float) else "not written into the file",
+        "this machine": facts["this_machine"],
     }
 
 

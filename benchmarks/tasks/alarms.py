@@ -30,7 +30,9 @@ GRID = {"smoothing_seconds": (0.0, 5.0, 10.0, 20.0), "duration_seconds": (0.0, 2
 
 def declare(tasks: Any) -> None:
     """Adds the command."""
-    task = tasks.add_parser("hours", help="false alarms and missed turns an hour, on a long stream of mixed sound")
+    task = tasks.add_parser(
+        "alarms", aliases=["hours"], help="false alarms and missed turns an hour, on a long stream of mixed sound"
+    )
     task.add_argument("model", type=Path, help="an ONNX file of `python -m export`")
     add_data(task)
     task.add_argument("--minutes", type=float, default=120, help="of the stream (default: %(default)s)")
