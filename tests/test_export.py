@@ -146,7 +146,7 @@ def test_dead_layers_are_gone(exported: Exported) -> None:
 
 
 def test_inspect_prints_the_contract(exported: Exported, capsys: pytest.CaptureFixture[str]) -> None:
-    assert program.main(["inspect", str(exported.path)]) == 0
+    assert program.main(["inspect", str(exported.path), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert (facts["variant"], facts["form"], facts["schema"]) == (exported.variant, exported.form, 1)
     assert facts["sha256"] == hashlib.sha256(exported.path.read_bytes()).hexdigest()
@@ -241,7 +241,7 @@ def test_inspect_runs_where_no_torch_is_installed(tmp_path: Path) -> None:
         "import sys\n"
         "for name in ('torch', 'onnx', 'onnxscript', 'safetensors'): sys.modules[name] = None\n"
         "from export.__main__ import main\n"
-        "sys.exit(main(['inspect', sys.argv[1]]))\n"
+        "sys.exit(main(['inspect', sys.argv[1], '--json']))\n"
     )
     run = subprocess.run([sys.executable, "-c", code, str(tmp_path / "small.onnx")], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

@@ -33,6 +33,6 @@ in a clone, with the extras of pyproject.toml:
   quantize    a model file to a smaller and faster one
   benchmark   what model files find, and what they cost
   train       make, fine-tune and calibrate checkpoints
-Each has its own --help. Exit codes and scores: edge-detect listen --help-all
+Each has its own --help. Exit codes and scores: edge-detect --help-all
 A command may be left out: --device NAME listens, --file PATH scores.
 """

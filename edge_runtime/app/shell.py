@@ -11,6 +11,7 @@ from importlib import import_module
 
 from edge_runtime.app.screen import HOST
 from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
+from edge_runtime.report.output import ReaderGone
 from edge_runtime.run.stop import leaving_in_order
 from edge_runtime.system.extras import how_to_get
 from edge_runtime.system.text import printable
@@ -38,7 +39,7 @@ def entry(stopped: str = "") -> Callable[[Main], Callable[..., int]]:
             except EdgeDetectError as reason:
                 say(str(reason))
                 return reason.exit_code
-            except BrokenPipeError:
+            except (BrokenPipeError, ReaderGone):
                 _abandon()
                 return 0
             except KeyboardInterrupt:

@@ -67,7 +67,7 @@ def pack(output: str, configuration: str | None, unit: str) -> tuple[Path, list[
         **{f"files/{file.name}": functools.partial(_head, file) for file in _files()},
     }
     url = "" if found is None else str(found.values.get("stream") or "")
-    texts = {name: without_secrets(_said(make), url) for name, make in parts.items()}
+    texts = {name: without_secrets(_said(make), url) if url else _said(make) for name, make in parts.items()}
     with whole_file(output) as half, tarfile.open(half, "w:gz") as archive:
         for name, text in texts.items():
             content = (text.rstrip("\n") + "\n").encode("utf-8", "backslashreplace")
