@@ -9,9 +9,11 @@ import os
 
 TYPE_CHECKING = False  # as typing's, which is not light to import
 if TYPE_CHECKING:
+    from edge_runtime.decision.summary import Summary
     from edge_runtime.decision.verdict import Verdict, Window
     from edge_runtime.detector import Detector
     from edge_runtime.errors import EdgeDetectError, InputError, ModelError, OutputError, UsageError
+    from edge_runtime.library import listen, resample, score_file
     from edge_runtime.version import __version__
 
 # From 1.29 on ONNX Runtime reports its use to Microsoft, unless this is set before it is loaded (its Privacy.md). Who
@@ -24,16 +26,24 @@ __all__ = [
     "InputError",
     "ModelError",
     "OutputError",
+    "Summary",
     "UsageError",
     "Verdict",
     "Window",
     "__version__",
+    "listen",
+    "resample",
+    "score_file",
 ]
 _MODULES = {
     "Detector": "detector",
+    "Summary": "decision.summary",
     "Verdict": "decision.verdict",
     "Window": "decision.verdict",
     "__version__": "version",
+    "listen": "library",
+    "resample": "library",
+    "score_file": "library",
 }
 
 

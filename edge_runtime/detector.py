@@ -39,6 +39,13 @@ class Detector:
     are not scored (see `edge_runtime.decision.quality` for the limits). With `gate` neither are windows with less than
     `least_speech_seconds` of speech, or than half a shorter stream. A window for which the model gives NaN or infinity
     is unsure with the reason `model`, and counted (`numberless`); several in a row are a ModelError.
+
+    >>> import soundfile
+    >>> samples, rate = soundfile.read("examples/human.flac", dtype="float32")
+    >>> detector = Detector()
+    >>> windows = [*detector.push(samples), *detector.flush()]
+    >>> [str(window.verdict) for window in windows]
+    ['bonafide', 'bonafide', 'bonafide', 'bonafide', 'bonafide']
     """
 
     def __init__(
@@ -87,6 +94,11 @@ class Detector:
         """Windows of sound in order for which the model gave no number, since this was made."""
         self._numberless_in_a_row = 0
         self.reset()
+
+    def __repr__(self) -> str:
+        contract = self.network.contract
+        times = f"windows of {self.window_samples / self.sample_rate:g} s every {self.hop_seconds:g} s"
+        return f"<Detector {contract.name!r} at {contract.level}: {times}, {self.sample_rate} Hz>"
 
     def reset(self) -> None:
         """Forgets everything heard: the next sample is at 0 s."""

@@ -49,7 +49,11 @@ def det_curve(bonafide: ArrayLike, spoof: ArrayLike) -> tuple[Floats, Floats, Fl
 
 
 def eer(bonafide: ArrayLike, spoof: ArrayLike) -> tuple[float, float]:
-    """Equal error rate (0 to 1) and its threshold: the mean of both rates where they are nearest."""
+    """Equal error rate (0 to 1) and its threshold: the mean of both rates where they are nearest.
+
+    >>> eer([0.9, 2.1, 1.4, 3.0], [-1.2, 0.3, 1.5, -0.4])
+    (0.25, 0.9)
+    """
     miss_rate, alarm_rate, thresholds = det_curve(bonafide, spoof)
     nearest = int(np.argmin(np.abs(miss_rate - alarm_rate)))
     return float((miss_rate[nearest] + alarm_rate[nearest]) / 2), float(thresholds[nearest])

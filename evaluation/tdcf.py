@@ -120,6 +120,10 @@ def min_tdcf(bonafide: ArrayLike, spoof: ArrayLike, asv: AsvRates, form: Form) -
 
     Never above 1, which is a detector of no use. Raises InputError where the form is not defined (`weights`) and for
     fewer than FEWEST_SCORES distinct scores, ValueError unless both sides have scores.
+
+    >>> asv = AsvRates(threshold=0.0, miss=0.05, alarm=0.04, spoof_alarm=0.3)
+    >>> round(min_tdcf([0.9, 2.1, 1.4, 3.0], [-1.2, 0.3, 1.5, -0.4], asv, "revised")[0], 3)
+    0.44
     """
     miss_rate, alarm_rate, thresholds = det_curve(bonafide, spoof)
     if len(np.unique(thresholds[1:])) < FEWEST_SCORES:
