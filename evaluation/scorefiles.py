@@ -12,7 +12,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-from edge_runtime.errors import InputError, OutputError, UsageError
+from edge_runtime.atomic import whole_file
+from edge_runtime.errors import InputError, UsageError
 from evaluation.metrics import Floats
 from evaluation.protocols import LABELS, Clip, trial_name
 
@@ -167,10 +168,8 @@ def write_scores(target: Path, clips: Sequence[Clip], scores: ArrayLike, form: S
     check_names(clips)
     line = _LINES[form]
     text = "".join(line(clip, value) + "\n" for clip, value in zip(clips, values.tolist(), strict=True))
-    try:
-        target.write_text("\t".join(HEADER) + "\n" + text if form == "asvspoof5" else text, encoding="utf-8")
-    except OSError as reason:
-        raise OutputError(f"cannot write {target}: {reason.strerror}") from None
+    with whole_file(target) as half:
+        half.write_text("\t".join(HEADER) + "\n" + text if form == "asvspoof5" else text, encoding="utf-8")
 
 
 def check_names(clips: Sequence[Clip]) -> None:

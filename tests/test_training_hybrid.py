@@ -58,7 +58,7 @@ def test_a_cut_of_a_clips_own_sound_brings_in_nothing_foreign(seed: int) -> None
 
 def test_an_insertion_leaves_its_host_alone() -> None:
     host, guest = np.zeros(100, np.float32), np.ones(40, np.float32)
-    made = insert(host, guest, 30)
+    made = insert(host, guest, 30, 16000)
     assert not host.any() and not made[:30].any() and not made[70:].any() and made[50] == 1
 
 

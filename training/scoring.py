@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edge_runtime.detector import TAIL_SECONDS
 from edge_runtime.model.contract import HIGH_PASS_HZ
 from edge_runtime.model.frontend import FilterBank
 from edge_runtime.model.highpass import filtered
@@ -120,23 +121,29 @@ def score_at(
 
 
 def score_clips(model: RawNet2, clips: Sequence[NDArray[np.int16]], hop_seconds: float) -> NDArray[np.float64]:
-    """Raw score of each clip, float64 [clips]: the mean over its windows, of which the last is aligned to its end."""
+    """Raw score of each clip, float64 [clips]: the mean over the windows that the runtime takes at such a hop."""
     config = model.config
-    hop = hop_samples(config, hop_seconds) if config.has_blocks else int(hop_seconds * config.sample_rate)
+    hop, multiple = hop_samples(config, hop_seconds), 1 if config.has_blocks else hop_multiple(config)
+    tail = int(TAIL_SECONDS * config.sample_rate)
     found = np.empty(len(clips))
     for first in range(0, len(clips), CLIPS):
         some = [as_judged(clip, config.sample_rate) for clip in clips[first : first + CLIPS]]
-        starts = [_starts(len(clip), config, hop) for clip in some]
-        owner = np.repeat(np.arange(len(some)), [len(own) for own in starts])
-        raw = score_at(model, some, starts)
+        places = [starts(len(clip), config.window_samples, hop, multiple, tail) for clip in some]
+        owner = np.repeat(np.arange(len(some)), [len(own) for own in places])
+        raw = score_at(model, some, places)
         found[first : first + len(some)] = np.bincount(owner, raw) / np.bincount(owner)
     return found
 
 
-def _starts(length: int, config: Config, hop: int) -> list[int]:
-    """Where windows begin: every `hop` samples, and one aligned to the end."""
-    last = max(0, length - config.window_samples)
-    return sorted({*range(0, last + 1, hop), last})
+def starts(length: int, window: int, hop: int, multiple: int, tail: int) -> list[int]:
+    """Where windows begin, in samples, in a clip of `length`: as `Detector` takes them.
+
+    One each hop, then one that ends less than `multiple` before the clip does, if that adds more than `tail`; with
+    blocks `multiple` is 1, as the last window ends with the clip.
+    """
+    found = list(range(0, length - window + 1, hop)) or [0]
+    last = max(0, length - window) // multiple * multiple
+    return [*found, last] if last - found[-1] > tail else found
 
 
 def _cut(

@@ -22,7 +22,7 @@ from evaluation.bootstrap import Estimate, units
 from evaluation.protocols import Clip
 from export.checkpoint import Calibration
 from export.rawnet2 import Config, RawNet2
-from training.scoring import as_judged, hop_multiple, hop_samples, score_at
+from training.scoring import as_judged, hop_multiple, hop_samples, score_at, starts
 
 Floats = NDArray[np.float64]
 SAID = (Verdict.SPOOF, Verdict.UNSURE, Verdict.BONAFIDE)
@@ -124,17 +124,6 @@ def cuts(
             waiting = []
     if waiting:
         yield waiting
-
-
-def starts(length: int, window: int, hop: int, multiple: int, tail: int) -> list[int]:
-    """Where windows begin, in samples, in a clip of `length`: as `Detector` takes them.
-
-    One each hop, then one that ends less than `multiple` before the clip does, if that adds more than `tail`; with
-    blocks `multiple` is 1, as the last window ends with the clip.
-    """
-    found = list(range(0, length - window + 1, hop)) or [0]
-    last = max(0, length - window) // multiple * multiple
-    return [*found, last] if last - found[-1] > tail else found
 
 
 def judge(heard: ScoredClip, calibration: Calibration) -> JudgedClip:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from benchmarks.tasks.common import add_data, add_hop, add_report, add_workers, check_target
-from edge_runtime.atomic import whole_file
 from edge_runtime.errors import InputError
-from evaluation.accuracy import ClipVerdict
 from evaluation.protocols import read_list
-from evaluation.scorefiles import SCORE_FORMS, ScoreForm, check_names, write_scores
+from evaluation.scorefiles import SCORE_FORMS, check_names, write_scores
 from evaluation.scoring.clips import KINDS, ScoringResult, score_clips
 
 _NAMED = 20
@@ -66,19 +63,14 @@ def run(arguments: argparse.Namespace) -> str:
     )
     if not scored.judged:
         raise InputError(f"no clip of {arguments.data} has a score: {_counts(scored)}")
-    _write(target, scored.judged, arguments.format)
+    judged = scored.judged
+    write_scores(target, [item.clip for item in judged], [item.score for item in judged], arguments.format)
     total = len(scored.judged) + len(scored.unscored)
     if scored.unscored:
         print(f"no score for {len(scored.unscored)} of {total} clips: {_counts(scored)}", file=sys.stderr)
     if arguments.json:
         return json.dumps(_as_json(scored, target, store), indent=1, allow_nan=False) + "\n"
     return _markdown(scored, target, store)
-
-
-def _write(target: Path, judged: Sequence[ClipVerdict], form: ScoreForm) -> None:
-    """The score file appears whole or not at all."""
-    with whole_file(target) as temporary:
-        write_scores(temporary, [item.clip for item in judged], [item.score for item in judged], form)
 
 
 def _counts(scored: ScoringResult) -> str:

@@ -51,8 +51,11 @@ def gru_speed(
     """
     if not paths or rounds < 1 or threads < 1:
         raise UsageError("timing needs at least one model, one round and one thread")
-    models = [read(path) for path in paths]
-    contracts = [Contract.from_metadata({item.key: item.value for item in model.metadata_props}) for model in models]
+    found = [read(path) for path in paths]  # says what is missing, before what needs onnx is imported
+    from export.sharing import join
+
+    own = [Contract.from_metadata({item.key: item.value for item in model.metadata_props}) for model in found]
+    models, contracts = zip(*map(join, found, own), strict=True)
     grus = [node for node in models[0].graph.node if node.op_type == "GRU"]
     if not grus:
         raise ModelError(f"{paths[0]} has no GRU: give the float file first")

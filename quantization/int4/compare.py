@@ -24,7 +24,7 @@ from edge_runtime.app.arguments import Parser
 from edge_runtime.app.shell import entry
 from edge_runtime.errors import ModelError, UsageError
 from edge_runtime.model.contract import Contract
-from edge_runtime.model.network import INPUTS, Network
+from edge_runtime.model.network import INPUTS
 from evaluation.comparison import compare_scores, correlation_text
 from evaluation.protocols import Clip, read_clips
 from quantization.calibration import CalibrationSet, gather, read, refuse_overlap
@@ -34,6 +34,7 @@ from quantization.int4.gptq import errors, moments
 from quantization.int4.reading import read_stack
 from quantization.int4.stack import METHODS, Stack, quantize_stack
 from quantization.passes.gru import is_gru
+from quantization.quantizer import float_model
 
 _BATCH = 16
 _LARGEST_DOUBT = 1e-3
@@ -203,8 +204,7 @@ def split(given: CalibrationSet, windows: int, held_out: int) -> tuple[Calibrati
 
 def report(arguments: argparse.Namespace) -> str:
     """The table that the arguments ask for. Raises an EdgeDetectError for what cannot be done."""
-    contract = Network.load(arguments.model).contract
-    model = onnx.load(str(arguments.model))
+    _, model, contract = float_model(arguments.model)
     layers, head = read_stack(model)
     given = read(arguments.data, arguments.audio, limit=max(1, arguments.windows + arguments.held_out))
     fitting, checking = split(given, arguments.windows, arguments.held_out)

@@ -15,9 +15,9 @@ SHORTEST_SECONDS = 0.6
 """A spoofed stretch below this is hardly a word, and no window could be blamed for missing it."""
 
 
-def insert(host: Samples, guest: Samples, at: int) -> Samples:
-    """`host` [n] with its samples from `at` on replaced by `guest` [m], crossfaded at both joints."""
-    fade = max(1, min(int(FADE_SECONDS * 16000), len(guest) // 4))
+def insert(host: Samples, guest: Samples, at: int, rate: int) -> Samples:
+    """`host` [n] with its samples from `at` on replaced by `guest` [m], crossfaded at both joints; `rate` in Hz."""
+    fade = max(1, min(int(FADE_SECONDS * rate), len(guest) // 4))
     ramp = np.linspace(0, 1, fade, dtype=np.float32)
     weight = np.ones(len(guest), np.float32)
     weight[:fade], weight[-fade:] = ramp, ramp[::-1]
@@ -35,7 +35,7 @@ def partial_spoof(human: Samples, copy: Samples, rng: np.random.Generator, rate:
         return copy
     stretch = int(rng.uniform(shortest, 0.8 * length))
     at = int(rng.integers(0, length - stretch + 1))
-    return insert(human[:length], copy[at : at + stretch], at)
+    return insert(human[:length], copy[at : at + stretch], at, rate)
 
 
 def own_cut(clip: Samples, rng: np.random.Generator, rate: int) -> Samples:
@@ -45,4 +45,4 @@ def own_cut(clip: Samples, rng: np.random.Generator, rate: int) -> Samples:
         return clip
     stretch = int(rng.uniform(shortest, 0.5 * len(clip)))
     source, at = rng.integers(0, len(clip) - stretch + 1, 2)
-    return insert(clip, clip[source : source + stretch], int(at))
+    return insert(clip, clip[source : source + stretch], int(at), rate)
