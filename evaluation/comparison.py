@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from edge_runtime.decision.verdict import Verdict
 from edge_runtime.errors import InputError
 from edge_runtime.model.contract import Contract
+from edge_runtime.system.markdown import table
 from evaluation.accuracy import ClipVerdict
 from evaluation.bootstrap import Indices, resample, units
 from evaluation.metrics import eer
@@ -246,6 +247,12 @@ _QUANTIZED_OPERATORS = (
 )
 
 
+_HEADS = (
+    *("model", "level", "target", "size (of float)", "correlation", "flips"),
+    *("EER difference, points [upper 95 %]", "largest LLR difference"),
+)
+
+
 def comparison_table(rows: Sequence[ComparedModel]) -> str:
     """The rows as a Markdown table, with what its columns mean above it."""
     compared = [row.comparison for row in rows if row.comparison is not None]
@@ -257,13 +264,7 @@ def comparison_table(rows: Sequence[ComparedModel]) -> str:
         drawn = " or ".join(sorted({item.over for item in compared if item.over}))
         lines.append(f"The upper bound of the EER's rise (one-sided, 95 %) is from a paired bootstrap over {drawn}.")
     lines.append("Flips: clips whose verdict differs; in brackets from bona fide to spoof or back.")
-    lines += [
-        "",
-        "| model | level | target | size (of float) | correlation | flips | "
-        "EER difference, points [upper 95 %] | largest LLR difference |",
-        "|---|---|---|---|---|---|---|---|",
-        *(_line(row) for row in rows),
-    ]
+    lines += ["", *table(_HEADS, [_line(row) for row in rows])]
     notes = []
     for row in rows:
         if row.refusal:
@@ -276,11 +277,11 @@ def comparison_table(rows: Sequence[ComparedModel]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _line(row: ComparedModel) -> str:
+def _line(row: ComparedModel) -> list[str]:
     cells = [row.model, row.level, row.target, f"{row.size_bytes / 1e6:.2f} MB (1/{row.size_ratio:.2f})"]
     item = row.comparison
     if item is None:
-        return "| " + " | ".join([*cells, "not measured" if row.refusal else "reference", "", "", ""]) + " |"
+        return [*cells, "not measured" if row.refusal else "reference", "", "", ""]
     cells.append(correlation_text(item.correlation))
     if item.flipped is None or item.flipped_hard is None:
         cells.append("unknown")
@@ -289,7 +290,7 @@ def _line(row: ComparedModel) -> str:
     upper = "unknown" if item.eer_delta_upper_points is None else f"{item.eer_delta_upper_points:+.2f}"
     cells.append("needs both labels" if item.eer_delta_points is None else f"{item.eer_delta_points:+.2f} [{upper}]")
     cells.append(f"{item.largest_difference:.3f}")
-    return "| " + " | ".join(cells) + " |"
+    return cells
 
 
 def correlation_text(value: float | None) -> str:

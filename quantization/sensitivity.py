@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.system import markdown
 from quantization.levels import BITS, FP16, INT4, INT8, STATIC8, STORED8, Weight
 
 MARGIN = 0.03
@@ -55,16 +56,16 @@ class Decision:
             f"Deviation of the scores of calibration windows from the float model's, each weight alone "
             f"(margin {self.margin:.1%} for all together):",
             "",
-            f"| weight | values | {' | '.join(schemes)} | chosen |",
-            "|---|---|" + "---|" * len(schemes) + "---|",
         ]
         rows: dict[str, dict[str, SensitivityTrial]] = {}
         for trial in self.trials:
             rows.setdefault(trial.weight, {})[trial.scheme] = trial
+        cells_of = []
         for weight, found in rows.items():
             cells = [f"{found[scheme].deviation:.2%}" if scheme in found else "" for scheme in schemes]
             size = next(iter(found.values())).values
-            lines.append(f"| {weight} | {size} | {' | '.join(cells)} | {self.plan[weight]} |")
+            cells_of.append((weight, str(size), *cells, self.plan[weight]))
+        lines += markdown.table(("weight", "values", *schemes, "chosen"), cells_of)
         lines += ["", f"Together: predicted {self.predicted:.2%}, measured {self.measured:.2%}."]
         return "\n".join(lines)
 

@@ -23,9 +23,9 @@ from benchmarks.report.page import Against, ConditionErrors, Group, Interval, Mo
 from benchmarks.report.plots import decimated, plots
 from benchmarks.report.words import correlation
 from edge_runtime.errors import InputError, UsageError
+from edge_runtime.system.markdown import table
 from evaluation.comparison import compare_scores
 from evaluation.gate import UNMATCHED, measures, parse_all
-from evaluation.markdown import table
 from evaluation.metrics import det_curve
 
 NASTY = '<script>alert("x")</script> | `pipe`'

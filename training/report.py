@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.decision.verdict import Reason, Verdict
+from edge_runtime.system.markdown import table
 from evaluation.bootstrap import Estimate
 from evaluation.metrics import cllr, min_cllr
 from evaluation.protocols import Clip
@@ -41,12 +42,13 @@ class CalibrationReport:
         return [
             f"Cross-fitted over {self.over}, {some.bonafide} human and {some.spoof} spoofed clips, 95 % intervals:",
             "",
-            "| | called spoof | unsure | called bona fide |",
-            "|---|---|---|---|",
-            *(
-                f"| {label} {level} | " + " | ".join(str(found[label, verdict]) for verdict in SAID) + " |"
-                for level, found in (("clips", self.clips), ("windows", self.windows))
-                for label in ("human", "spoofed")
+            *table(
+                ("", "called spoof", "unsure", "called bona fide"),
+                [
+                    (f"{label} {level}", *(str(found[label, verdict]) for verdict in SAID))
+                    for level, found in (("clips", self.clips), ("windows", self.windows))
+                    for label in ("human", "spoofed")
+                ],
             ),
             "",
             *(f"Cllr of {level}: {own:.3f} bit (least: {least:.3f})" for level, (own, least) in self.cllr.items()),

@@ -11,7 +11,7 @@ from benchmarks.alarms.recordings import END, MIDDLE, ScoredRecording, gated, su
 from edge_runtime.decision.alarm import Rules
 from edge_runtime.decision.summary import Summary
 from edge_runtime.decision.verdict import Thresholds, Verdict, Window
-from evaluation.markdown import table
+from edge_runtime.system.markdown import table
 from evaluation.protocols import Clip
 
 _HEADS = (

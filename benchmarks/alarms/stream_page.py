@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.alarms.mixed_stream import HUMAN, SPOOF
 from benchmarks.alarms.stream import AlarmOutcome, ScoredStream, scored_share, verdicts
-from evaluation.markdown import table
+from edge_runtime.system.markdown import table
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ from benchmarks.timing.sound import speech_like
 from edge_runtime.detector import Detector
 from edge_runtime.errors import ModelError, UsageError
 from edge_runtime.model.network import Network
+from edge_runtime.system.markdown import table
 from evaluation.comparison import describe
 from evaluation.hop import at_hop
-from evaluation.markdown import table
 from evaluation.progress import silently
 
 SETTLING_HOPS = 1

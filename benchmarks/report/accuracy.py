@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edge_runtime.system.markdown import table
 from evaluation import breakdown
 from evaluation.accuracy import Accuracy, GroupErrors
 from evaluation.bootstrap import FEWEST_CLUSTERS, Estimate
 from evaluation.false_alarms import FalseAlarms, SourceAlarms
-from evaluation.markdown import table
 from evaluation.trained import Unseen
 
 _FEW = "too few clips"

@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.report.measures import MEASURES, measured
 from benchmarks.report.page import Interval, Model, Page
 from benchmarks.report.words import NOT_KNOWN
-from evaluation.markdown import table
+from edge_runtime.system.markdown import table
 
 _SETTINGS = ("data", "hop_seconds")
 _OF_THE_MOMENT = ("load", "waited", "before", "after", "warning")

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edge_runtime.system.markdown import table
 from evaluation.breakdown import FEWEST
 from evaluation.folds.agreement import Agreement, sentence
 from evaluation.folds.calls import Calls
 from evaluation.folds.figures import NAMES, OF_SLICES, Figure, JudgedFolds, Key
 from evaluation.folds.table import FoldScores
-from evaluation.markdown import table
 
 SOURCES_SHOWN = 15
 """Sources of human clips on the page, the most false alarms first; JSON has all."""

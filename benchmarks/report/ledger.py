@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edge_runtime.errors import InputError, ModelError, OutputError, UsageError
+from edge_runtime.system.markdown import table
 from evaluation.folds.figures import NAMES, Figure, Key
-from evaluation.markdown import table
 
 LEDGER = Path(__file__).parents[1] / "results" / "dev2.md"
 _HEADS = ["date", "model", "SHA-256", "command", "clips", "figures"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from benchmarks.report.page import Page
 from benchmarks.report.tables import tables
-from evaluation.markdown import table
+from edge_runtime.system.markdown import table
 
 
 def markdown(page: Page, title: str) -> str:

@@ -6,8 +6,8 @@ from benchmarks.report.accuracy import percent
 from benchmarks.robustness.error_rates import points
 from benchmarks.robustness.features import FeatureAlone
 from benchmarks.robustness.shortcuts import InterventionLine, Shift, Shortcuts
+from edge_runtime.system.markdown import table
 from evaluation.comparison import Comparison
-from evaluation.markdown import table
 
 NOTED = 0.1
 """Standard deviations that a mean has to move to be spoken of, beside being beyond chance."""

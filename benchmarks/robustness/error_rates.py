@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import UsageError
+from edge_runtime.system.markdown import table
 from evaluation.acoustics.conditions import CONDITIONS, Condition
 from evaluation.bootstrap import Estimate
 from evaluation.comparison import Comparison, compare_scores
-from evaluation.markdown import table
 from evaluation.metrics import eer_clustered
 from evaluation.progress import silently
 from evaluation.protocols import Clip

@@ -18,13 +18,13 @@ from benchmarks.report.folds import FoldsPage, as_json, markdown
 from benchmarks.report.ledger import LEDGER, append, check_unscored, sha256
 from benchmarks.tasks.common import add_report, check_target, write_text
 from edge_runtime.errors import InputError, UsageError
+from edge_runtime.system.markdown import table
 from evaluation.folds.agreement import agreement, read_page
 from evaluation.folds.assignment import assign, balance
 from evaluation.folds.calls import calls
 from evaluation.folds.figures import Sheet, judge
 from evaluation.folds.slices import slices
 from evaluation.folds.table import matched, read_records, read_scored
-from evaluation.markdown import table
 from evaluation.trained import read_trained
 
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from benchmarks.tasks.common import add_report
 from edge_runtime.errors import InputError, UsageError
 from edge_runtime.system.extras import demand
+from edge_runtime.system.markdown import table
 from evaluation.bootstrap import Estimate
 from evaluation.breakdown import FEWEST, BreakdownPart, by_condition, by_source, by_system, macro
 from evaluation.comparison import correlation_text
@@ -228,9 +229,7 @@ def markdown(report: MetricsReport, scores: Path, key: Path, over: str) -> str:
         f"{drawn}. Act DCF and Cllr take the scores for LLRs; the other measures look at their order only.",
         "",
         *(line for warning in report.warnings for line in (f"**Warning:** {warning}.", "")),
-        "| measure | value |",
-        "|---|---|",
-        *(f"| {name} | {value} |" for name, value in rows),
+        *table(("measure", "value"), rows),
         *(line for reason in report.min_tdcf_lacks for line in ("", f"No min t-DCF: {reason}.")),
         *_table("Per system, against all bona fide trials", "system", report.systems, report.min_tdcf is not None),
         *_table("Per condition", "condition", report.conditions, report.min_tdcf is not None),
@@ -252,13 +251,14 @@ def _table(title: str, first: str, parts: Sequence[BreakdownPart], tandem: bool)
     if tandem:
         columns += [f"min t-DCF ({FORM_NAMES[form]})" for form in FORMS]
     mean = macro(parts)
-    lines = ["", f"## {title}", "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    rows = []
     for part in (*parts, mean):
         counts = ["", ""] if part is mean else [str(part.bonafide), str(part.spoof)]
         figures = ["" if part.eer is None else f"{part.eer:.2%}", _plain(part.min_dcf)]
         if tandem:
             figures += [_plain(part.min_tdcf_legacy), _plain(part.min_tdcf_revised)]
-        lines.append("| " + " | ".join([part.name, *counts, *figures]) + " |")
+        rows.append([part.name, *counts, *figures])
+    lines = ["", f"## {title}", "", *table(columns, rows)]
     for reason in dict.fromkeys(part.lacks for part in parts if part.lacks):
         lines += ["", f"{reason}: {', '.join(part.name for part in parts if part.lacks == reason)}."]
     return lines
@@ -303,7 +303,5 @@ def _verdict(result: Paired, over: str) -> list[str]:
         f"The difference's bounds are from a paired bootstrap over {drawn}. Both models are judged at the threshold of "
         "the EER of these scores. McNemar's test takes trials for independent.",
         "",
-        "| measure | value |",
-        "|---|---|",
-        *(f"| {name} | {value} |" for name, value in rows),
+        *table(("measure", "value"), rows),
     ]

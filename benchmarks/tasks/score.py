@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from benchmarks.tasks.common import add_data, add_hop, add_report, add_workers, check_target
 from edge_runtime.errors import InputError
+from edge_runtime.system.markdown import table
 from evaluation.protocols import read_list
 from evaluation.scorefiles import SCORE_FORMS, check_names, write_scores
 from evaluation.scoring.clips import KINDS, ScoringResult, score_clips
@@ -95,8 +96,8 @@ def _markdown(scored: ScoringResult, target: Path, store: Path) -> str:
         f"All outcomes are in {store}, which may be removed.",
     ]
     if scored.unscored:
-        lines += ["", "| no score, because | clips |", "|---|---|"]
-        lines += [f"| {kind}: {KINDS[kind]} | {count} |" for kind, count in scored.kinds().items()]
+        counts = [(f"{kind}: {KINDS[kind]}", str(count)) for kind, count in scored.kinds().items()]
+        lines += ["", *table(("no score, because", "clips"), counts)]
         lines += ["", *(f"- {item.kind}: {item.reason}" for item in scored.unscored[:_NAMED])]
         if len(scored.unscored) > _NAMED:
             query = "SELECT * FROM outcome WHERE kind != ''"

@@ -18,6 +18,7 @@ from benchmarks.timing.subgraph import part, read
 from edge_runtime.errors import ModelError, UsageError
 from edge_runtime.model.contract import Contract
 from edge_runtime.model.processor import judge_target, this_processor
+from edge_runtime.system import markdown
 from evaluation.progress import silently
 
 
@@ -104,17 +105,12 @@ def _cut(model: Any, path: Path, begin: str, end: str, threads: int) -> onnxrunt
 def table(speeds: Sequence[GruSpeed]) -> str:
     """Markdown, with what was measured above it."""
     first = speeds[0]
-    lines = [
-        "The GRU alone, one window; relative speed: median [quartiles] of interleaved rounds.",
-        "",
-        "| model | level | target | file (of float) | time | relative speed | error of the last state |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     for item in speeds:
         size = f"{item.size_bytes / 1e6:.2f} MB (1/{first.size_bytes / item.size_bytes:.2f})"
         speed = f"{item.ratio:.2f}x [{item.ratio_low:.2f}, {item.ratio_high:.2f}]"
-        lines.append(
-            f"| {item.model} | {item.level} | {item.target} | {size} | {item.latency_ms:.2f} ms | {speed} | "
-            f"{'not on this processor' if item.error is None else f'{item.error:.2%}'} |"
-        )
-    return "\n".join(lines) + "\n"
+        error = "not on this processor" if item.error is None else f"{item.error:.2%}"
+        rows.append((item.model, item.level, item.target, size, f"{item.latency_ms:.2f} ms", speed, error))
+    heads = ("model", "level", "target", "file (of float)", "time", "relative speed", "error of the last state")
+    about = "The GRU alone, one window; relative speed: median [quartiles] of interleaved rounds."
+    return "\n".join([about, "", *markdown.table(heads, rows)]) + "\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.timing.latency import LatencyRun, ModelLatency
-from evaluation.markdown import table
+from edge_runtime.system.markdown import table
 from evaluation.percentiles import TAILS
 
 _ABOVE = """\

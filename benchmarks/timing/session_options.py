@@ -19,7 +19,7 @@ from edge_runtime.model.frontend import FilterBank
 from edge_runtime.model.inputs import Inputs
 from edge_runtime.model.network import INPUTS, Network
 from edge_runtime.model.shape import BLOCK_OUTPUTS
-from evaluation.markdown import table
+from edge_runtime.system.markdown import table
 from evaluation.progress import silently
 
 Change = Callable[[onnxruntime.SessionOptions], None]

@@ -20,6 +20,7 @@ from edge_runtime.decision.summary import Summarizer
 from edge_runtime.detector import Detector
 from edge_runtime.errors import UsageError
 from edge_runtime.model.network import Network
+from edge_runtime.system import markdown
 from evaluation.hop import at_hop
 from evaluation.progress import silently
 
@@ -89,14 +90,13 @@ def table(path: Path, hours: Sequence[Hour], top: Sequence[str]) -> str:
         f"{hours[-1].until_hours:.3g} h of sound through {path.name}, a hop at a time, in fast motion.",
         *top,
         "",
-        "| until | hops | CPU time of a hop | resident | page faults of a hop |",
-        "|---|---|---|---|---|",
     ]
+    rows = []
     for hour in hours:
         cpu = f"{hour.cpu_ms.median:.2f} ms [{hour.cpu_ms.low:.2f}, {hour.cpu_ms.high:.2f}]"
-        lines.append(
-            f"| {hour.until_hours:.3g} h | {hour.hops} | {cpu} | {_mb(hour.resident_mb)} | {hour.faults:.2f} |"
-        )
+        until = f"{hour.until_hours:.3g} h"
+        rows.append((until, str(hour.hops), cpu, _mb(hour.resident_mb), f"{hour.faults:.2f}"))
+    lines += markdown.table(("until", "hops", "CPU time of a hop", "resident", "page faults of a hop"), rows)
     first, last = hours[0], hours[-1]
     change = f"From the first to the last: CPU time {last.cpu_ms.median / first.cpu_ms.median - 1:+.1%}"
     if first.resident_mb is not None and last.resident_mb is not None:

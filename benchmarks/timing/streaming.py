@@ -18,7 +18,7 @@ from benchmarks.timing.stages import BANK, BLOCKS, ENCODER, FIRST, GRU, RESAMPLE
 from benchmarks.timing.start import ready_seconds
 from benchmarks.timing.subgraph import need_onnx
 from edge_runtime.errors import UsageError
-from evaluation.markdown import table
+from edge_runtime.system.markdown import table
 from evaluation.percentiles import Percentiles, needed
 from evaluation.progress import silently
 

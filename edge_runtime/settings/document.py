@@ -12,6 +12,7 @@ from edge_runtime.capture.address import shown
 from edge_runtime.settings.config import DEFAULT, Effective
 from edge_runtime.settings.option import Option, allowed, flag, option_of
 from edge_runtime.settings.schema import FIELDS
+from edge_runtime.system.markdown import table
 from edge_runtime.system.text import printable
 
 _WIDTH = 100
@@ -73,13 +74,14 @@ def as_markdown() -> str:
     """The page `docs/settings.md`."""
     parts = [_PAGE]
     for group, names in _groups():
-        rows = [f"## {group[0].upper()}{group[1:]}", "", "| option | values | default | meaning |", "|---|---|---|---|"]
+        rows = []
         for name in names:
             declared = option_of(FIELDS[name])
             default = FIELDS[name].default
             shown = "not set" if default in (None, ()) else f"`{_toml(default)}`"
-            rows.append(f"| `{name}` | {_cell(_values(declared))} | {shown} | {_cell(_sentence(declared.help))} |")
-        parts.append("\n".join(rows) + "\n")
+            rows.append((f"`{name}`", _values(declared), shown, _sentence(declared.help)))
+        lines = table(("option", "values", "default", "meaning"), rows)
+        parts.append("\n".join([f"## {group[0].upper()}{group[1:]}", "", *lines]) + "\n")
     alone = [f"`{flag(name)}`" for name, field in FIELDS.items() if not option_of(field).stored]
     parts.append(f"Only on the command line: {', '.join(alone)} (and `EDGE_DETECT_CONFIG`).\n")
     return "\n".join(parts)
@@ -147,10 +149,6 @@ def _comment(declared: Option) -> str:
 
 def _sentence(text: str) -> str:
     return text[0].upper() + text[1:] + "."
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
 
 
 def _example(declared: Option) -> Any:

@@ -25,6 +25,7 @@ from edge_runtime.app.shell import entry
 from edge_runtime.errors import ModelError, UsageError
 from edge_runtime.model.contract import Contract
 from edge_runtime.model.network import INPUTS
+from edge_runtime.system import markdown
 from evaluation.comparison import compare_scores, correlation_text
 from evaluation.protocols import Clip, read_clips
 from quantization.calibration import CalibrationSet, gather, read, refuse_overlap
@@ -148,7 +149,7 @@ def table(rows: Sequence[MethodResult]) -> str:
     columns = ["block", "zero points", "method", "bits", "product error", "score error", "correlation", "seconds"]
     if rows and rows[0].evaluated:
         columns += ["correlation, evaluated", "EER difference [upper 95 %], evaluated"]
-    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    lines = []
     for row in rows:
         rivals = [other for other in rows if (other.block, other.symmetric) == (row.block, row.symmetric)]
         bold = "**" if row is min(rivals, key=lambda other: other.score_error) else ""
@@ -163,8 +164,8 @@ def table(rows: Sequence[MethodResult]) -> str:
             f"{row.seconds:.0f}",
             *row.evaluated,
         ]
-        lines.append(f"| {' | '.join(fields)} |")
-    return "\n".join(lines) + "\n"
+        lines.append(fields)
+    return "\n".join(markdown.table(columns, lines)) + "\n"
 
 
 def parser() -> argparse.ArgumentParser:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edge_runtime.decision.verdict import Verdict
+from edge_runtime.system.markdown import table
 from evaluation.bootstrap import Estimate
 from export.checkpoint import Calibration
 from training.adaptation.trial import BLIND_SHARE, MOST_RISE, Column
@@ -57,17 +58,15 @@ class AdaptationCard:
 
     def table(self) -> list[str]:
         """Before and after, in Markdown."""
-        lines = [
-            "| | " + " | ".join(column.name for column in self.columns) + " |",
-            "|---" * (len(self.columns) + 1) + "|",
-            _row("dev EER", [_percent(column.dev_eer) for column in self.columns]),
-            _row("EER in the room", [_percent(column.room_eer) for column in self.columns]),
+        rows = [
+            ["dev EER", *(_percent(column.dev_eer) for column in self.columns)],
+            ["EER in the room", *(_percent(column.room_eer) for column in self.columns)],
         ]
         for name, where, label, verdict in ROWS:
             found = [(c.dev if where == "dev" else c.room).get((label, verdict)) for c in self.columns]
             if where == "room" or self.has_dev:
-                lines.append(_row(name, [_percent(value) for value in found]))
-        return lines
+                rows.append([name, *(_percent(value) for value in found)])
+        return table(("", *(column.name for column in self.columns)), rows)
 
     def lines(self) -> list[str]:
         """The card in Markdown."""
@@ -92,14 +91,8 @@ class AdaptationCard:
             "",
             "## What was used",
             "",
-            "| | |",
-            "|---|---|",
-            *(f"| {what} | {value} |" for what, value in self.used.items()),
+            *table(("", ""), [(what, str(value)) for what, value in self.used.items()]),
         ]
-
-
-def _row(name: str, cells: Sequence[str]) -> str:
-    return f"| {name} | " + " | ".join(cells) + " |"
 
 
 def _percent(value: float | Estimate | None) -> str:
