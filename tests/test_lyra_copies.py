@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from training.synthesize import lyra
 from training.synthesize.catalogue import COPY
 from training.synthesize.engine import EngineFailed
+from training.synthesize.engines import lyra
 
 Steps = NDArray[np.float32]
 GENERATOR = np.random.default_rng(0)

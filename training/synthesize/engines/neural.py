@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from training.synthesize import world
 from training.synthesize.dsp import Spectrum, Wave, hann, mel_filters, resample, warp_axis
 from training.synthesize.engine import CopyEngine, EngineFailed, Generator, Need, load
+from training.synthesize.engines import world
 
 RATE = 22_050
 WORN = 12

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from training.synthesize import neural
 from training.synthesize.dsp import Spectrum, Wave
 from training.synthesize.engine import EngineFailed, Generator, Need, Speech, SpeechEngine, Voice, load
-from training.synthesize.gan import HIFIGAN, HIFIGAN_LICENCE, hifigan, melgan, package, sound
+from training.synthesize.engines import neural
+from training.synthesize.engines.gan import HIFIGAN, HIFIGAN_LICENCE, hifigan, melgan, package, sound
 
 NEED = Need(
     "pip install torch inflect; pip install --no-deps ttskit phkit pypinyin jieba hanziconv unidecode",

@@ -1,0 +1,1 @@
+"""The engines: each makes sound of one family of synthesizers."""
