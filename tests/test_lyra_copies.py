@@ -106,7 +106,7 @@ def test_without_the_models_a_run_names_the_engine_and_copies_nothing(tmp_path: 
 def test_models_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
     for name in lyra.FILES:
         (tmp_path / name).write_bytes(b"no model")
-    code = "from training.synthesize import lyra\nfrom training.synthesize.engine import EngineFailed\n"
+    code = "from training.synthesize.engines import lyra\nfrom training.synthesize.engine import EngineFailed\n"
     code += "try:\n    lyra.models()\nexcept EngineFailed as reason:\n    print('refused:', reason)\n"
     done = subprocess.run(
         [sys.executable, "-c", code],
