@@ -171,7 +171,7 @@ def configuration(
     parse: Callable[[Sequence[str]], dict[str, Any]],
     stopped: Callable[[], bool],
 ) -> int:
-    """`edge-detect config check|show|document`. `parse` reads the options of the main command.
+    """`edge-detect config check|show|document|schema`. `parse` reads the options of the main command.
 
     Raises UsageError, or Ended when it was `stopped()` while it tried a model.
     """
@@ -180,7 +180,7 @@ def configuration(
         description="Looks at the configuration: one TOML file, the environment and the command line.",
         allow_abbrev=False,
     )
-    kinds = parser.add_subparsers(dest="kind", metavar="check | show | document")
+    kinds = parser.add_subparsers(dest="kind", metavar="check | show | document | schema")
     check = kinds.add_parser("check", allow_abbrev=False, help="all that is wrong with a file; exit code 2 if any")
     check.add_argument("file", nargs="?", metavar="FILE", help=f"(default: the one that {variable('config')} names)")
     check.add_argument("--config", metavar="FILE", help="the same")
@@ -189,13 +189,28 @@ def configuration(
     )
     written = kinds.add_parser("document", allow_abbrev=False, help="a complete file with every option and its default")
     written.add_argument("--markdown", action="store_true", help="as a page")
+    written.add_argument("--lines", action="store_true", help="the JSON lines in place of the options, as a page")
+    schema = kinds.add_parser("schema", allow_abbrev=False, help="a JSON schema of the configuration, or of the lines")
+    schema.add_argument("--lines", action="store_true", help="of the JSON lines")
     if arguments[:1] == ["show"]:
         return _show(parse(arguments[1:]))
     given = parser.parse_args(arguments)
     if given.kind is None:
-        raise UsageError("say check, show or document")
+        raise UsageError("say check, show, document or schema")
     if given.kind == "document":
-        Output(sys.stdout).write(document.as_markdown() if given.markdown else document.as_toml())
+        if given.lines:
+            from edge_runtime.report import lines
+
+            text = lines.as_markdown()
+        else:
+            text = document.as_markdown() if given.markdown else document.as_toml()
+        Output(sys.stdout).write(text)
+        return 0
+    if given.kind == "schema":
+        from edge_runtime.report import lines
+
+        made = lines.schema() if given.lines else document.schema()
+        Output(sys.stdout).write(json.dumps(made, indent=2) + "\n")
         return 0
     if given.file is not None and given.config is not None:
         raise UsageError("name one file to check: FILE or --config FILE")

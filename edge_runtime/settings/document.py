@@ -16,6 +16,7 @@ from edge_runtime.system.markdown import table
 from edge_runtime.system.text import printable
 
 _WIDTH = 100
+_JSON = {str: "string", bool: "boolean", int: "integer", float: "number"}
 _BRIEF = 78
 """Characters of an option's help in a short page, from which on it is cut at a comma or colon."""
 _PAGE = """\
@@ -85,6 +86,34 @@ def as_markdown() -> str:
     alone = [f"`{flag(name)}`" for name, field in FIELDS.items() if not option_of(field).stored]
     parts.append(f"Only on the command line: {', '.join(alone)} (and `EDGE_DETECT_CONFIG`).\n")
     return "\n".join(parts)
+
+
+def schema() -> dict[str, Any]:
+    """A JSON schema (draft 2020-12) of a configuration file, which is TOML of the same shape."""
+    properties: dict[str, Any] = {}
+    for name, field in FIELDS.items():
+        declared = option_of(field)
+        if not declared.stored:
+            continue
+        kind: dict[str, Any] = {"type": _JSON[declared.kind]}
+        if declared.many:
+            kind = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+        elif declared.choices:
+            kind = {"enum": list(declared.choices)}
+        elif declared.kind in (int, float):
+            kind |= {"minimum": declared.low, "maximum": declared.high}
+        if declared.words:
+            kind = {"anyOf": [kind, {"enum": list(declared.words)}]}
+        properties[name] = {"description": declared.help, **kind}
+        if field.default not in (None, ()):
+            properties[name]["default"] = field.default
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "The configuration of edge-detect",
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+    }
 
 
 def as_shown(found: Effective) -> str:
