@@ -16,7 +16,7 @@ import soundfile
 
 from edge_runtime.capture.block import STATE, Event
 from edge_runtime.decision.alarm import OFF, ON, Alarm
-from edge_runtime.decision.verdict import Verdict, Window
+from edge_runtime.decision.verdict import Thresholds, Verdict, Window
 from edge_runtime.report.output import Output
 from edge_runtime.report.terminal import Terminal
 from tests.program import PROGRAM
@@ -114,3 +114,61 @@ def test_noise_is_told_to_be_what_makes_a_verdict_unsure(tmp_path: Path) -> None
         [*PROGRAM, "--no-json", "--no-gate", "--file", path], capture_output=True, text=True, timeout=60
     ).stdout
     assert "unsure: noisy (score " in said
+
+
+def live_view(text: io.StringIO, columns: int) -> Terminal:
+    return Terminal(
+        Output(text),
+        "hw:1",
+        live=True,
+        colour=False,
+        unicode=False,
+        columns=lambda: columns,
+        thresholds=Thresholds(-2.0, 1.0),
+        wall=lambda: 0.0,
+    )
+
+
+def test_the_scale_shows_both_thresholds_and_the_score() -> None:
+    text = io.StringIO()
+    view = live_view(text, 100)
+    view.level(2.0, -20.0, -3.0)
+    view.window(window(2.0, 3.0))
+    line = text.getvalue().rsplit("\r", 1)[1]
+    assert "-------|----|--o-----" in line and "level #" in line and len(line) < 110
+    view.window(window(2.5, -99.0))
+    assert "o------|----|--------" in text.getvalue().rsplit("\r", 1)[1]
+
+
+def test_an_alarm_stays_on_the_live_line_until_it_ends() -> None:
+    text = io.StringIO()
+    view = live_view(text, 80)
+    view.window(window(2.0, 3.0))
+    view.alarm(Alarm(ON, 1, 0.0, 2.0, -3.0))
+    view.window(window(2.5, 3.0))
+    assert text.getvalue().rsplit("\r", 1)[1].startswith("ALARM")
+    view.alarm(Alarm(OFF, 1, 0.0, 4.0, -3.0, "scores"))
+    assert text.getvalue().rsplit("\r", 1)[1].startswith("human")
+
+
+def test_a_clock_runs_while_there_is_no_microphone() -> None:
+    text = io.StringIO()
+    view = live_view(text, 80)
+    view.event(2.0, Event(STATE, state="recovering", reason="it was pulled"))
+    for _ in range(3):
+        view._drawn = 0.0
+        view.moment(5.0)
+    assert text.getvalue().rsplit("\r", 1)[1].split()[:4] == ["recovering", "0:00.0", "for", "0:15.0\x1b[K"]
+    view.event(2.0, Event(STATE, state="listening"))
+    assert "for" not in text.getvalue().rsplit("\r", 1)[1]
+
+
+@pytest.mark.parametrize("columns", [20, 40, 60])
+def test_lines_are_broken_between_words_and_carry_the_time_of_day(columns: int) -> None:
+    text = io.StringIO()
+    view = live_view(text, columns)
+    view.event(2.0, Event(STATE, state="recovering", reason="the microphone is gone and is waited for"))
+    lines = text.getvalue().replace("\x1b[K", "").split("\r")[1].splitlines()
+    assert all(len(line) <= columns for line in lines) and len(lines) > 1
+    assert " ".join(" ".join(lines).split()).endswith("(the microphone is gone and is waited for)")
+    assert lines[0][2] == lines[0][5] == ":"

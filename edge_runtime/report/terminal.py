@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 import time
 from collections.abc import Callable
 
@@ -10,7 +12,7 @@ from edge_runtime.capture.liveness import State
 from edge_runtime.decision.alarm import ON, Alarm
 from edge_runtime.decision.pace import SLOW, Pace
 from edge_runtime.decision.summary import Summary, foremost
-from edge_runtime.decision.verdict import Reason, Verdict, Window
+from edge_runtime.decision.verdict import Reason, Thresholds, Verdict, Window
 from edge_runtime.report import Report
 from edge_runtime.report.output import Output
 from edge_runtime.system.queued import Rank
@@ -32,6 +34,12 @@ _ENDS = {
     "break": "the sound broke off or the run ended",
 }
 _MOST_STRETCHES = 20
+_SCALE_LLR = 6.0
+"""The scale of scores goes from minus to plus so much; what lies beyond stands at its end."""
+_SCALE_CELLS = 21
+_NARROWEST = 20
+"""Columns below which lines are not broken between words any more."""
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Terminal(Report):
@@ -47,12 +55,22 @@ class Terminal(Report):
         unicode: bool,
         columns: Callable[[], int],
         length_seconds: float | None = None,
+        thresholds: Thresholds | None = None,
+        wall: Callable[[], float] | None = None,
     ) -> None:
-        """`columns` tells the terminal's width now; `length_seconds` of a file gives a figure of progress."""
+        """`columns` tells the terminal's width now; `length_seconds` of a file gives a figure of progress.
+
+        `thresholds` are marked on the scale of scores; `wall`, seconds since 1970, puts the time of day before lines.
+        """
         self._output = output
         self._live = live
         self._colour = colour
         self._full, self._empty, self._arrow = ("█", "░", "→") if unicode else ("#", ".", "->")
+        self._dash, self._mark, self._dot = ("─", "┼", "●") if unicode else ("-", "|", "o")
+        self._thresholds = thresholds
+        self._wall = wall
+        self._alarm = 0  # the number of the one that is on
+        self._absent = 0.0  # seconds without a microphone, since it was there last
         self._columns = columns
         self._length = length_seconds
         self._window: Window | None = None
@@ -97,6 +115,7 @@ class Terminal(Report):
             if listening and self._state:
                 self._window = None  # from before: it says nothing about what is heard now
             self._state = "" if listening else event.state
+            self._absent = 0.0 if listening else self._absent
         elif event.kind == OUTAGE:
             text = f"{event.seconds:.1f} s without sound are over"
         elif event.kind in (IDENTITY, CHANNELS):
@@ -108,13 +127,20 @@ class Terminal(Report):
         self._history(f"{clock(at_seconds)}  {printable(text)}")
 
     def alarm(self, alarm: Alarm) -> None:
-        """Stays in the history."""
+        """Stays in the history, and on the live line while it lasts."""
+        self._alarm = alarm.number if alarm.kind == ON else 0
         if alarm.kind == ON:
             text = self._paint(Verdict.SPOOF, f"ALARM {alarm.number}: a synthetic voice")
         else:
             why = _ENDS.get(alarm.reason)
             text = f"alarm {alarm.number} is over" + (f": {why}" if why else "")
         self._history(f"{clock(alarm.at)}  {text}{_score(alarm.score)}", Rank.LASTING)
+
+    def moment(self, absent_seconds: float) -> None:
+        """A clock runs while there is no microphone."""
+        self._absent += absent_seconds
+        if self._live and self._state and time.monotonic() - self._drawn >= _REDRAW_SECONDS:
+            self._draw()
 
     def summary(self, summary: Summary, losses: Losses, pace: Pace, error: str | None) -> None:
         """The verdict on the whole, and when the sound was called synthetic."""
@@ -168,18 +194,33 @@ class Terminal(Report):
         return ["  " + "".join(cells), "  0:00" + clock(summary.seconds).rjust(width - 4)]
 
     def _history(self, line: str, rank: Rank = Rank.EVENT) -> None:
-        self._output.write(f"{self._wipe()}{line}\n", rank)
+        if self._wall:
+            line = f"{time.strftime('%H:%M:%S', time.localtime(self._wall()))}  {line}"
+        self._output.write(f"{self._wipe()}{self._broken(line)}\n", rank)
         if self._live:
             self._draw()
+
+    def _broken(self, line: str) -> str:
+        """A line broken between words where the terminal is narrower than it, and not through an escape sequence."""
+        width = self._columns()
+        plain = _ESCAPES.sub("", line)
+        if not self._live or len(plain) <= width or width < _NARROWEST:
+            return line
+        return "\n".join(textwrap.wrap(plain, width, subsequent_indent="    ", break_on_hyphens=False))
 
     def _draw(self) -> None:
         """The live line: the parts that matter most come first into a narrow terminal."""
         width = self._columns() - 1
         if self._state:
-            self._redraw("  ".join([self._state.ljust(10), clock(self._at)]), width, self._state, Verdict.UNSURE)
+            parts = [self._state.ljust(10), clock(self._at)]
+            if self._absent:
+                parts.append(f"for {clock(self._absent)}")
+            self._redraw("  ".join(parts), width, self._state, Verdict.UNSURE)
             return
         verdict = self._window.verdict if self._window else None
         label = (_LABELS[verdict] if verdict else "listening").ljust(9)
+        if self._alarm:
+            label, verdict = "ALARM".ljust(9), Verdict.SPOOF
         place = clock(self._at)
         if self._length:
             place += f" {min(1.0, self._at / self._length):4.0%}"
@@ -189,9 +230,13 @@ class Terminal(Report):
         for part in (score, place, dbfs):
             if len("  ".join([*parts, part])) <= width:
                 parts.append(part)
+        score_seen = self._window.score if self._window else None
+        if self._thresholds and score in parts and width - len("  ".join(parts)) >= _SCALE_CELLS + 2:
+            parts.insert(2, self._scale(score_seen))
         room = min(30, width - len("  ".join(parts)) - 2)
-        if room >= 5:
-            parts.insert(-1 if dbfs in parts else len(parts), self._meter(room))
+        meter = "level " if room >= 16 else ""
+        if room - len(meter) >= 5:
+            parts.insert(-1 if dbfs in parts else len(parts), meter + self._meter(room - len(meter)))
         self._redraw("  ".join(parts), width, label, verdict)
 
     def _redraw(self, text: str, width: int, label: str, colour: Verdict | None) -> None:
@@ -200,6 +245,21 @@ class Terminal(Report):
             text = self._paint(colour, label) + text[len(label) :]
         self._output.write("\r" + text + "\x1b[K", Rank.FRAME)
         self._drawn = time.monotonic()
+
+    def _scale(self, score: float | None) -> str:
+        """Scores from synthetic (left) to human (right), both thresholds marked, and where the score is."""
+
+        def place(value: float) -> int:
+            share = (min(_SCALE_LLR, max(-_SCALE_LLR, value)) + _SCALE_LLR) / (2 * _SCALE_LLR)
+            return round(share * (_SCALE_CELLS - 1))
+
+        assert self._thresholds
+        cells = [self._dash] * _SCALE_CELLS
+        for threshold in (self._thresholds.spoof, self._thresholds.bonafide):
+            cells[place(threshold)] = self._mark
+        if score is not None:
+            cells[place(score)] = self._dot
+        return "".join(cells)
 
     def _meter(self, width: int) -> str:
         def cells(dbfs: float) -> int:

@@ -45,7 +45,9 @@ def _score(settings: Settings, path: str, detector: Detector, stop: Stop, log: L
     raw = raw_format(settings)
     about = _named(path) if len(settings.file) > 1 else {}
     output = Output(sys.stdout, stop)
-    report = open_report(settings, path, about, length_seconds(path, raw), output=output)
+    report = open_report(
+        settings, path, about, length_seconds(path, raw), output=output, thresholds=detector.thresholds
+    )
     order = TrialRequest.of(settings, detector)
     shadow = Shadow(order, log, waits=True) if order else None
     source = blocks_of(path, raw, detector)

@@ -142,10 +142,12 @@ def open_report(
     length_seconds: float | None = None,
     wall: Callable[[], float] | None = None,
     output: Output | None = None,
+    thresholds: Thresholds | None = None,
 ) -> Report:
     """The report on standard output: JSON lines, each with what `about` holds, or a view for people under `title`.
 
-    `length_seconds` is that of the whole input, where it is known; `wall` stamps JSON lines with the time of day.
+    `length_seconds` is that of the whole input, where it is known; `wall` stamps lines with the time of day, and
+    `thresholds` are marked in the view.
     `output` leads to standard output; without it, one that waits for its reader.
     """
     output = output or Output(sys.stdout)
@@ -161,6 +163,8 @@ def open_report(
         unicode=encoding.startswith("utf"),
         columns=lambda: shutil.get_terminal_size().columns,
         length_seconds=length_seconds,
+        thresholds=thresholds,
+        wall=wall if live else None,
     )
 
 

@@ -163,7 +163,13 @@ class Plan:
             reports.append(Light(settings.light, lambda: source.state is State.LISTENING, self._log.warning))
         if order := TrialRequest.of(settings, self.detector):
             reports.append(Shadow(order, self._log))
-        shown = open_report(settings, f"{source.title}; Ctrl-C ends", wall=time.time, output=front(self._log.warning))
+        shown = open_report(
+            settings,
+            f"{source.title}; Ctrl-C ends",
+            wall=time.time,
+            output=front(self._log.warning),
+            thresholds=self.detector.thresholds,
+        )
         reports.append(shown)
         if settings.ledger:
             told.append(shown)

@@ -51,7 +51,7 @@ def tune(
     """The adapted network, and the steps that `seconds` were enough for; the learning rate falls with either.
 
     Where the head was fitted to an encoder as it is (`training.head`), the encoder is held here too: trained on, it
-    got worse on sources unseen (docs/edge-6.md).
+    got worse on sources unseen (docs/research/encoder.md).
     """
     model = copy.deepcopy(old)
     if model.config.has_encoder and not model.config.encoder_read:
