@@ -103,7 +103,7 @@ class Detector:
     def reset(self) -> None:
         """Forgets everything heard: the next sample is at 0 s."""
         for tape in self._tapes:
-            tape.clear()
+            tape.reset()
         self._high_pass.reset()
         self._inputs.reset()
         if self._gate:
@@ -153,9 +153,9 @@ class Detector:
             start = self.hop_samples if self._complete else 0  # of the next window, on the tapes
             missing = max(0, start + self.window_samples - self._samples.length)
             values, invalid = clean(block[:missing])
-            self._raw.append(values)
-            self._invalid.append(invalid)
-            self._samples.append(self._high_pass.push(values, invalid))
+            self._raw.push(values)
+            self._invalid.push(invalid)
+            self._samples.push(self._high_pass.push(values, invalid))
             if values.size == missing:
                 windows += self._take_in(start)
             block = block[missing:]
@@ -197,7 +197,7 @@ class Detector:
         """
         end = start + self.window_samples
         sound = _Sound(self._base + start, end - start, self._quality(start, end), *self._speech(start, end))
-        self._inputs.feed(self._samples.data, end)
+        self._inputs.push(self._samples.data, end)
         if sound.worth_scoring:
             self._inputs.write(self._samples.data, start, self._batch[sum(s.worth_scoring for s in self._waiting)])
         self._waiting.append(sound)
@@ -228,10 +228,10 @@ class Detector:
         if self._gate is None:
             return None, True
         stream_end = self._base + end
-        self._gate.feed(self._samples.data[self._heard - self._base : end])
+        self._gate.push(self._samples.data[self._heard - self._base : end])
         self._heard = stream_end
         if ended:
-            self._gate.finish()
+            self._gate.flush()
         share = self._gate.share(self._base + start, stream_end)
         self._gate.drop(self._base + start)
         length = end - start

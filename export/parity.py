@@ -142,7 +142,7 @@ def _stream_rows(model: RawNet2, network: Network) -> Iterator[SignalParity]:
     while first + window <= sound.size:
         place = np.empty(network.input_shape(window), np.float32)
         base = places[-1] * block if places else 0  # what lies before the newest window was dropped
-        inputs.feed(sound[base:], first - base + window)
+        inputs.push(sound[base:], first - base + window)
         inputs.write(sound[base:], first - base, place)
         inputs.drop(first - base)
         heard.append(place)

@@ -51,8 +51,8 @@ def parsed(data: bytes, cuts: Sequence[int] = ()) -> tuple[int, Sound]:
     """The rate and frames of a file of one format, as they come out of a pipe that is cut at `cuts`."""
     parser = ChunkParser(family_of)
     places = [0, *sorted(cuts), len(data)]
-    pieces = [piece for a, b in itertools.pairwise(places) for piece in parser.feed(data[a:b])]
-    pieces.extend(parser.finish())
+    pieces = [piece for a, b in itertools.pairwise(places) for piece in parser.push(data[a:b])]
+    pieces.extend(parser.flush())
     assert len({rate for rate, _ in pieces}) == 1, pieces
     return pieces[0][0], np.concatenate([block for _, block in pieces])
 

@@ -157,7 +157,7 @@ def test_junk_on_the_pipe_is_an_error_in_one_line_or_sound(junk: bytes) -> None:
     for data in (junk, b"RIFF" + junk, wav(RawFormat("s16le", RATE, 1), b"")[:20] + junk):
         parser = ChunkParser(family_of)
         try:
-            for _ in (*parser.feed(data), *parser.finish()):
+            for _ in (*parser.push(data), *parser.flush()):
                 pass
         except (InputError, OtherCoding) as error:
             assert "\n" not in str(error)
@@ -167,9 +167,9 @@ def test_junk_on_the_pipe_is_an_error_in_one_line_or_sound(junk: bytes) -> None:
 def test_raw_sound_keeps_a_frame_that_is_cut(data: bytes, cut: int) -> None:
     whole, split = (RawParser(RawFormat("s24le", RATE, 2)) for _ in range(2))
     nothing = np.zeros((0, 2), np.float32)
-    expected = np.concatenate([nothing, *(block for _, block in whole.feed(data))])
+    expected = np.concatenate([nothing, *(block for _, block in whole.push(data))])
     pieces = (data[i : i + cut] for i in range(0, len(data), cut))
-    heard = np.concatenate([nothing, *(block for piece in pieces for _, block in split.feed(piece))])
+    heard = np.concatenate([nothing, *(block for piece in pieces for _, block in split.push(piece))])
     np.testing.assert_array_equal(heard, expected)
 
 

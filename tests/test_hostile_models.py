@@ -224,7 +224,7 @@ def test_inputs_of_a_shared_file_are_the_same_in_pieces(tmp_path: Path) -> None:
     network = Network.load(tmp_path / hostile.write(tmp_path, hostile.shared()))
     sound = voice(1)
     stream = Inputs(network, sound.size, 2 * sound.size)
-    stream.feed(sound, sound.size)
+    stream.push(sound, sound.size)
     batch = np.empty((1, *network.input_shape(sound.size)), np.float32)
     stream.write(sound, 0, batch[0])
     assert np.allclose(batch[0], stream.whole(sound))

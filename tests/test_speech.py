@@ -96,7 +96,7 @@ def test_neither_the_split_nor_what_was_heard_before_matters(
 def test_memory_does_not_grow_with_the_stream() -> None:
     gate = SpeechGate(RATE)
     for index in range(200):
-        gate.feed(noise(1.0, 0.1))
+        gate.push(noise(1.0, 0.1))
         gate.drop((index - 4) * RATE)
     assert len(gate._speech) <= 6 * RATE // CHUNK
 

@@ -144,10 +144,10 @@ def test_the_first_block_takes_the_frames_that_were_counted(exported: Callable[[
     hop = contract.hop_multiple * 20
     inputs = Inputs(watched, contract.window_samples, 2 * contract.window_samples)
     sound = voice(3)
-    inputs.feed(sound, contract.window_samples)
+    inputs.push(sound, contract.window_samples)
     for _ in range(5):
         seen.clear()
-        inputs.feed(sound, contract.window_samples + hop)
+        inputs.push(sound, contract.window_samples + hop)
         inputs.drop(hop)
         sound = sound[hop:]
         assert max(seen) == first_block_frames(network, hop)

@@ -157,7 +157,7 @@ def gate_cost(detector: Detector, clips: Sequence[Clip], seconds: float) -> floa
     gate = SpeechGate(detector.sample_rate)
     began = time.process_time()
     for start in range(0, sound.size, _BLOCK):
-        gate.feed(sound[start : start + _BLOCK])
+        gate.push(sound[start : start + _BLOCK])
         gate.drop(start)
     return (time.process_time() - began) * 3600 / seconds
 

@@ -142,6 +142,6 @@ def _read_stream(handle: int, raw: RawFormat | None) -> Iterator[Piece]:
             data = None
         if data == b"":
             break
-        yield from sound.feed(data or b"")
+        yield from sound.push(data or b"")
         yield NOTHING  # a moment in which none, or only metadata came, is one too
-    yield from sound.finish()
+    yield from sound.flush()

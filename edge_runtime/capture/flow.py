@@ -122,12 +122,12 @@ class Flow:
                 self._finish()
                 return
             begun = True
-            for rate, frames in self._sound.feed(data):
+            for rate, frames in self._sound.push(data):
                 if len(frames):
                     self._take(frames, rate)
 
     def _finish(self) -> None:
-        for rate, frames in self._sound.finish():
+        for rate, frames in self._sound.flush():
             if len(frames):
                 self._take(frames, rate)
 

@@ -143,7 +143,7 @@ class RawParser:
         self.form = form
         self._rest = b""
 
-    def feed(self, data: bytes) -> Iterator[Piece]:
+    def push(self, data: bytes) -> Iterator[Piece]:
         """Takes bytes of any number, gives the whole frames so far."""
         data = self._rest + data
         whole = len(data) - len(data) % self.form.frame_bytes
@@ -156,6 +156,6 @@ class RawParser:
         """Bytes that wait for the rest of their frame."""
         return len(self._rest)
 
-    def finish(self) -> Iterator[Piece]:
+    def flush(self) -> Iterator[Piece]:
         """The bytes ended: nothing is held back."""
         yield from ()

@@ -18,17 +18,17 @@ class PipedSound:
         """`raw` is how headerless sound is written; None: it has a header."""
         self._parser: RawParser | ChunkParser = ChunkParser(family_of) if raw is None else RawParser(raw)
 
-    def feed(self, data: bytes) -> Iterator[Piece]:
+    def push(self, data: bytes) -> Iterator[Piece]:
         """The frames that these bytes complete."""
         try:
-            yield from self._parser.feed(data)
+            yield from self._parser.push(data)
         except OtherCoding as reason:
             raise _refusal(reason) from None
 
-    def finish(self) -> Iterator[Piece]:
+    def flush(self) -> Iterator[Piece]:
         """The bytes ended: gives what was held back. Raises InputError, after that, when they ended too early."""
         try:
-            yield from self._parser.finish()
+            yield from self._parser.flush()
         except OtherCoding as reason:
             raise _refusal(reason) from None
         if isinstance(self._parser, RawParser) and self._parser.rest_bytes:

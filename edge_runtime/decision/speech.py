@@ -54,7 +54,7 @@ class SpeechGate:
         self._first = 0  # chunk of the stream that the list begins with
         self._fed = 0
 
-    def feed(self, samples: NDArray[np.float32]) -> None:
+    def push(self, samples: NDArray[np.float32]) -> None:
         """Takes in the next samples, float32 [n]; how they are split does not matter."""
         self._fed += len(samples)
         sound = np.concatenate([self._rest, samples])
@@ -71,10 +71,10 @@ class SpeechGate:
         flags = self._speech[first - self._first : last - self._first]
         return sum(flags) / len(flags) if flags else 0.0
 
-    def finish(self) -> None:
+    def flush(self) -> None:
         """The stream has ended: its last chunk is filled with silence."""
         if len(self._rest):
-            self.feed(np.zeros(CHUNK - len(self._rest), np.float32))
+            self.push(np.zeros(CHUNK - len(self._rest), np.float32))
 
     def drop(self, before: int) -> None:
         """Forgets what lies before the sample `before` of the stream."""

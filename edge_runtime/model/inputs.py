@@ -31,9 +31,9 @@ class Tape:
     def __init__(self, shape: tuple[int, ...], dtype: Any = np.float32) -> None:
         """`shape` ends in the largest length that is ever held."""
         self._array = np.zeros((*shape[:-1], 2 * shape[-1]), dtype)
-        self.clear()
+        self.reset()
 
-    def clear(self) -> None:
+    def reset(self) -> None:
         """Forgets all."""
         self._first = self._end = 0
 
@@ -47,7 +47,7 @@ class Tape:
         """What is held, as a view that the next `append` may overwrite."""
         return self._array[..., self._first : self._end]
 
-    def append(self, block: NDArray[Any]) -> None:
+    def push(self, block: NDArray[Any]) -> None:
         """Adds to the end."""
         added = block.shape[-1]
         if self._end + added > self._array.shape[-1]:
@@ -69,7 +69,7 @@ class Tape:
 class Inputs:
     """Of the windows of one stream. Positions count samples from the oldest that was not dropped.
 
-    The owner lets it see the stream only up to the ends of windows (`feed`), takes the window that ends there
+    The owner lets it see the stream only up to the ends of windows (`push`), takes the window that ends there
     (`write`), and drops what lies before the start of the newest window: so what is computed does not depend on how
     the sound came in.
     """
@@ -100,20 +100,20 @@ class Inputs:
             self._bank.reset()
         if self._blocks:
             self._blocks.reset()
-        self._moments.clear()
-        self._frames.clear()
-        self._columns.clear()
+        self._moments.reset()
+        self._frames.reset()
+        self._columns.reset()
 
-    def feed(self, samples: Floats, end: int) -> None:
+    def push(self, samples: Floats, end: int) -> None:
         """Computes what lies before `end`; `samples`, float32 [n], begin with the oldest that was not dropped."""
         if self._bank is None:
             return
         frames = self._bank.push(samples[self._fed : end])
         self._fed = end
         if self._blocks:
-            self._moments.append(np.moveaxis(self._blocks.push(frames), 0, 2))
+            self._moments.push(np.moveaxis(self._blocks.push(frames), 0, 2))
             return
-        self._frames.append(frames)
+        self._frames.push(frames)
         if self._shares_block:
             self._extend_columns()
 
@@ -165,5 +165,5 @@ class Inputs:
         part = np.ascontiguousarray(self._frames.data[:, (settled - context) * COLUMN_FRAMES :])
         columns = self._network.first_block(part[None])[0]
         self._columns.shorten(settled)
-        self._columns.append(columns[..., context:])
+        self._columns.push(columns[..., context:])
         self._seen = self._frames.length

@@ -59,7 +59,7 @@ def attempt(wish: ModelRequest) -> None:
     window = wish.window_samples or contract.window_samples
     sounds = voice_and_noise(window, contract.sample_rate)
     stream = Inputs(network, window, 2 * window)
-    stream.feed(sounds[0], window)
+    stream.push(sounds[0], window)
     batch = np.empty((min(2, network.largest_batch), *network.input_shape(window)), np.float32)
     stream.write(sounds[0], 0, batch[0])
     batch[1:] = stream.whole(sounds[1])

@@ -49,7 +49,7 @@ class Candidate:
             self.begins = self._first = start
         missing = max(0, start - self._end)
         if start != self._end:
-            self._tape.clear()
+            self._tape.reset()
             self._first, self._fresh = start, True
             self.pause()
         self._fresh |= self._paused
@@ -62,7 +62,7 @@ class Candidate:
             self._first += excess - gone
             samples = samples[excess - gone :]
             self._fresh = True
-        self._tape.append(samples)
+        self._tape.push(samples)
         return missing
 
     def pause(self) -> None:
@@ -90,7 +90,7 @@ class Candidate:
             self._inputs.reset()
             self._fresh, shift = False, 0
         data = self._tape.data
-        self._inputs.feed(data, shift + self._window)
+        self._inputs.push(data, shift + self._window)
         score = None
         if wanted:
             self._inputs.write(data, shift, self._batch[0])

@@ -40,7 +40,7 @@ def _is_decoded_here(sample: bytes) -> bool:
             mp3.is_mp3(sample[:4]) or sample[:4] == b"fLaC" or (sample[:4] == b"OggS" and sample[28:].startswith(_OGG))
         )
     try:
-        for _ in ChunkParser(family_of).feed(sample):
+        for _ in ChunkParser(family_of).push(sample):
             return True
     except OtherCoding:
         return False

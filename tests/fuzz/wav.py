@@ -51,9 +51,9 @@ def _heard(data: bytes, cuts: list[int]) -> tuple[list[tuple[int, bytes]], str]:
     ended = ""
     try:
         for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
-            for rate, block in parser.feed(data[start:end]):
+            for rate, block in parser.push(data[start:end]):
                 _take(rate, block, found, forms)
-        for rate, block in parser.finish():
+        for rate, block in parser.flush():
             _take(rate, block, found, forms)
     except (InputError, OtherCoding) as reason:
         ended = str(reason)

@@ -74,12 +74,12 @@ class ChunkParser:
             return None
         return form.seconds(min(self._announced, file_bytes) if self._announced else file_bytes)
 
-    def feed(self, data: bytes) -> Iterator[Piece]:
+    def push(self, data: bytes) -> Iterator[Piece]:
         """Takes bytes of any number and gives their frames. Raises InputError or OtherCoding when it cannot go on."""
         self._buffer.add(data)
         yield from self._run()
 
-    def finish(self) -> Iterator[Piece]:
+    def flush(self) -> Iterator[Piece]:
         """The bytes ended: gives what was held back. Raises InputError when they ended too early, or not there."""
         self._ended = True
         yield from self._run()
@@ -208,9 +208,9 @@ class ChunkParser:
                 silence = bytes(min(zeros, _PADDING_STEP))
                 zeros -= len(silence)
                 self._fed += len(silence)
-                yield from self._body.feed(silence)
+                yield from self._body.push(silence)
         self._fed += len(data)
-        yield from self._body.feed(data)
+        yield from self._body.push(data)
 
     def _tail(self) -> Iterator[Piece] | None:
         """What stands after the announced end of the sound."""
@@ -288,8 +288,8 @@ class ChunkParser:
         if body is not None:
             if self._stale and self._start and self._start.form:  # a last sample may itself end in zeros
                 missing = -self._fed % self._start.form.frame_bytes
-                yield from body.feed(bytes(min(self._zeros, missing)))
-            yield from body.finish()
+                yield from body.push(bytes(min(self._zeros, missing)))
+            yield from body.flush()
 
     def _close(self) -> Iterator[Piece]:
         name = self._family.name if self._family else "file"

@@ -83,12 +83,12 @@ def read_process(
             if not data:
                 yield NOTHING
                 continue
-            for rate, block in parser.feed(data):
+            for rate, block in parser.push(data):
                 outcome.seconds += len(block) / rate
                 yield rate, block
         outcome.code = process.wait()
         with contextlib.suppress(InputError, OtherCoding):  # what it lacks is in its errors
-            for rate, block in parser.finish():
+            for rate, block in parser.flush():
                 outcome.seconds += len(block) / rate
                 yield rate, block
     except OtherCoding:

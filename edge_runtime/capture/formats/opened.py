@@ -87,7 +87,7 @@ def seconds_of(handle: int, size: int) -> float | None:
     if family_of(file.at(passed, 16)) is not None:
         parser = ChunkParser(family_of)
         try:
-            for _ in parser.feed(file.at(passed, _FIRST_READ * 4)):
+            for _ in parser.push(file.at(passed, _FIRST_READ * 4)):
                 pass
         except (OtherCoding, InputError):
             return None
@@ -115,7 +115,7 @@ def _parsed(handle: int, start: int, block_seconds: float, counting: bool = Fals
     while data := os.pread(handle, wanted, place):
         place += len(data)
         given = False
-        for piece in parser.feed(data):
+        for piece in parser.push(data):
             given = True
             yield piece
         if not given:
@@ -123,7 +123,7 @@ def _parsed(handle: int, start: int, block_seconds: float, counting: bool = Fals
         frame = parser.frame_bytes
         wanted = _LARGEST_READ if parser.passing or not frame else int(parser.rate * block_seconds) * frame
         wanted = max(frame, _FIRST_READ, min(wanted, _LARGEST_READ))
-    yield from parser.finish()
+    yield from parser.flush()
 
 
 def _parts(file: Bytes, start: int) -> Iterator[Part]:

@@ -45,7 +45,7 @@ class WideParser:
         self._rest = b""
         self._contradiction = False
 
-    def feed(self, data: bytes) -> Iterator[Piece]:
+    def push(self, data: bytes) -> Iterator[Piece]:
         """Takes bytes of any number, gives the frames that are settled. Raises InputError for a contradiction."""
         data = self._rest + data
         whole = len(data) - len(data) % self._form.frame_bytes
@@ -63,7 +63,7 @@ class WideParser:
         if data:
             yield from self._settled(data)
 
-    def finish(self) -> Iterator[Piece]:
+    def flush(self) -> Iterator[Piece]:
         """The bytes ended: what is still held back, at the low end where nothing speaks against it."""
         if self._held:
             self._decided = self._form if self._at_top and not self._proofs else self._low
