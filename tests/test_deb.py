@@ -150,9 +150,9 @@ def test_versions_before_a_tag_are_lower_and_after_it_higher(tmp_path: Path) -> 
 
 def test_the_launcher_keeps_the_users_python_out_of_its_children_too(tmp_path: Path) -> None:
     package = tmp_path / "lib" / "edge_runtime"
-    package.mkdir(parents=True)
+    (package / "app").mkdir(parents=True)
     (package / "__init__.py").touch()
-    (package / "cli.py").write_text(
+    (package / "app" / "cli.py").write_text(
         "import os, subprocess, sys\n"
         "def main():\n"
         "    look = 'import os, sys, json; print(json.__file__, sys.flags.no_user_site, os.getenv(\"PYTHONPATH\"))'\n"

@@ -91,9 +91,9 @@ def test_spellings_of_a_system_are_one_and_names_that_name_none_are_not_kept_tog
 def test_every_process_finds_the_same_folds() -> None:
     """The order of a set of strings differs from process to process."""
     program = (
-        "from evaluation.folds.assignment import Record, assign\n"
+        "from evaluation.folds.assignment import FoldClip, assign\n"
         "names = [f'system {i}' for i in range(40)]\n"
-        "print(assign([Record(f'page {i % 30}', 'spoof', names[i * i % 40], 2020 + i % 6) for i in range(300)]))"
+        "print(assign([FoldClip(f'page {i % 30}', 'spoof', names[i * i % 40], 2020 + i % 6) for i in range(300)]))"
     )
     found = {
         subprocess.run(

@@ -208,7 +208,7 @@ def test_a_file_for_other_machines_can_be_inspected(
 ) -> None:
     for target in EIGHT_BIT_TARGETS:
         path = stamped(exported("streaming"), tmp_path / "model.onnx", level="int8", target=target, int8_bits=8)
-        assert export_main(["inspect", str(path)]) == 0
+        assert export_main(["inspect", str(path), "--json"]) == 0
         facts = json.loads(capsys.readouterr().out)
         assert (facts["target"], facts["int8_bits"], facts["independent"]) == (target, 8, True)
         refusal, notes = judge_target(contract(level="int8", target=target, int8_bits=8), this_processor())

@@ -232,7 +232,9 @@ def test_the_program_proves_what_it_writes_and_the_runtime_scores_with_it(
     quantizer: Quantizer, clips: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "small.onnx"
-    done = program("quantization", quantizer.path, "--evaluate", clips, "-o", out, "--require", "correlation >= 0.999")
+    done = program(
+        "quantization", quantizer.path, "--evaluate", clips, "-o", out, "--require", "correlation>=0.99", "--json"
+    )
     assert done.returncode == 0, done.stderr
     (told,) = json.loads(done.stdout)
     assert told["compared"]["clips"] == 6 and told["compared"]["eer_delta_upper_points"] is not None
@@ -247,7 +249,8 @@ def test_a_requirement_that_is_not_met_leaves_the_old_file_and_says_why(
 ) -> None:
     out = tmp_path / "small.onnx"
     out.write_bytes(b"what was there before")
-    done = program("quantization", quantizer.path, "--evaluate", clips, "-o", out, "--require", "size_ratio>=9")
+    required = ("--require", "correlation >= 0.999", "--json")
+    done = program("quantization", quantizer.path, "--evaluate", clips, "-o", out, *required)
     assert done.returncode == 11
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("edge-detect: ")]
     assert "size_ratio is 2.8" in line and "required is size_ratio >= 9" in line
@@ -327,7 +330,7 @@ def test_clips_that_no_model_can_score_are_told_and_counted(quantizer: Quantizer
     folder = tmp_path / "clips"
     shutil.copytree(clips, folder)
     (folder / "spoof" / "junk.wav").write_bytes(b"no sound")
-    done = program("quantization", quantizer.path, "--evaluate", folder, "-o", tmp_path / "small.onnx")
+    done = program("quantization", quantizer.path, "--evaluate", folder, "-o", tmp_path / "small.onnx", "--json")
     assert done.returncode == 0 and "note: no score: " in done.stderr and "junk.wav" in done.stderr
     assert json.loads(done.stdout)[0]["unscored"] == 1
 

@@ -289,7 +289,8 @@ def test_the_same_command_gives_the_same_file(quantizer: Quantizer, tmp_path: Pa
 
 
 def test_the_program_makes_a_file_and_keeps_to_what_is_required(quantizer: Quantizer, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "quantization", str(quantizer.path), "--windows", "16", "--target", "x86-avx2"]
+    command = [sys.executable, "-m", "quantization", str(quantizer.path), "--windows", "16", "--json"]
+    command += ["--target", "x86-avx2"]
     command += ["-o", str(tmp_path / "small.onnx"), "--require", "correlation>=0.99", "--require", "size_ratio<=1"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=120)
     assert done.returncode == 11 and "required is size_ratio <= 1" in done.stderr

@@ -40,7 +40,7 @@ def _shadow(report: str, make: Callable[[Path], object] = lambda folder: None) -
 
 
 CASES = [
-    Case("60 MB of address space: help", lambda _: ["--help"], 0, "Tells human speech", before=_under("-v 60000")),
+    Case("60 MB of address space: help", lambda _: ["--help"], 0, "tells human speech", before=_under("-v 60000")),
     Case("60 MB of address space: a configuration", _configuration, 0, "is in order", before=_under("-v 60000")),
     Case("60 MB of address space: a file", _sound, 4, "not enough memory", before=_under("-v 60000")),
     Case("140 MB of address space: a file", _sound, 4, "too little memory", before=_under("-v 140000")),
