@@ -72,6 +72,20 @@ def random_model(config: Config, seed: int = 0) -> RawNet2:
     return model.eval()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--nightly", action="store_true", help="also what takes long")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what takes long, unless it is asked for, and counts it as deselected."""
+    if config.getoption("--nightly"):
+        return
+    slow = [item for item in items if item.get_closest_marker("nightly")]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
+
+
 @pytest.fixture(scope="session")
 def tiny_model() -> RawNet2:
     """The PyTorch network that the exported tiny models come from: 1 s windows, 6 filters, pool 9."""

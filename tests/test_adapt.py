@@ -65,6 +65,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.nightly
 def test_from_one_long_recording_to_a_calibrated_checkpoint_and_a_card(
     model: Path, recordings: Path, labelled: Path, tmp_path: Path
 ) -> None:

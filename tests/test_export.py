@@ -253,6 +253,7 @@ def test_the_offered_variants_are_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize("form", ["waveform", "streaming"])
+@pytest.mark.nightly
 def test_a_full_size_network_exports_exactly(form: str, tmp_path: Path) -> None:
     """1,024 GRU units, as the public baselines have; `convert` proves every file that it writes."""
     torch.manual_seed(0)

@@ -51,6 +51,7 @@ def lines_until(program: subprocess.Popen[str], reason: str) -> list[dict[str, A
     return lines
 
 
+@pytest.mark.nightly
 def test_a_busy_box_widens_the_hop_loses_nothing_and_recovers(
     microphone: PulseMicrophone, exported: Callable[[str], Path]
 ) -> None:

@@ -135,6 +135,7 @@ def test_the_float_stack_is_what_onnx_runtime_computes(exported: Callable[[str],
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.nightly
 def test_the_better_the_method_the_nearer_the_scores(symmetric: bool) -> None:
     layers, head = random_stack()
     inputs, unseen = np.split(sequences(180), [120])
@@ -153,6 +154,7 @@ def test_the_better_the_method_the_nearer_the_scores(symmetric: bool) -> None:
     assert found["best"] <= min(found["gptq"], found["kquant"]) * 1.1
 
 
+@pytest.mark.nightly
 def test_distillation_repairs_a_bad_start_and_repeats_itself() -> None:
     layers, head = random_stack(3)
     inputs, held_out = np.split(sequences(200), [160])

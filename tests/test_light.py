@@ -123,6 +123,7 @@ def test_a_source_that_says_it_listens_and_gives_nothing_is_trouble(loop: Loop, 
     assert min(np.diff(loop.led.flashes()[-5:])) < 1.3
 
 
+@pytest.mark.nightly
 def test_an_led_that_comes_late_is_complained_of_once_and_used(tmp_path: Path) -> None:
     loop = Loop(Led(tmp_path / "late"))
     since = time.monotonic()

@@ -311,6 +311,7 @@ def test_a_microphone_with_a_rate_of_its_own_is_resampled_and_its_dying_server_h
         assert_adds_up(listener)
 
 
+@pytest.mark.nightly
 def test_a_storm_of_overflows_is_counted_and_survived(enter: Callable[[JackMicrophone], None], tmp_path: Path) -> None:
     soundfile.write(tmp_path / "noise.wav", 0.1 * np.random.default_rng(0).standard_normal(RATE), RATE)
     with JackMicrophone(tmp_path / "noise.wav", RATE) as rig:

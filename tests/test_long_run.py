@@ -87,6 +87,7 @@ print(json.dumps({"memory": memory.at, "alarms": memory.alarms, "total": total, 
 """
 
 
+@pytest.mark.nightly
 def test_100_000_hops_take_no_more_memory_than_10_000(exported: Callable[[str], Path], tmp_path: Path) -> None:
     command = [sys.executable, "-c", _PROGRAM, str(exported("streaming")), str(tmp_path), "100000"]
     done = subprocess.run(command, capture_output=True, text=True)

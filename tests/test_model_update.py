@@ -196,6 +196,7 @@ def heard(tmp_path: Path, keys: Path, exported: Exported) -> Iterator[Box]:
         made.manager.stop()
 
 
+@pytest.mark.nightly
 def test_from_the_trial_at_a_microphone_to_the_end_of_the_probation_and_back(
     heard: Box, keys: Path, exported: Exported, tmp_path: Path
 ) -> None:

@@ -103,6 +103,7 @@ def test_auto_shows_the_table_it_decided_from_and_keeps_its_margin(
     assert "int4" in decision.plan.values()
 
 
+@pytest.mark.nightly
 def test_a_margin_that_nothing_keeps_leaves_every_weight_in_16_bits_and_is_told(quantizer: Quantizer) -> None:
     notes: list[str] = []
     strict = Quantizer(quantizer.path, quantizer.calibration, method="rtn", margin=1e-7, count=16, tell=notes.append)
@@ -341,6 +342,7 @@ def facts(path: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.nightly
 def test_the_same_command_gives_the_same_file(quantizer: Quantizer, tmp_path: Path) -> None:
     for name in ("one", "two"):
         again = Quantizer(quantizer.path, read(None), method="gptq", count=20)

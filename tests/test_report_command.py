@@ -121,6 +121,7 @@ def test_a_gate_shuts_with_its_code_and_the_page_is_there(
     assert read(tmp_path / "report.json").models
 
 
+@pytest.mark.nightly
 def test_another_hop_or_model_has_a_store_of_its_own(
     exported: Callable[[str], Path], baseline: Path, clips: Path, tmp_path: Path
 ) -> None:

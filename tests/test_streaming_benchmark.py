@@ -231,6 +231,7 @@ def test_files_that_do_not_belong_together_are_refused(exported: Callable[[str],
         open_all([exported("waveform"), ROOT / "edge_runtime" / "models" / "edge.onnx"], 0.5, 1)
 
 
+@pytest.mark.nightly
 def test_the_command_prints_every_figure(exported: Callable[[str], Path], int8: Path, tmp_path: Path) -> None:
     files = [exported("waveform"), exported("streaming"), int8]
     few = ("--rounds", "3", "--starts", "1", "--file-seconds", "5", "--hop", str(HOP_SECONDS))

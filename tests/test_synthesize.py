@@ -123,6 +123,7 @@ def test_a_run_goes_on_where_it_was_killed(tmp_path: Path, capsys: pytest.Captur
     assert not list(out.rglob("*.part"))
 
 
+@pytest.mark.nightly
 def test_two_jobs_make_what_one_makes(tmp_path: Path) -> None:
     source = humans(tmp_path / "human")
     assert main(copying(source, tmp_path / "one", "griffin-lim")) == 0

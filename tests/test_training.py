@@ -97,12 +97,14 @@ def test_settings_out_of_range_get_one_clear_line(data: Path, tmp_path: Path, wr
     assert done.stderr.splitlines()[-1].startswith("edge-detect: ") and "Traceback" not in done.stderr
 
 
+@pytest.mark.nightly
 def test_training_resumes_and_leaves_a_plot_and_its_history(trained: Path) -> None:
     history = json.loads((trained / "history.json").read_text())
     assert [entry["step"] for entry in history] == list(range(1, 61))
     assert (trained / "training.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.nightly
 def test_from_a_run_to_verdicts_on_the_clips(trained: Path, data: Path, tmp_path: Path) -> None:
     calibrated, model, scores = tmp_path / "model.safetensors", tmp_path / "model.onnx", tmp_path / "scores.txt"
     source = str(trained / "best.safetensors")
