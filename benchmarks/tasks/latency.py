@@ -15,6 +15,8 @@ from benchmarks.timing.latency import latency
 from benchmarks.timing.latency_table import latency_table
 from edge_runtime.errors import UsageError
 
+QUICK_ROUNDS = 70
+"""A p90 takes 64."""
 BASELINE = (
     "A file of the waveform form is timed in the baseline pipeline, which gives ONNX Runtime the whole window at each "
     "hop; any other in the runtime."
@@ -41,7 +43,13 @@ def add_times(task: Any) -> None:
     task.add_argument("--rounds", type=int, default=230, help="rounds of timing in each process (default: %(default)s)")
     task.add_argument("--processes", type=int, default=3, help="fresh processes (default: %(default)s)")
     task.add_argument("--threads", type=int, default=1, help="threads while timing (default: %(default)s)")
+    task.add_argument("--quick", action="store_true", help="70 rounds in one process: a first look, in minutes on a Pi")
     task.add_argument("--sweep", default="", metavar="1,2", help="numbers of threads to time as well (default: none)")
+
+
+def rounds_of(arguments: argparse.Namespace) -> tuple[int, int]:
+    """Rounds of timing in each process, and processes; with `--quick` as few as a p90 takes."""
+    return (QUICK_ROUNDS, 1) if arguments.quick else (arguments.rounds, arguments.processes)
 
 
 def sweep_of(text: str) -> list[int]:
@@ -58,8 +66,7 @@ def run(arguments: argparse.Namespace) -> str:
         arguments.models,
         arguments.hop,
         arguments.threads,
-        arguments.rounds,
-        arguments.processes,
+        *rounds_of(arguments),
         sweep_of(arguments.sweep),
         tqdm,
     )

@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from benchmarks.report.measures import MEASURES, failures
 from benchmarks.report.page import ConditionErrors, Page, Timing
 from benchmarks.robustness.error_rates import robustness, subset
 from benchmarks.tasks.common import add_hop, add_workers, write_text
-from benchmarks.tasks.latency import BASELINE, add_times, sweep_of
+from benchmarks.tasks.latency import BASELINE, add_times, rounds_of, sweep_of
 from benchmarks.timing.latency import LatencyRun, latency
 from edge_runtime.detector import Detector
 from edge_runtime.errors import OutputError, UsageError
@@ -29,6 +30,7 @@ from evaluation.paired import MARGIN_POINTS
 from evaluation.protocols import read_list
 from evaluation.tdcf import read_asv
 
+QUICK_CLIPS = 60
 FILES = ("report.md", "report.html", "report.json")
 
 
@@ -116,6 +118,9 @@ def _data(arguments: argparse.Namespace) -> Data | None:
     if arguments.data is None:
         return None
     clips = read_list(arguments.data, arguments.audio, arguments.subset)
+    if arguments.quick and len(clips.clips) > QUICK_CLIPS:
+        clips = replace(clips, clips=subset(clips.clips, QUICK_CLIPS, seed=0))
+        print(f"note: --quick scores {QUICK_CLIPS} clips, drawn, half of either label", file=sys.stderr)
     asv = read_asv(arguments.asv_scores, arguments.asv_key, arguments.subset) if arguments.asv_scores else None
     data = Data(
         name=arguments.data.name if arguments.data.name != "clips.csv" else arguments.data.parent.name,
@@ -156,7 +161,7 @@ def _conditions(files: list[File], data: Data, arguments: argparse.Namespace) ->
 
 
 def _timed(paths: list[Path], sweep: list[int], arguments: argparse.Namespace) -> LatencyRun:
-    return latency(paths, arguments.hop, arguments.threads, arguments.rounds, arguments.processes, sweep, tqdm)
+    return latency(paths, arguments.hop, arguments.threads, *rounds_of(arguments), sweep, tqdm)
 
 
 def _make(folder: Path) -> None:
