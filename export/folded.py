@@ -24,7 +24,7 @@ from torch.nn import functional
 from export import blocks
 from export.blocks import LEVEL_FLOOR, RELATIVE_FLOOR
 from export.encoder_graph import Dense, FoldedEncoder, gelu
-from export.rawnet2 import Block, RawNet2
+from export.rawnet2 import RawNet2, ResidualBlock
 
 OPSET = 18
 
@@ -77,7 +77,7 @@ class _Affine(nn.Module):
 
 
 class _FoldedBlock(nn.Module):
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: ResidualBlock) -> None:
         super().__init__()
         self.bn1 = None if block.bn1 is None else _Affine(block.bn1)
         self.conv1 = _convolution(block.conv1, *_affine(block.bn2))

@@ -20,7 +20,7 @@ from edge_runtime.model.network import INPUTS
 from edge_runtime.model.shape import BLOCK_INPUTS, BLOCK_OUTPUTS
 from export.folded import OPSET, Folded, FoldedBlocks
 from export.rawnet2 import LONGEST_FRAMES, Config, RawNet2
-from export.sharing import split
+from export.sharing import split, without_traces
 
 IR_VERSION = 8
 """With OPSET the pair that ONNX Runtime reads since 1.14; newer ones would give nothing here and shut out older wheels.
@@ -120,12 +120,10 @@ def _clean(proto: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
     """Leaves the mathematics and the contract; takes out source lines, stack traces and the host's paths."""
     graph = proto.graph
     proto.ir_version = IR_VERSION
-    proto.producer_name, proto.producer_version, proto.doc_string = "edge-detect", "", ""
-    graph.name, graph.doc_string = f"rawnet2_{contract.variant}_{contract.form}", ""
-    del graph.value_info[:], graph.metadata_props[:], proto.metadata_props[:]
-    for item in (*graph.node, *graph.initializer, *graph.input, *graph.output):
-        item.doc_string = ""
-        del item.metadata_props[:]
+    without_traces(proto)
+    proto.producer_name, proto.producer_version = "edge-detect", ""
+    graph.name = f"rawnet2_{contract.variant}_{contract.form}"
+    del proto.metadata_props[:]
     for key, text in contract.to_metadata().items():
         proto.metadata_props.add(key=key, value=text)
     axes = graph.input[0].type.tensor_type.shape.dim

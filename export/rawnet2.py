@@ -157,7 +157,7 @@ def envelopes_fft(waveform: Tensor, filters: Tensor, pool: int, size: int = 4096
     return torch.stack(clips)
 
 
-class Block(nn.Module):  # the name is written into `shared` files, which stay the same bit for bit
+class ResidualBlock(nn.Module):
     """A residual block with its max-pool and its feature map scaling: [B, in, T] -> [B, out, T // 3]."""
 
     def __init__(self, inputs: int, outputs: int, live_bn1: bool) -> None:
@@ -199,7 +199,7 @@ class RawNet2(nn.Module):
             return
         widths = (config.filters, *config.channels)
         self.blocks = nn.ModuleList(
-            Block(inputs, outputs, config.live_bn1 and index > 0)
+            ResidualBlock(inputs, outputs, config.live_bn1 and index > 0)
             for index, (inputs, outputs) in enumerate(pairwise(widths))
         )
         self.bn_before_gru = nn.BatchNorm1d(widths[-1])

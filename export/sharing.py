@@ -56,8 +56,19 @@ def split(model: onnx.ModelProto, contract: Contract) -> tuple[onnx.ModelProto, 
         kept = [item for item in part.graph.initializer if item.name in read]
         del part.graph.initializer[:]
         part.graph.initializer.extend(kept)
+        without_traces(part)
         onnx.checker.check_model(part)
     return body, replace(contract, form="shared", first_block=block.SerializeToString(deterministic=True))
+
+
+def without_traces(model: onnx.ModelProto) -> None:
+    """Takes out source lines, stack traces and the host's paths, which PyTorch's exporter leaves in a graph."""
+    graph = model.graph
+    model.doc_string = graph.doc_string = ""
+    del graph.value_info[:], graph.metadata_props[:]
+    for item in (*graph.node, *graph.input, *graph.output, *graph.initializer):
+        item.doc_string = ""
+        del item.metadata_props[:]
 
 
 def join(model: onnx.ModelProto, contract: Contract) -> tuple[onnx.ModelProto, Contract]:

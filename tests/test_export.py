@@ -263,3 +263,16 @@ def test_a_full_size_network_exports_exactly(form: str, tmp_path: Path) -> None:
     proof = convert(checkpoint, contract_of(checkpoint, form), tmp_path / "full.onnx")
     assert proof.difference <= LIMIT
     assert (tmp_path / "full.onnx").stat().st_size > 60e6
+
+
+@pytest.mark.parametrize("form", ["waveform", "streaming", "shared"])
+def test_no_file_says_where_it_was_made(form: str, tmp_path: Path) -> None:
+    """Neither the graph nor the first block, which is a model of its own in the metadata."""
+    variant = "asvspoof5"
+    path = tmp_path / "model.onnx"
+    arguments = [str(write_checkpoint(variant, tmp_path)), "--variant", variant, "--form", form, "-o", str(path)]
+    assert program.main([*arguments, "--window-samples", str(SAMPLES)]) == 0
+    blocks = Contract.from_metadata({item.key: item.value for item in onnx.load(path).metadata_props}).first_block
+    for content in (path.read_bytes(), blocks):
+        for trace in (b"/export/", b"File ", b"site-packages", str(tmp_path).encode()):
+            assert trace not in content
