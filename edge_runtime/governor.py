@@ -37,7 +37,7 @@ LONGEST_SILENCE_SECONDS = 7200.0
 
 
 class Governor:
-    """Decides on the hop from what scoring costs. It sees no clock and no sound: both are told, as lengths of time.
+    """Decides on the hop from what scoring costs. It sees no clock and no sound: it gets both as lengths of time.
 
     Load is the wall time that a window takes over the hop, so that other programs and a throttled processor count. Of
     windows that were not scored, as they are silent, nothing is learned. But a long silence, in which the box has

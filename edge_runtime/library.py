@@ -53,7 +53,7 @@ def listen(device: str = "default", detector: Detector | None = None) -> Iterato
     """The windows of a microphone as they are judged, for as long as the caller asks for more.
 
     `device` is named as `edge-detect listen --device` takes it. A microphone that goes away is waited for, and windows
-    begin anew with what comes then; times are seconds of sound from the start. Close the iterator, or leave the loop,
+    begin again with what comes then; times are seconds of sound from the start. Close the iterator, or leave the loop,
     to stop listening. Raises InputError for a microphone that is not there, ModelError when the model fails.
     """
     detector = Detector(gate=True) if detector is None else detector

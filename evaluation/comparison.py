@@ -229,7 +229,7 @@ def describe(
     comparison: Comparison | None,
     refusal: str | None = None,
 ) -> ComparedModel:
-    """The table's line for the model file `path`, whose metadata is `contract`, held against the file `reference`.
+    """The table's line for the model file `path`, whose metadata is `contract`, compared with the file `reference`.
 
     Other tools quantize a file and leave its metadata at fp32: such a file's level goes by the file's name.
     Operators' names stand in an ONNX file as plain text, so no parser is needed to see that.

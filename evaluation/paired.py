@@ -83,7 +83,7 @@ def paired(
 ) -> Paired:
     """Compares the scores (LLRs) [n] of two models on the same clips, with labels [n] and what is alike [n].
 
-    The threshold is that of the reference's EER and is kept for the other: a box does not find its threshold anew when
+    The threshold is that of the reference's EER and is kept for the other: a box does not find its threshold again when
     its model is made smaller. A clip is taken for bona fide above it, so that the reference errs at its EER. The bound
     of the EER's rise is from `comparison.compare_scores`, by a paired bootstrap over sources; that function also says
     what `verdicts` and `unmatched` are.

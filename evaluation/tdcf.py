@@ -46,7 +46,7 @@ class AsvRates:
 
 @dataclass(frozen=True)
 class AsvScores:
-    """Scores of an ASV system, higher for the claimed speaker: all arrays are [n], text but for the scores."""
+    """Scores of an ASV system, higher for the claimed speaker: all arrays are [n], text except for the scores."""
 
     scores: Floats
     keys: NDArray[np.str_]  # of KEYS
@@ -57,7 +57,7 @@ class AsvScores:
         """Errors at the threshold of the EER of targets and nontargets, as the challenges set it.
 
         With `system` only its spoofs count, with `condition` only the trials of that condition, the threshold being
-        found anew among them, as the package of 2021 does. Raises InputError when a class has no trial.
+        found again among them, as the package of 2021 does. Raises InputError when a class has no trial.
         """
         chosen = np.ones(len(self.scores), bool) if condition is None else self.conditions == condition
         of_system = np.ones(len(self.scores), bool) if system is None else self.systems == system

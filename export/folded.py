@@ -10,7 +10,7 @@ What is folded, and why each is exact:
 - after the filter bank time is the last of four axes, [batch, channels, 1, time]: ONNX Runtime has its fast blocked
   convolutions (NCHWc) for four axes only;
 - a speech encoder (`export.encoder_graph`) has frames in rows, [batch, frames, bands]; the affine map of its BatchNorm
-  stays, as zeros are padded behind it;
+  stays, as zeros are padded after it;
 - the log-softmax of some published variants is left out: the file gives logits.
 Folding is computed in float64 and rounded once.
 """

@@ -183,7 +183,7 @@ def _run(options: argparse.Namespace) -> tuple[str, list[str]]:
     if not options.evaluate and any(item.measure.startswith("eer_") for item in requirements):
         raise UsageError("a requirement on the EER needs labelled clips: name them with --evaluate")
     quantizer = _quantizer(options)
-    from quantization.quantizer import write  # behind the message on what is not installed
+    from quantization.quantizer import write  # after the message on what is not installed
 
     # A model's name is whatever somebody wrote into a checkpoint; it becomes a part of a path here.
     name = re.sub(r"[^\w.+-]+", "-", quantizer.contract.name).strip(".-") or options.model.stem

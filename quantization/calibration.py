@@ -126,7 +126,7 @@ def gather(
     They come from as many clips as possible, the labels, sources and speakers in turn: every clip gives its first
     window before any gives its second. `seed` shuffles the clips; the same seed gives the same windows. A clip
     shorter than a window is repeated up to one, as the runtime does. What the runtime would not judge (silence,
-    clipping, damaged samples, less than half a second) is left out, and so is the rest of a clip behind its last
+    clipping, damaged samples, less than half a second) is left out, and so is the rest of a clip after its last
     whole window.
 
     Raises InputError when fewer than `least` (or `count`) windows are usable, UsageError when either is below 1.

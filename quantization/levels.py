@@ -258,7 +258,7 @@ def _states(graph: onnx.GraphProto) -> set[str]:
 
 
 def _halve(model: onnx.ModelProto, keep: set[str]) -> None:
-    """Stores float constants of FEWEST_VALUES and more in 16 bits, but for those in `keep` and scales of integers.
+    """Stores float constants of FEWEST_VALUES and more in 16 bits, except for those in `keep` and scales of integers.
 
     A value beyond the range of 16 bits keeps its whole constant in 32.
     """

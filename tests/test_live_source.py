@@ -143,7 +143,7 @@ def test_a_microphone_that_gives_one_value_is_silent_until_it_gives_others(
     microphone.feed.hear(value)
     assert "one value" in listener.until_event(STATE, State.SILENT).reason
     first = listener.source.process
-    listener.until(lambda: listener.source.process not in (first, None))  # it is opened anew
+    listener.until(lambda: listener.source.process not in (first, None))  # it is opened again
     listener.until_heard(3)
     assert listener.source.state is State.SILENT and listener.states().count("silent") == 1
     microphone.feed.hear(0, spread=100)

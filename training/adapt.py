@@ -31,7 +31,7 @@ from training.adaptation.card import AdaptationCard
 from training.adaptation.copies import CHEAP, engines_here, make_copies
 from training.adaptation.recordings import files_of, write_pieces
 from training.adaptation.room import listen
-from training.adaptation.trial import AdaptationTrial, as_it_came, attempt, fitted_anew, keep_share
+from training.adaptation.trial import AdaptationTrial, as_it_came, attempt, fitted_again, keep_share
 from training.adaptation.tune import TuningSettings, tune
 from training.batches import Library, read_library
 from training.calibrate import ErrorLimits, add_limits, cross_fitted, fit
@@ -195,8 +195,8 @@ def describe(
     }
     columns = [
         as_it_came(before, checkpoint.calibration, "before, as it came"),
-        fitted_anew(before, limits, "before, thresholds fitted anew"),
-        fitted_anew(after, limits, "after, thresholds fitted anew"),
+        fitted_again(before, limits, "before, thresholds fitted again"),
+        fitted_again(after, limits, "after, thresholds fitted again"),
     ]
     name = checkpoint.name or arguments.model.stem
     found = report(cross_fitted(after.all, limits))

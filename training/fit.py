@@ -272,7 +272,7 @@ class Trainer:
         except EdgeDetectError:
             raise
         except Exception as reason:
-            raise ModelError(f"cannot resume from {source}: {reason}; move it away to begin anew") from None
+            raise ModelError(f"cannot resume from {source}: {reason}; move it away to begin again") from None
         return True
 
 

@@ -183,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UsageError("--teacher names one network twice, which would count twice")
     channels = model.fc1.in_features
     if any(part.inputs.shape[1] != channels or part.encoder != start.sha256 for part in parts):
-        raise UsageError("crops of --also were looked at by another encoder than START: look at them anew")
+        raise UsageError("crops of --also were looked at by another encoder than START: look at them again")
     check_distinct(parts)
     if options.data:
         library = read_library(options.data, None, model.config.sample_rate, "training")

@@ -61,7 +61,7 @@ def _in_steps(values: Tensor, largest: int) -> Tensor:
 
 @contextmanager
 def fake_quantized(model: RawNet2, bits: int) -> Iterator[None]:
-    """Within it the parameters of `model`, held ones too, have their `widths`; behind it they are exact."""
+    """Within it the parameters of `model`, held ones too, have their `widths`; after it they are exact."""
     chosen = [(model.get_parameter(name), width) for name, width in widths(model, bits).items()]
     exact = [weight.detach().clone() for weight, _ in chosen]
     try:

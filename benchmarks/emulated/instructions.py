@@ -110,7 +110,7 @@ def instructions(
     repeats: int = 2,
     progress: Callable[..., Any] = silently,
 ) -> InstructionRun:
-    """Counts for the model files of `paths`, the first of which the others are held against.
+    """Counts for the model files of `paths`, the first of which the others are compared with.
 
     Each of `repeats` runs is an emulated process of its own for each core, with all models in it. Raises UsageError for
     numbers or cores that cannot be and when something that emulation takes is missing, ModelError for a file that

@@ -131,7 +131,7 @@ def build(
                 try:
                     against = against_of(reference, judged, data.margin_points)
                 except InputError as reason:
-                    notes.append(_lost("It is not held against the float model", reason, judged, unscored))
+                    notes.append(_lost("It is not compared with the float model", reason, judged, unscored))
         models.append(
             Model(
                 name=name,
@@ -162,7 +162,7 @@ def build(
 
 
 def _store_name(file: File, hop_seconds: float, clips: Sequence[Clip]) -> str:
-    """Another for all that scores depend on, so that a rebuilt model or another list begins anew and the old one stays.
+    """Another for all that scores depend on, so that a rebuilt model or another list begins its own.
 
     Raises UsageError for a hop that cannot be.
     """

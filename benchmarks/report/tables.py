@@ -28,7 +28,7 @@ samples cannot carry (MLPerf's early stopping: 64, 130 and 662 for p90, p95 and 
 its smallest and largest. Energy where the machine exposes it."""
 _ONE_THREAD = " The memory is that of `edge-detect`, which has one thread."
 _ABOVE_CONDITIONS = """\
-EER when the sound of both labels is changed alike; behind it the rise to the float model in percentage points."""
+EER when the sound of both labels is changed alike; after it the rise to the float model in percentage points."""
 
 WORST_RATE = 0.5
 """An EER of so much has the full heat: it is chance."""

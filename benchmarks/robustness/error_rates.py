@@ -45,7 +45,7 @@ class ConditionLine:
 class Robustness:
     """All conditions, in the order of the report."""
 
-    models: tuple[str, ...]  # the first is what the others are held against
+    models: tuple[str, ...]  # the first is what the others are compared with
     bonafide: int
     spoof: int
     hop_seconds: float

@@ -90,4 +90,4 @@ def _all() -> list[Condition]:
 
 
 INTERVENTIONS = {item.name: item for item in _all()}
-"""By name, in the order of reports; the first is no change, which all else is held against."""
+"""By name, in the order of reports; the first is no change, which all else is compared with."""

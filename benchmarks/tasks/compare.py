@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> str:
     """The report."""
     for path in (arguments.before, arguments.after):
         if path.suffix == ".onnx":
-            raise UsageError("compare takes two report.json; `report FLOAT MODEL...` holds models against each other")
+            raise UsageError("compare takes two report.json; `report FLOAT MODEL...` compares models with each other")
     found = changes(read(arguments.before), read(arguments.after))
     if arguments.json:
         return json.dumps(found.as_json(), indent=1, allow_nan=False) + "\n"

@@ -17,7 +17,7 @@ from benchmarks.timing.gru import gru_speed, table
 def declare(tasks: Any) -> None:
     """Adds the command."""
     task = tasks.add_parser("gru", help="speed of the GRU alone (needs onnx)")
-    task.add_argument("float_model", metavar="FLOAT", type=Path, help="the ONNX file that the others are held against")
+    task.add_argument("float_model", metavar="FLOAT", type=Path, help="the ONNX file that the others are compared with")
     task.add_argument("models", metavar="MODEL", type=Path, nargs="+", help="files that were quantized from it")
     add_timing(task)
     add_report(task)

@@ -46,7 +46,7 @@ def declare(tasks: Any) -> None:
         + "\n\nexit code 11: a model was measured and does not meet a requirement; the page is written all the same"
         + f"\n\n{textwrap.fill(BASELINE)}",
     )
-    task.add_argument("float_model", metavar="FLOAT", type=Path, help="the ONNX file that the others are held against")
+    task.add_argument("float_model", metavar="FLOAT", type=Path, help="the ONNX file that the others are compared with")
     task.add_argument("models", metavar="MODEL", type=Path, nargs="*", help="files quantized from it, by any tool")
     task.add_argument(
         "-o", "--output", dest="folder", metavar="DIR", type=Path, required=True, help="folder for " + ", ".join(FILES)

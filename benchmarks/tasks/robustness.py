@@ -19,7 +19,7 @@ from evaluation.protocols import read_clips
 def declare(tasks: Any) -> None:
     """Adds the command."""
     task = tasks.add_parser("robustness", help="EER under noise, codecs, rooms and more, beside the float model's")
-    task.add_argument("float_model", metavar="FLOAT", type=Path, help="the ONNX file that the others are held against")
+    task.add_argument("float_model", metavar="FLOAT", type=Path, help="the ONNX file that the others are compared with")
     task.add_argument("models", metavar="MODEL", type=Path, nargs="*", help="files to hold against it")
     add_data(task)
     task.add_argument(

@@ -23,7 +23,7 @@ class Baseline:
     """The newest window of a stream, scored whole at each hop by a session with ONNX Runtime's own settings."""
 
     def __init__(self, path: Path, threads: int = 1) -> None:
-        """All settings are ONNX Runtime's defaults but for the intra-op threads. Raises ModelError for the file."""
+        """All settings are ONNX Runtime's defaults except for the intra-op threads. Raises ModelError for the file."""
         if not path.is_file():
             raise ModelError(f"no such model file: {path}")
         options = onnxruntime.SessionOptions()

@@ -116,7 +116,7 @@ def latency(
     sweep: Sequence[int] = (),
     progress: Callable[..., Any] = silently,
 ) -> LatencyRun:
-    """Measures the model files of `paths`, the first of which the others are held against; each may have any form.
+    """Measures the model files of `paths`, the first of which the others are compared with; each may have any form.
 
     A `waveform` file is run by the baseline pipeline (`baseline`), any other by the runtime's detector. The
     memory is that of the program, `edge-detect`, which has one thread whatever `threads` is.

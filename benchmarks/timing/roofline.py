@@ -72,7 +72,7 @@ class Roofline:
 
 
 def bound(pipeline: str, work: Work, machine: CoreLimits, measured_ms: float) -> Roofline:
-    """Holds what was measured of a network against what `machine` could do."""
+    """Compares what was measured of a network with what `machine` could do."""
     largest = max((item.bytes for item in work.recurrences), default=0)
     reading = next((item for item in machine.readings if item.bytes == largest), machine.readings[-1])
     read_bytes = sum(item.bytes * item.steps for item in work.recurrences)

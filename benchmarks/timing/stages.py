@@ -73,7 +73,7 @@ def first_block_frames(network: Network, hop_samples: int) -> int:
     """
     contract = network.contract
     new, held = hop_samples // contract.pool, contract.frames
-    # It goes back to the last column that silence behind it had a part in, and one more.
+    # It goes back to the last column that silence after it had a part in, and one more.
     settled = max(0, (held - _REACH_FRAMES) // COLUMN_FRAMES)
     return new + held - COLUMN_FRAMES * max(0, settled - 1)
 

@@ -29,7 +29,7 @@ _CHUNK_ROUNDS = 5  # rounds of single hops for one of chunks
 
 _ABOVE_PIPELINES = """\
 CPU time of a hop of sound at the model's rate, medians [quartiles], all pipelines in turns in one process; a ratio is
-taken within a round. Baseline: ONNX Runtime's defaults but for its threads, the whole window at each hop. A long file:
+taken within a round. Baseline: ONNX Runtime's defaults but its threads, the whole window at each hop. A long file:
 large blocks, so that ours may score several windows in one run. Latency: from a window's last samples to its score.
 Memory: of the running program, sound piped in a hop at a time, and of `--file`; `edge-detect` has one thread, however
 many are timed. Ready: from before the import."""

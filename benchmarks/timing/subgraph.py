@@ -78,4 +78,4 @@ def recurrent_input(model: Any) -> str:
             return name
         seen.add(name)
         waiting += node.input
-    raise ModelError("the model has no recurrent layer behind a transposition: it is no RawNet2 of `python -m export`")
+    raise ModelError("the model has no recurrent layer after a transposition: it is no RawNet2 of `python -m export`")

@@ -23,7 +23,7 @@ def distributions(target: Path) -> dict[str, email.message.Message]:
 def copyright_of(target: Path, installed: Path) -> str:
     """The copyright file: ours, and the licences of all that is bundled in `target`, word by word.
 
-    Their files are removed, but for large ones, which lie in `installed` below the root later. Ends the build when one
+    Their files are removed, except large ones, which lie in `installed` below the root later. Ends the build when one
     is missing.
     """
     parts = [(HERE / "copyright").read_text().rstrip()]

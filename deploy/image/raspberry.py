@@ -41,7 +41,7 @@ def prove(image: Path, unpacked: Path, work: Path, say: Callable[[str], None]) -
     empty.write_bytes(b"")
     subprocess.run(["mcopy", "-o", "-i", f"{card}@@{FIRMWARE_OFFSET}", empty, "::grub/grubenv"], check=True)
     _boot(card, work, 2)
-    if not any("made anew" in line for line in _health(card)):
+    if not any("made again" in line for line in _health(card)):
         raise Failed("GRUB's emptied record was not repaired")
     say(f"ok    rpi: with an emptied record of GRUB, which is repaired: {_health(card)[-1]}")
 

@@ -254,7 +254,7 @@ def _rehearse(stopped: Callable[[], bool], settings: Settings) -> list[str]:
             return False
         return True
 
-    # A rehearsal ends with the first fault, which shall not hide those behind it.
+    # A rehearsal ends with the first fault, which shall not hide those after it.
     if not attempt(lambda: rehearse(settings, stopped)):
         attempt(lambda: rehearse(dataclasses.replace(settings, window=None, hop=None), stopped))
         attempt(lambda: need(settings.exec) if settings.exec else None)

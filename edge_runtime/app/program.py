@@ -79,7 +79,7 @@ def _run(verb: str, rest: list[str], stop: Stop) -> int:
     if settings.list_devices:
         return _list_devices(settings)
     if settings.listens:
-        # Without a file there is nothing to read anew, and SIGHUP ends the program as SIGTERM does.
+        # Without a file there is nothing to read again, and SIGHUP ends the program as SIGTERM does.
         stop.reloads = settings.config is not None
         from edge_runtime.run.live import run_device
 

@@ -69,5 +69,5 @@ class Block:
 
     samples: NDArray[np.float32]
     events: tuple[Event, ...] = field(default=())
-    waiting_seconds: float = 0.0  # sound that has come in behind this block already
+    waiting_seconds: float = 0.0  # sound that has come in after this block already
     absent_seconds: float = 0.0  # time since the last block in which there was no microphone that could have heard

@@ -1,4 +1,4 @@
-"""Whether a live source lives: a state machine that is told facts and times, and has neither clock nor sound card."""
+"""Whether a live source lives: a state machine that gets facts and times, and has neither clock nor sound card."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class LivenessLimits:
     """All thresholds of a live source, in seconds."""
 
     stall: float = 4.0
-    """A stream that gives nothing for so long is taken for dead, and opened anew."""
+    """A stream that gives nothing for so long is taken for dead, and opened again."""
     silent: float = 10.0
     """So long only zeros, or one constant value, and the microphone is called silent."""
     reopen_silent: float = 60.0
-    """A silent microphone is opened anew after so long, and each time after twice as long ..."""
+    """A silent microphone is opened again after so long, and each time after twice as long ..."""
     reopen_silent_longest: float = 900.0
     """... up to this."""
     retry_first: float = 1.0
@@ -60,7 +60,7 @@ class LivenessLimits:
 class Liveness:
     """The state machine. Its owner tells what happens and asks, several times a second, what is to be done.
 
-    All times are seconds of one monotonic clock. A stream is closed, opening or open; `state` is what people are told,
+    All times are seconds of one monotonic clock. A stream is closed, opening or open; `state` is what people see,
     and says more: whether sound was ever heard, and what is wrong.
     """
 
@@ -181,7 +181,7 @@ class Liveness:
             self._enter(State.FAILED, self.reason)
 
     def _trouble(self, state: State, reason: str) -> None:
-        """The same reason is told once in an outage, however often it returns."""
+        """The same reason is reported once in an outage, however often it returns."""
         if state is self.state and reason in self._told:
             self.reason = reason
         else:

@@ -30,7 +30,7 @@ _LOOK_SECONDS = 0.2
 _BLOCK_SECONDS = 0.5
 _USUAL_DELAY_SECONDS = 0.1
 _HOLD_BACK_SECONDS = 0.5
-"""Absence is told so much later: the first sound of a stream arrives after it was made."""
+"""Absence is reported so much later: the first sound of a stream arrives after it was made."""
 _FINISH_SECONDS = 0.5
 """How long a process that shall end may say nothing before it is ended."""
 _STREAM_OPENING_SECONDS = 30.0

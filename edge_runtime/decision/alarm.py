@@ -76,7 +76,7 @@ class Alarms:
 
     Windows that were not scored, or whose sound is unfit to be judged, neither raise nor end an alarm; time passes.
     Scores are smoothed by an average whose weights fall by e in `smoothing_seconds`. After a long time without any it
-    begins anew.
+    begins again.
     """
 
     def __init__(self, rules: Rules) -> None:

@@ -33,7 +33,7 @@ class FilterBank:
 
     Frame `i` is the maximum over outputs `i * pool` to `i * pool + pool - 1`, where output `t` is the sum of
     `filters[:, j] * samples[t + j]`. So frame `i` comes as soon as sample `i * pool + pool - 1 + K - 1` is
-    there, and any split of a signal into pushes gives the same frames but for the last bit of a float32.
+    there, and any split of a signal into pushes gives the same frames except for the last bit of a float32.
 
     The method is overlap-save (Oppenheim and Schafer, "Discrete-Time Signal Processing", 8.7.3). The error of an
     FFT is spread over its block and set by the loudest part, and the logarithm that may follow would show it in a

@@ -132,7 +132,7 @@ class Inputs:
             return
         column = first // COLUMN_FRAMES
         out[...] = self._columns.data[..., column : column + out.shape[-1]]
-        # The last column was computed with nothing behind it; the first one must see nothing before it either.
+        # The last column was computed with nothing after it; the first one must see nothing before it either.
         beginning = self._frames.data[:, first : first + 2 * COLUMN_FRAMES]
         out[..., :1] = self._network.first_block(np.ascontiguousarray(beginning)[None])[0, ..., :1]
 
@@ -159,7 +159,7 @@ class Inputs:
         return self._network.first_block(features[None])[0] if self._shares_block else features
 
     def _extend_columns(self) -> None:
-        """Columns of all frames. The last one is a window's last, with nothing behind it; the next call replaces it."""
+        """Columns of all frames. The last one is a window's last, with nothing after it; the next call replaces it."""
         settled = max(0, (self._seen - _REACH) // COLUMN_FRAMES)
         context = 1 if settled else 0  # a column to the left, whose own left side is not seen
         part = np.ascontiguousarray(self._frames.data[:, (settled - context) * COLUMN_FRAMES :])

@@ -131,7 +131,7 @@ class Network:
     def moved(self, session: onnxruntime.InferenceSession) -> Network:
         """The same model with its body in another session, of another provider; a first block stays on the CPU.
 
-        It takes one window at a time, so that all its runs have one shape: TensorRT builds anew for each, in minutes.
+        It takes one window at a time, so that all its runs have one shape: TensorRT builds again for each, in minutes.
         Raises ModelError when the session is not one of this model.
         """
         parts = (self.notes, self._first_block, self.sha256, self._attempt)

@@ -116,7 +116,7 @@ def judge_target(contract: Contract, processor: Processor) -> tuple[str | None, 
 
 
 def _at_home(target: str, processor: Processor) -> bool:
-    """Whether the processor is of the kind that `target` names; what is not known is not held against it."""
+    """Whether the processor is of the kind that `target` names; what is not known counts for it."""
     match target:
         case "portable":
             return True

@@ -90,7 +90,7 @@ class Evidence(Report):
         longest_seconds: float = LONGEST_SECONDS,
         spare_bytes: int = SPARE_BYTES,
     ) -> None:
-        """`about` (model, model_sha256, device, version) is looked at anew for each alarm and goes into its JSON.
+        """`about` (model, model_sha256, device, version) is looked at again for each alarm and goes into its JSON.
 
         `folder` is made if it is missing; what a killed run left half written there is removed, and its drafts become
         clips. Raises OutputError for a path that can never be a folder. A disk that is full, fails, hangs or may only

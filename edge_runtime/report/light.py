@@ -76,7 +76,7 @@ class Light(Report):
         self._renew(self._pattern)
 
     def alarm(self, alarm: Alarm) -> None:
-        """It goes before all else until it is over."""
+        """It overrides all else until it is over."""
         self._alarm = alarm.kind == ON
 
     def moment(self, absent_seconds: float) -> None:

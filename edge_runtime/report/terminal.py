@@ -1,4 +1,4 @@
-"""The view for people: a line that is drawn anew with level, score and verdict, and above it what changed."""
+"""The view for people: a line that is drawn again with level, score and verdict, and above it what changed."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class _Live:
             self._before, old = self._plan, self._plan
             self._change(self._next)
             self._log.set_level(self._plan.settings.log_level)
-            self._log.info(f"the configuration {old.settings.config or ''} was read anew".replace("  ", " "))
+            self._log.info(f"the configuration {old.settings.config or ''} was read again".replace("  ", " "))
 
     def close(self) -> None:
         """Lets the source go, and gives up a plan that is still being made."""

@@ -61,7 +61,7 @@ class Plan:
             except UsageError as reason:
                 if not patient:
                     raise
-                log.warning(f"{reason}: listening goes on, and each alarm tries it anew")
+                log.warning(f"{reason}: listening goes on, and each alarm tries it again")
 
     def source(self, patient: bool) -> LiveSource:
         """The source, not open yet. `patient`: one that is not there is waited for as if it had been there."""

@@ -1,4 +1,4 @@
-"""What systemd is told: ready, alive, reloading, stopping, and a line of status; sd_notify(3) without libsystemd."""
+"""What systemd hears: ready, alive, reloading, stopping, and a line of status; sd_notify(3) without libsystemd."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Service:
             self._send("WATCHDOG=1")
 
     def reloading(self) -> None:
-        """The configuration is read anew; `ready` ends it."""
+        """The configuration is read again; `ready` ends it."""
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self, status: str = "") -> None:
@@ -80,7 +80,7 @@ class Service:
         self._send("STOPPING=1", *self._new_status(status))
 
     def close(self) -> None:
-        """Nothing is told any more."""
+        """Nothing is reported any more."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None

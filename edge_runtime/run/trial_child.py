@@ -143,7 +143,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _step_back() -> None:
-    """The running program goes before this one in everything, and this one ends with it."""
+    """The running program comes first in everything, and this one ends with it."""
 
     def enough(number: int, frame: FrameType | None) -> None:
         raise _Enough

@@ -1,4 +1,4 @@
-"""Settings from three places: a TOML file, the environment, the command line; the later one goes before the others."""
+"""Settings from three places: a TOML file, the environment, the command line; the later one overrides the others."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _without_flags(text: str) -> str:
 
 
 class Reload:
-    """Reads the configuration anew when that was asked for."""
+    """Reads the configuration again when that was asked for."""
 
     def __init__(self, wanted: Callable[[], bool], given: Mapping[str, Any]) -> None:
         """`wanted` is True once for each request; `given` is what the command line said, which stays above the file."""

@@ -26,7 +26,7 @@ _PAGE = """\
 
 Every option has one name in three places: `connect_timeout = 30` in a configuration file,
 `EDGE_DETECT_CONNECT_TIMEOUT=30` in the environment and `--connect-timeout 30` on the command line. The command line
-goes before the environment, the environment before the file, the file before the default. A file is read only where
+overrides the environment, the environment the file, the file the default. A file is read only where
 `--config PATH` or `EDGE_DETECT_CONFIG` names it; it is TOML, without tables, in UTF-8 and at most 256 KB long, and a
 regular file: no pipe, no device. Paths in it are relative to where the program was started.
 
@@ -42,7 +42,7 @@ edge-detect config show --config edge-detect.toml  # the values in effect, and w
 The check of a file that names a live source (a microphone, a stream or a live pipe: [sources.md](sources.md)) also
 loads its model and looks for its command, as a start would; the source itself is left alone.
 
-A running `edge-detect --device ... --config ...` reads its file anew at SIGHUP: that ends the run with its summary and
+A running `edge-detect --device ... --config ...` reads its file again at SIGHUP: that ends the run with its summary and
 begins another one, whose times begin at 0, on the same open source (on a new one where what is listened to changed).
 A file that is wrong then is reported, and the old values stay.
 

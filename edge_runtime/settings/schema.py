@@ -87,7 +87,7 @@ class Settings:
         group="configuration",
         metavar="PATH",
         stored=False,
-        help="a TOML file with any of these options; the command line and EDGE_DETECT_... variables go before it",
+        help="a TOML file with any of these options; the command line and EDGE_DETECT_... variables override it",
     )
     raw: str | None = option(
         None,
@@ -196,7 +196,7 @@ class Settings:
         words=(FOREVER,),
     )
     stall: float = live_time(
-        4.0, _LIVE, (0.5, 600), "a microphone from which nothing came for so long is closed and opened anew"
+        4.0, _LIVE, (0.5, 600), "a microphone from which nothing came for so long is closed and opened again"
     )
     silent_after: float = live_time(
         10.0,
@@ -259,9 +259,9 @@ class Settings:
     exec: str | None = live_option(
         None,
         _KEEP,
-        "a command that is told of every alarm, run without a shell, and also told when the alarm ends, with a reason; "
+        "a command that hears of every alarm, run without a shell, and also when the alarm ends, with a reason; "
         "it finds the JSON line on its standard input, and alarm-on or alarm-off in EDGE_DETECT_EVENT; one that is not "
-        "there at the start is told of and tried at each alarm (default: none)",
+        "there at the start is reported and tried at each alarm (default: none)",
         metavar="COMMAND",
         example="/usr/local/bin/tell-someone --now",
     )

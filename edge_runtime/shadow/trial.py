@@ -13,7 +13,7 @@ from edge_runtime.decision.verdict import Reason, Thresholds, Verdict, Window, d
 
 TRYING, PASSED, FAILED = "trying", "passed", "failed"
 LARGEST_LOAD = 1.0
-"""Hops that scoring a window may take, but for the slowest twentieth: above it the candidate cannot keep up."""
+"""Hops that scoring a window may take, except for the slowest twentieth: above it the candidate cannot keep up."""
 LARGEST_DROPPED = 0.1
 """Share of the sound that may pass it by: it has what processor time others leave, and will have more when it runs."""
 LEAST_BONAFIDE = 0.1

@@ -21,7 +21,7 @@ Sound = tuple[int, NDArray[np.float32]]
 
 
 def sound_head(start: int, samples: int) -> bytes:
-    """What goes before `samples` float32 samples that begin at `start`; they follow as they lie in memory."""
+    """What comes before `samples` float32 samples that begin at `start`; they follow as they lie in memory."""
     return _HEAD.pack(_SOUND, _START.size + 4 * samples) + _START.pack(start)
 
 

@@ -27,7 +27,7 @@ _CHUNK = RATE  # libsndfile's Vorbis encoder overruns its stack on long writes
 
 
 def unchanged(samples: Samples, _: Random) -> Samples:
-    """What all else is held against."""
+    """What all else is compared with."""
     return samples
 
 
@@ -43,7 +43,7 @@ def pink(samples: Samples, random: Random) -> Samples:
 
 
 def speech_shaped(samples: Samples, random: Random) -> Samples:
-    """Noise with the clip's own long-term spectrum, float32 [n]: its phases are drawn anew, as of many voices at once.
+    """Noise with the clip's own long-term spectrum, float32 [n]: its phases are drawn again, as of many voices at once.
 
     Noise of the target's spectrum masks it at all frequencies alike: Festen and Plomp, "Effects of fluctuating noise
     and interfering speech on the speech-reception threshold", JASA 88, 1990.

@@ -192,7 +192,7 @@ class LocalPool:
         """Nothing to do: the executor itself notices dead processes."""
 
     def gone(self) -> InputError:
-        """Cannot be, but for a program error."""
+        """Cannot be, except for a program error."""
         return InputError("the worker processes were ended from outside: run the same command again")
 
     def recover(self) -> None:

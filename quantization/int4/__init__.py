@@ -1,4 +1,4 @@
-"""A stack of GRU layers in 4 bits: what a layer and a head are, and the float arithmetic they are held against.
+"""A stack of GRU layers in 4 bits: what a layer and a head are, and the float arithmetic they are compared with.
 
 `blocks` rounds one matrix, `gptq` rounds it with its inputs in view, `distill` trains the rounded stack against the
 float one, `stack` puts them together, `compare` measures them. Gates stand in ONNX's order: update z, reset r, new n;

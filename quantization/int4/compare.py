@@ -72,7 +72,7 @@ def cut(
     inputs = np.concatenate(entering)
     doubt = float(np.abs(logits(*stack, inputs) - np.concatenate(wanted)).max())
     if not doubt <= _LARGEST_DOUBT:
-        raise ModelError(f"the model is more than GRU layers and a head behind its convolutions (off by {doubt:.2g})")
+        raise ModelError(f"the model is more than GRU layers and a head after its convolutions (off by {doubt:.2g})")
     return StackInputs(inputs, windows.clips)
 
 

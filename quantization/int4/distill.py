@@ -28,7 +28,7 @@ Pair = tuple[Quantized, Quantized]
 HELD_OUT_SHARE = 5
 """Every fifth calibration window is kept from training when no others are given to choose by."""
 _WITHIN = 0.49
-"""How far, in steps, a weight may start from its code: less than a half, or the first forward pass would round anew."""
+"""How far, in steps, a weight may start from its code: less than a half, or the first pass would round again."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 The error that counts is that of the product, |X w - X q|^2 = (w - q) H (w - q) with H = X'X the inputs' second moments,
 not that of the weights. GPTQ (Frantar and others, 2022) rounds one input's weights after the other and lets those not
 yet rounded take up the error. What it leaves is lowered by coordinate descent (QuantEase, Behdin and others, 2023):
-every code is set anew to the best one given all others, and the scales are solved for given all codes.
+every code is set again to the best one given all others, and the scales are solved for given all codes.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class Reader(CalibrationDataReader):
         self._feeds = iter([{name: window[None]} for window in windows])
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        """The next window as a batch of one; None behind the last."""
+        """The next window as a batch of one; None after the last."""
         return next(self._feeds, None)
 
 

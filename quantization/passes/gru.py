@@ -92,7 +92,7 @@ def rewrite(model: onnx.ModelProto) -> list[str]:
     """Replaces every GRU of the main graph in place; gives the prefixes of their weights' names, in order.
 
     The weights become the initializers `PREFIX.W` [I, 3 H] in the graph and `PREFIX.R` [H, 3 H] in the Scan's body,
-    with biases `PREFIX.Wb` and `PREFIX.Rb` [3 H]. Exact but for the order of additions (about 1e-6 at the logits).
+    with biases `PREFIX.Wb` and `PREFIX.Rb` [3 H]. Exact except for the order of additions (about 1e-6 at the logits).
     Raises ModelError with the reason when a GRU does not fulfil what the algebra needs.
     """
     graph = model.graph

@@ -62,7 +62,7 @@ class Names:
             self._taken |= {name for node in part.node for name in (node.name, *node.input, *node.output)}
 
     def fresh(self, wish: str) -> str:
-        """`wish`, or `wish` with a number behind it."""
+        """`wish`, or `wish` with a number after it."""
         name, count = wish, 1
         while name in self._taken:
             name, count = f"{wish}_{count}", count + 1

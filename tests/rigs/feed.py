@@ -44,7 +44,7 @@ class PacedFeed:
             self._idle = (level + noise).astype("<i2")
 
     def reopen(self) -> None:
-        """The FIFO was made anew, or its reader was: what waits in it is old, and goes."""
+        """The FIFO was made again, or its reader was: what waits in it is old, and goes."""
         with self._guard:
             os.close(self._handle)
             self._handle = os.open(self._fifo, os.O_RDWR | os.O_NONBLOCK)

@@ -26,7 +26,7 @@ ROWS = (
 
 @dataclass(frozen=True)
 class AdaptationCard:
-    """All that is told of an adaptation."""
+    """All that is said of an adaptation."""
 
     name: str
     used: Mapping[str, str]  # what was used, in words
@@ -80,7 +80,7 @@ class AdaptationCard:
             "",
             "Held-out recordings were not trained on; the spoofed clips of the room are vocoder copies of them and, "
             "with --spoof, every fifth of the user's own: how other synthesizers fare in the room they do not tell. "
-            "Thresholds fitted anew were fitted on dev and the held-out clips, but for the source that is judged; "
+            "Thresholds fitted again were fitted on dev and the held-out clips, except for the source that is judged; "
             "intervals are 95 %.",
             "",
             "## Thresholds",

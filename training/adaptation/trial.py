@@ -88,8 +88,8 @@ def as_it_came(trial: AdaptationTrial, calibration: Calibration | None, name: st
     return _column(trial, judged, name)
 
 
-def fitted_anew(trial: AdaptationTrial, limits: ErrorLimits, name: str) -> Column:
-    """Under thresholds fitted on dev and the held-out clips, but for the source that is judged."""
+def fitted_again(trial: AdaptationTrial, limits: ErrorLimits, name: str) -> Column:
+    """Under thresholds fitted on dev and the held-out clips, except for the source that is judged."""
     return _column(trial, cross_fitted(trial.all, limits), name)
 
 

@@ -86,7 +86,7 @@ def read_teacher(path: Path, pupil: RawNet2) -> Teacher:
     except (KeyError, TypeError, ValueError):
         looked = ()
     if not looked:
-        raise ModelError(f"{path} does not say which crops it learnt from: fit it anew")
+        raise ModelError(f"{path} does not say which crops it learnt from: fit it again")
     return Teacher(model, checkpoint.sha256, looked)
 
 

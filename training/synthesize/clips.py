@@ -136,7 +136,7 @@ def write_clip(folder: Path, wave: Wave, row: ClipRow) -> None:
 
 
 def append_row(table: Path, row: ClipRow) -> None:
-    """Append one whole line under a lock, behind the header, in place of a line that a kill left open."""
+    """Append one whole line under a lock, after the header, in place of a line that a kill left open."""
     with table.open("a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)

@@ -98,7 +98,7 @@ def spoken(task: SpeechTask) -> tuple[Wave, ClipRow]:
 
 
 def trim(wave: Wave, generator: Generator) -> Wave:
-    """`wave` without its silent ends, but for a rest of up to 0.3 s each, as in a cut recording."""
+    """`wave` without its silent ends, except for a rest of up to 0.3 s each, as in a cut recording."""
     loud = np.flatnonzero(np.abs(wave) > 0.01 * np.max(np.abs(wave), initial=0.0))
     if not len(loud):
         return wave[:0]

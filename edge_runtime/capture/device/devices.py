@@ -20,7 +20,7 @@ _CARD = re.compile(r"\(hw:\d+,\d+\)$")
 
 @dataclass(frozen=True)
 class Device:
-    """One microphone as PortAudio lists it. The index holds until the list is made anew, the name longer."""
+    """One microphone as PortAudio lists it. The index holds until the list is made again, the name longer."""
 
     index: int
     name: str

@@ -121,7 +121,7 @@ def _text(path: Path) -> str:
 
 
 class Watch:
-    """Holds what is heard against what was heard first, and says when that changes."""
+    """Compares what is heard with what was heard first, and says when that changes."""
 
     def __init__(self) -> None:
         self.known: Known | None = None
@@ -147,7 +147,7 @@ class Watch:
         return [f"listens to another microphone now: {_called(name, card)}, before: {_called(before, before_card)}"]
 
     def seen(self, facts: Facts) -> tuple[list[str], bool]:
-        """Takes in `facts`. What people should know, and whether to open anew since the microphone meant is back."""
+        """Takes in `facts`. What people should know, and whether to open again since the microphone meant is back."""
         told = []
         if facts.source and facts.source != self._heard:
             if self._heard:

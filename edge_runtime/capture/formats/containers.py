@@ -160,7 +160,7 @@ class Caf:
 
 
 class Au:
-    """Sun's and NeXT's AU, big-endian: a header, and nothing but sound behind it."""
+    """Sun's and NeXT's AU, big-endian: a header, and nothing but sound after it."""
 
     name = "AU"
     preamble_bytes = 24
