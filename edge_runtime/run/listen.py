@@ -42,10 +42,11 @@ def run(
     sound off, if something did; InputError does not come out as an exception, as the sound before it counts.
 
     No window reaches across a time without a microphone (`absent_seconds`): the sound before it is scored to its end,
-    and the windows after it begin again. All times are seconds of sound, in which such a time takes none. `alarms`
-    makes alarms of the windows, of a file as of a microphone, and the summary's verdict follows them; one that is on when the
-    run ends is ended. Without `report_alarms` the summary alone says how many there were, and where: that is for files,
-    of which nobody waits for an alarm. Where nothing was heard at all the summary has no verdict.
+    and the windows after it begin again. All times are seconds of sound, in which such a time takes none.
+
+    `alarms` makes alarms of the windows, of a file as of a microphone, and the summary's verdict follows them; one that
+    is on when the run ends is ended. Without `report_alarms` the summary alone says how many there were, and where:
+    that is for files, of which nobody waits for an alarm. Where nothing was heard at all the summary has no verdict.
 
     A `governor` is for sources that do not wait: it sets the hop by what scoring costs, in seconds of `clock`.
     """
