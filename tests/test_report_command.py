@@ -216,3 +216,12 @@ def test_what_cannot_be_is_refused_in_one_line(
         given, told = main([str(word) for word in arguments]), capsys.readouterr().err
         errors = [line for line in told.splitlines() if line.startswith("edge-detect: ")]
         assert (given, len(errors)) == (code, 1), (arguments, told)
+
+
+def test_the_page_begins_with_a_conclusion(made: Path) -> None:
+    """What to take, or that nothing is proved; and what a person asks first stands in the summary."""
+    for name in ("report.md", "report.html"):
+        text = (made / name).read_text()
+        said = [text.find(words) for words in ("Take ", "No file is proved", "Nothing can be concluded")]
+        assert 0 < max(said) < text.find("Summary"), name
+    assert "human called spoof" in (made / "report.md").read_text().split("## ")[1]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jinja2
 
+from benchmarks.report import words
 from benchmarks.report.page import Page
 from benchmarks.report.plots import plots
 from benchmarks.report.tables import tables
@@ -24,4 +25,11 @@ def html(page: Page, title: str) -> str:
         if model.rates and model.rates.unscored
     ]
     lists = ([("Missing clips", page.missing)] if page.missing else []) + unscored
-    return template.render(page=page, title=title, tables=tables(page), plots=plots(page), lists=lists)
+    return template.render(
+        page=page,
+        title=title,
+        conclusion=words.conclusion(page),
+        tables=tables(page),
+        plots=plots(page),
+        lists=lists,
+    )

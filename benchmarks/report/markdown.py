@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from benchmarks.report import words
 from benchmarks.report.page import Page
 from benchmarks.report.tables import tables
 from edge_runtime.system.markdown import table
@@ -14,6 +15,7 @@ def markdown(page: Page, title: str) -> str:
     lines = [f"# {title}", "", *page.machine_lines, f"Data: {page.data}. Made {page.made} by", "", "```sh"]
     lines += [page.command, "```", ""]
     lines += [f"**Warning: {warning}.**\n" for warning in page.warnings]
+    lines += [f"**{words.conclusion(page)}**", ""]
     for shown in tables(page):
         rows = [[cell.text for cell in row] for row in shown.rows]
         lines += [f"## {shown.title}", "", *([shown.text, ""] if shown.text else []), *table(shown.heads, rows), ""]

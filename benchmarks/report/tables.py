@@ -84,10 +84,11 @@ def _summary(page: Page) -> Table:
             _cells(
                 [
                     model.name,
-                    model.level,
-                    model.target,
+                    f"{model.level}, {model.target}",
                     words.size(model),
                     words.interval(rates.eer) if rates else words.NOT_KNOWN,
+                    words.percent(rates.human_called_spoof) if rates else words.NOT_KNOWN,
+                    words.percent(rates.spoof_found) if rates else words.NOT_KNOWN,
                     "reference" if reference else words.delta(against) if against else words.NOT_KNOWN,
                     "" if reference else words.verdict(against) if against else words.NOT_KNOWN,
                     words.milliseconds(timing.p50_ms) if timing else words.NOT_KNOWN,
@@ -99,7 +100,8 @@ def _summary(page: Page) -> Table:
         )
     text = f"{_ABOVE_SUMMARY} Hop: {page.hop_seconds:g} s."
     heads = [
-        *("model", "level", "target", "size (of float)", "EER", "rise, points", "within the margin"),
+        *("model", "level, target", "size (of float)", "EER", "human called spoof", "spoof found"),
+        *("rise, points", "within the margin"),
         *("latency p50", "p90", "speed", "memory"),
     ]
     return Table("Summary", text, heads, rows)

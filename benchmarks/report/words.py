@@ -2,10 +2,40 @@
 
 from __future__ import annotations
 
-from benchmarks.report.page import Against, Interval, Model, Timing
+from benchmarks.report.page import Against, Interval, Model, Page, Timing
 from evaluation.comparison import correlation_text
 
 NOT_KNOWN = "-"
+
+
+def conclusion(page: Page) -> str:
+    """What to take, in a sentence or two: the fastest file whose EER is proved to rise by less than the margin."""
+    rivals = [model for model in page.models[1:] if model.against]
+    proved = [model for model in rivals if model.against and model.against.non_inferior]
+    if proved:
+        best = max(proved, key=lambda model: (model.timing.speedup.value if model.timing else 0.0, model.size_ratio))
+        assert best.against
+        gains = [f"{best.size_ratio:.1f} times smaller"]
+        if best.timing:
+            gains.insert(0, f"{best.timing.speedup.value:.1f} times as fast")
+        upper = best.against.eer_delta_upper_points
+        costs = "" if upper is None else f", and its EER rises by at most {max(0.0, upper):.2f} points (95 %)"
+        return f"Take {best.name} ({best.level}): {' and '.join(gains)} than the float file{costs}."
+    if any(model.against.non_inferior is not None for model in rivals if model.against):
+        margin = next(model.against.margin_points for model in rivals if model.against)
+        return (
+            f"No file is proved to stay within {margin:g} points of the float one's EER: that is no proof that it does "
+            "not. Take the float file, or measure on more clips."
+        )
+    timed = [model for model in page.models[1:] if model.timing]
+    if timed:
+        best = max(timed, key=lambda model: model.timing.speedup.value if model.timing else 0.0)
+        assert best.timing
+        return (
+            f"{best.name} ({best.level}) is the fastest, {best.timing.speedup.value:.1f} times as fast as the float "
+            "file. What it costs in accuracy was not measured: name labelled clips with --data."
+        )
+    return "Nothing can be concluded: there is no other file, or too few clips of both labels."
 
 
 def percent(value: float | None) -> str:
@@ -56,7 +86,7 @@ def verdict(found: Against) -> str:
     """Whether the rise stays below the margin."""
     if found.non_inferior is None:
         return "cannot be said"
-    return f"{'yes' if found.non_inferior else 'not shown'} (margin {found.margin_points:g})"
+    return f"{'yes' if found.non_inferior else 'not proved'} (margin {found.margin_points:g})"
 
 
 def speedup(found: Timing) -> str:
