@@ -116,6 +116,7 @@ def parser() -> argparse.ArgumentParser:
         help="4 bits by rtn, clipped, hqq, kquant, gptq, distilled or best (default: %(default)s)",
     )
     add("--hop", type=_seconds, default=0.5, help="seconds between windows in the proof (default: %(default)s)")
+    add("--explain", action="store_true", help="a table of each weight: how it is stored and multiplied, and why")
     add("--json", action="store_true", help="one JSON array")
     return command
 
@@ -202,8 +203,10 @@ def _run(options: argparse.Namespace) -> tuple[str, list[str]]:
                 continue
             write(item, path)
             made.append((path, item.without_model()))
-            if item.report and not options.json:
-                print(item.report, end="\n\n")
+            if not options.json:
+                for text in (item.report, item.explained if options.explain else ""):
+                    if text:
+                        print(text, end="\n\n")
     except (EdgeDetectError, KeyboardInterrupt):
         if made:  # what was measured must not be lost with what was not
             print(_report(options, made), flush=True)
@@ -226,6 +229,7 @@ def _report(options: argparse.Namespace, made: Sequence[tuple[Path, QuantizedMod
             "size_ratio": round(row.size_ratio, 3),
             **item.contract.figures["quantization"],
             "report": item.report,
+            "weights": item.explained,
         }
         for (path, item), row in zip(made, rows, strict=True)
     ]

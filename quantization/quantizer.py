@@ -20,7 +20,7 @@ from edge_runtime.model.network import Network
 from edge_runtime.model.processor import ANY, judge_target, this_processor
 from evaluation.comparison import Comparison
 from export.sharing import join, split
-from quantization import levels, sensitivity
+from quantization import explain, levels, sensitivity
 from quantization.calibration import CalibrationSet, gather
 from quantization.int4.weights import Int4Weights, four_bits
 from quantization.levels import INT4, INT8, STATIC8
@@ -53,6 +53,7 @@ class QuantizedModel:
     contract: Contract
     comparison: Comparison
     report: str = ""  # the table that `auto` decided from
+    explained: str = ""  # what became of each weight, and why
 
     @property
     def bytes(self) -> int:
@@ -141,6 +142,7 @@ class Quantizer:
             target=target_name,
             int8_bits=target.int8_bits if whole else 0,
         )
+        explained = explain.table(self.weights, plan, level)
         model = self._build(plan, target)
         comparison, data = self._compare(model, contract)
         facts: dict[str, Any] = {
@@ -167,7 +169,7 @@ class Quantizer:
         figures = {**self.contract.figures, "quantization": facts}
         if isinstance(figures.get("accuracy"), dict):
             figures["accuracy"] = {**figures["accuracy"], "level": "fp32"}  # it was measured on the float file
-        return QuantizedModel(model, replace(contract, figures=figures), comparison, report)
+        return QuantizedModel(model, replace(contract, figures=figures), comparison, report, explained)
 
     def _build(self, plan: Mapping[str, str], target: Target) -> onnx.ModelProto:
         int4: Mapping[str, FourBit] = {}

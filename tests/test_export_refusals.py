@@ -1,4 +1,4 @@
-"""Bad checkpoints and bad wishes end in one clear line and an exit code, and leave the disk as it was."""
+"""Bad checkpoints and bad requests end in one clear line and an exit code, and leave the disk as it was."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_twins_must_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "--variant" in line
 
 
-def test_wishes_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_requests_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own, out = str(tmp_path / "own.pth"), str(tmp_path / "model.onnx")
     Path(own).write_bytes(OWN)
     folder = tmp_path / "folder"

@@ -349,3 +349,16 @@ def test_the_same_command_gives_the_same_file(quantizer: Quantizer, tmp_path: Pa
         write(again.make("int4", "portable"), tmp_path / f"{name}.onnx")
     assert facts(tmp_path / "one.onnx") == facts(tmp_path / "two.onnx")
     assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("level", ["fp16", "int8", "int8-static", "int4"])
+def test_why_a_weight_is_left_in_float_is_answered(
+    level: str, made: Callable[[str], QuantizedModel], quantizer: Quantizer
+) -> None:
+    lines = made(level).explained.splitlines()[2:]
+    assert [line.split(" | ")[0].removeprefix("| ") for line in lines] == [item.name for item in quantizer.weights]
+    for line in lines:
+        *_, product, why = line.strip("| ").split(" | ")
+        assert product in ("float", "int8") and len(why) > 10
+    convolutions = [line for line in lines if "| convolution |" in line]
+    assert all(("| int8 |" in line) == (level == "int8-static") for line in convolutions)

@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 from edge_runtime.app.arguments import parser
+from edge_runtime.app.screen import BOX
 from edge_runtime.version import __version__
 
-COMMANDS = {"coverage": ["coverage"], "commission": ["commission"], "config": ["config"]}
+COMMANDS = {name: [name] for name in BOX if name not in ("listen", "score")}
 PATHS = ("PATH", "DIR", "FILE", "COMMAND")
 
 
@@ -75,7 +76,8 @@ def man_page(made: argparse.ArgumentParser, epoch: int) -> str:
 
 
 def completion(made: argparse.ArgumentParser) -> str:
-    flags, cases = [], []
+    flags: list[str] = []
+    cases: list[tuple[str, str]] = []
     for action in made._actions:
         flags += action.option_strings
         names = " | ".join(action.option_strings)
@@ -92,7 +94,7 @@ def completion(made: argparse.ArgumentParser) -> str:
         lines += [f"        {names})", f"            {does}", "            return", "            ;;"]
     lines += [
         "        config)",
-        '            COMPREPLY=($(compgen -W "check show document" -- "$word"))',
+        '            COMPREPLY=($(compgen -W "check show document schema" -- "$word"))',
         "            return",
     ]
     lines += [
@@ -103,7 +105,7 @@ def completion(made: argparse.ArgumentParser) -> str:
     ]
     lines += [
         "    elif [[ $COMP_CWORD == 1 ]]; then",
-        '        COMPREPLY=($(compgen -W "coverage commission config" -- "$word"))',
+        f'        COMPREPLY=($(compgen -W "{" ".join(BOX)}" -- "$word") $(compgen -f -- "$word"))',
     ]
     lines += ["    else", '        compopt -o filenames; COMPREPLY=($(compgen -f -- "$word"))', "    fi", "}"]
     return "\n".join([*lines, "complete -F _edge_detect edge-detect"]) + "\n"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from machine import Failed, Machine
 
@@ -304,7 +304,7 @@ def _journal_time(box: Given, text: str) -> float:
     return float(found[1:].split("]")[0]) if found else 0.0
 
 
-def _coverage(box: Given) -> dict:  # type: ignore[type-arg]
+def _coverage(box: Given) -> dict[str, Any]:
     return json.loads(box.machine.run(f"edge-detect coverage --json --since 6h --config {CONFIGURATION}"))
 
 

@@ -72,7 +72,7 @@ UNITS_ON = {
 
 
 @dataclass(frozen=True)
-class Wishes:
+class ImageSpec:
     """What whoever builds an image asked for."""
 
     board: str
@@ -86,7 +86,7 @@ class Wishes:
     health_seconds: int
 
 
-def make(base: Path, unpacked: Path, package: Path, wishes: Wishes, root: Path, packed: Path) -> None:
+def make(base: Path, unpacked: Path, package: Path, spec: ImageSpec, root: Path, packed: Path) -> None:
     """Builds the tree in `root`, and packs it as the squashfs `packed`."""
     root.mkdir()
     installed = package.with_name(f"on-{base.name}")
@@ -98,11 +98,11 @@ def make(base: Path, unpacked: Path, package: Path, wishes: Wishes, root: Path, 
         run("tar", "-C", root, "-cf", installed.with_suffix(".part"), "--one-file-system", ".")
         installed.with_suffix(".part").rename(installed)
     release = _kernel(root, unpacked)
-    if wishes.board == "rpi":
+    if spec.board == "rpi":
         firmware = _where(unpacked, "lib/firmware")
         shutil.copytree(firmware, root / "usr/lib/firmware", symlinks=True, dirs_exist_ok=True)
-    _files(root, wishes)
-    _wishes(root, wishes)
+    _files(root, spec)
+    _apply(root, spec)
     _units(root)
     _initrd(root, unpacked, release)
     _clean(root)
@@ -147,7 +147,7 @@ def _where(unpacked: Path, path: str) -> Path:
     return unpacked / path if (unpacked / path).exists() else unpacked / "usr" / path
 
 
-def _files(root: Path, wishes: Wishes) -> None:
+def _files(root: Path, spec: ImageSpec) -> None:
     """Our own files, and those that differ from image to image."""
     for path in sorted((HERE / "files").rglob("*")):
         if "__pycache__" in path.parts:
@@ -162,7 +162,7 @@ def _files(root: Path, wishes: Wishes) -> None:
     (root / "etc/rauc").mkdir(exist_ok=True)
     shutil.copyfile(HERE / "boards/rauc.conf", root / "etc/rauc/system.conf")
     for file in (root / "etc/rauc/system.conf", root / "etc/fstab"):
-        file.write_text(file.read_text().replace("@BOARD@", wishes.board).replace("@SIGNATURE@", SIGNATURE))
+        file.write_text(file.read_text().replace("@BOARD@", spec.board).replace("@SIGNATURE@", SIGNATURE))
     (root / "etc/default/locale").write_text("LANG=C.UTF-8\n")
     (root / "usr/share/edge-detect").mkdir(exist_ok=True)
     for clip in ("human", "synthetic"):
@@ -176,35 +176,36 @@ def _files(root: Path, wishes: Wishes) -> None:
     _link(root / "var/lib/alsa", "/data/alsa")  # levels that were set with alsamixer
 
 
-def _wishes(root: Path, wishes: Wishes) -> None:
+def _apply(root: Path, spec: ImageSpec) -> None:
     """What whoever builds the image asked for."""
     identity = {
-        "compatible": f"edge-detect-{wishes.board}",
-        "version": wishes.version,
+        "compatible": f"edge-detect-{spec.board}",
+        "version": spec.version,
         "build": uuid4().hex[:12],  # tells two of one version apart: what was proved of one holds for no other
-        "light": wishes.light,
+        "light": spec.light,
     }
     (root / "etc/edge-detect-image.json").write_text(json.dumps(identity) + "\n")
-    (root / "etc/hostname").write_text(wishes.hostname + "\n")
-    (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {wishes.hostname}\n::1 localhost\n")
-    if wishes.certificate:
-        shutil.copyfile(wishes.certificate, root / "etc/rauc/keyring.pem")
-    if wishes.ssh_key:
+    (root / "etc/hostname").write_text(spec.hostname + "\n")
+    (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {spec.hostname}\n::1 localhost\n")
+    if spec.certificate:
+        shutil.copyfile(spec.certificate, root / "etc/rauc/keyring.pem")
+    if spec.ssh_key:
         home = root / "root/.ssh"
         home.mkdir(mode=0o700, exist_ok=True)
-        shutil.copyfile(wishes.ssh_key, home / "authorized_keys")
+        shutil.copyfile(spec.ssh_key, home / "authorized_keys")
         (home / "authorized_keys").chmod(0o600)
     configuration = root / "etc/edge-detect/edge-detect.toml"
-    if wishes.configuration:
-        shutil.copyfile(wishes.configuration, configuration)
+    if spec.configuration:
+        shutil.copyfile(spec.configuration, configuration)
     text = configuration.read_text("utf-8-sig")
-    if wishes.light and "light" not in tomllib.loads(text):
-        configuration.write_text(f'{text.rstrip()}\nlight = "{wishes.light}"\n')
+    if spec.light and "light" not in tomllib.loads(text):
+        configuration.write_text(f'{text.rstrip()}\nlight = "{spec.light}"\n')
     # What the box is tested with is what it will run.
-    for unit in ("edge-detect", "edge-detect-commission", "edge-detect-health") if wishes.model else ():
-        shutil.copyfile(wishes.model, root / "usr/share/edge-detect/model.onnx")
-        _drop_in(root, unit, "model", "Environment=EDGE_DETECT_MODEL=/usr/share/edge-detect/model.onnx")
-    _drop_in(root, "edge-detect-health", "seconds", f"Environment=HEALTH_SECONDS={wishes.health_seconds}")
+    if spec.model:
+        shutil.copyfile(spec.model, root / "usr/share/edge-detect/model.onnx")
+        for unit in ("edge-detect", "edge-detect-commission", "edge-detect-health"):
+            _drop_in(root, unit, "model", "Environment=EDGE_DETECT_MODEL=/usr/share/edge-detect/model.onnx")
+    _drop_in(root, "edge-detect-health", "seconds", f"Environment=HEALTH_SECONDS={spec.health_seconds}")
 
 
 def _drop_in(root: Path, unit: str, name: str, line: str) -> None:

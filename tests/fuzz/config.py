@@ -48,7 +48,7 @@ def _module(name: str) -> ModuleType:
     return module
 
 
-wishes, modelstate, modelbundle = _module("wishes"), _module("modelstate"), _module("modelbundle")
+provisioning, modelstate, modelbundle = _module("provisioning"), _module("modelstate"), _module("modelbundle")
 
 
 def _seeds(folder: Path) -> list[bytes]:
@@ -66,7 +66,7 @@ def _seeds(folder: Path) -> list[bytes]:
 
 
 def _run(sample: bytes, folder: Path) -> None:
-    _as_wishes(sample)
+    _as_provisioning(sample)
     _as_update(sample, folder)
     _as_values(sample)
     path = folder / "edge-detect.toml"
@@ -82,19 +82,19 @@ def _run(sample: bytes, folder: Path) -> None:
     config.load({"config": str(path), "device": "hw:1"}, {})
 
 
-def _as_wishes(sample: bytes) -> None:
+def _as_provisioning(sample: bytes) -> None:
     """A box's settings are what provision.toml said, and nothing in it becomes a line of its own."""
     try:
-        wanted = wishes.read(sample)
+        wanted = provisioning.read(sample)
         if "wifi" in wanted:
-            assert wishes.wireless(wanted["wifi"]).count("\n") <= 9
-        written = tomllib.loads(wishes.as_toml(wanted.get("settings", {})))
-        assert written == {**wishes.DEFAULTS, **wanted.get("settings", {})}
+            assert provisioning.wireless(wanted["wifi"]).count("\n") <= 9
+        written = tomllib.loads(provisioning.as_toml(wanted.get("settings", {})))
+        assert written == {**provisioning.DEFAULTS, **wanted.get("settings", {})}
         for key in wanted.get("ssh_keys", []):
             assert len(key.strip().splitlines()) == 1
         assert set(wanted.get("hostname", "")) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
-    except wishes.Wrong as reason:
-        assert wishes.line(str(reason)).isprintable()
+    except provisioning.Wrong as reason:
+        assert provisioning.line(str(reason)).isprintable()
 
 
 def _as_update(sample: bytes, folder: Path) -> None:

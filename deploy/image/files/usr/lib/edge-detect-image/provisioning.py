@@ -1,6 +1,6 @@
 """What provision.toml may say: read and checked, and as the files of a box have it.
 
-For `provision`, beside this file. Whatever the file holds, it ends in wishes that can be put in force or in Wrong, and
+For `provision`, beside this file. Whatever the file holds, it ends in asked that can be put in force or in Wrong, and
 nothing that it says becomes a line of its own in a file that is written.
 """
 
@@ -13,7 +13,7 @@ import math
 import re
 import signal
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,33 +42,33 @@ class Wrong(Exception):
 
 
 def read(text: bytes) -> dict[str, Any]:
-    """The file's wishes, checked. Raises Wrong, whatever the file holds."""
+    """The file's asked, checked. Raises Wrong, whatever the file holds."""
     if len(text) > LARGEST_FILE:
         raise Wrong(f"it is longer than {LARGEST_FILE >> 10} KB")
     try:
         with limited(READ_SECONDS):
-            wishes = tomllib.loads(text.decode("utf-8-sig"))  # editors on Windows put a mark before the first line
+            asked = tomllib.loads(text.decode("utf-8-sig"))  # editors on Windows put a mark before the first line
     except ValueError as reason:  # no UTF-8, no TOML, or a number of thousands of digits
         raise Wrong(f"it is no TOML: {reason}") from None
     except (RecursionError, MemoryError):
         raise Wrong("it is no TOML: brackets without end") from None
-    _kinds(wishes, KNOWN, "")
-    _kinds(wishes.get("wifi", {}), WIFI, "wifi.")
-    if not HOSTNAME.fullmatch(wishes.get("hostname", "x")):
+    _kinds(asked, KNOWN, "")
+    _kinds(asked.get("wifi", {}), WIFI, "wifi.")
+    if not HOSTNAME.fullmatch(asked.get("hostname", "x")):
         raise Wrong("hostname has other characters than a to z, 0 to 9 and -")
-    if not is_timezone(wishes.get("timezone", "UTC")):
-        raise Wrong(f"there is no timezone {wishes['timezone']}: try Europe/Berlin, or UTC")
-    for key in wishes.get("ssh_keys", []):
+    if not is_timezone(asked.get("timezone", "UTC")):
+        raise Wrong(f"there is no timezone {asked['timezone']}: try Europe/Berlin, or UTC")
+    for key in asked.get("ssh_keys", []):
         if not isinstance(key, str) or not SSH_KEY.fullmatch(key.strip()) or not key.strip().isprintable():
             raise Wrong("ssh_keys has something else than public keys (the line of a file .pub)")
-    if (wifi := wishes.get("wifi")) is not None:
+    if (wifi := asked.get("wifi")) is not None:
         if not 1 <= len(wifi.get("ssid", "").encode()) <= 32:
             raise Wrong("wifi.ssid, the network's name, has to have 1 to 32 bytes")
         if "passphrase" in wifi and not 8 <= len(wifi["passphrase"]) <= 63:
             raise Wrong("wifi.passphrase has to have 8 to 63 characters")
         if not re.fullmatch("[A-Z]{2}", wifi.get("country", "")):
             raise Wrong("wifi.country, two letters such as DE, has to be there: it says which channels are allowed")
-    return wishes
+    return asked
 
 
 @contextlib.contextmanager
@@ -97,7 +97,7 @@ def is_timezone(name: str) -> bool:
         return False
 
 
-def _kinds(values: dict[str, Any], known: dict[str, type], prefix: str) -> None:
+def _kinds(values: dict[str, Any], known: Mapping[str, type], prefix: str) -> None:
     for name, value in values.items():
         if name not in known:
             raise Wrong(f"{prefix}{name[:40]} is not known; there are {', '.join(known)}")
