@@ -167,13 +167,6 @@ def _need_whole(state: State) -> None:
         **{"phase": str, "last": str, "restart": bool, "sequence": int, "written": dict},
         "since": (int, float),
     }
-        "phase": str,
-        "last": str,
-        "restart": bool,
-        "sequence": int,
-        "since": (int, float),
-        "written": dict,
-    }
     for model in state.models():
         named = NAME.fullmatch(model["name"]) and SHA256.fullmatch(model["sha256"])
         if not named or not isinstance(model["file"], str) or type(model["sequence"]) is not int:
