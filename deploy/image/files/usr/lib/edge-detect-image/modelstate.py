@@ -164,7 +164,11 @@ class Store:
 def _need_whole(state: State) -> None:
     """Raises ValueError or another error of wrong types for a state that this program never wrote."""
     kinds: dict[str, type | tuple[type, ...]] = {
-        **{"phase": str, "last": str, "restart": bool, "sequence": int, "written": dict},
+        "phase": str,
+        "last": str,
+        "restart": bool,
+        "sequence": int,
+        "written": dict,
         "since": (int, float),
     }
     for model in state.models():
