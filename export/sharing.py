@@ -19,15 +19,6 @@ _LOCAL = {"Unsqueeze", "Mul", "Add", "Selu", "Conv", "LeakyRelu", "MaxPool", "Ca
 _QDQ = {"QuantizeLinear", "DequantizeLinear"}
 
 
-def can_share(model: onnx.ModelProto) -> bool:
-    """Whether the first block of a `streaming` graph depends on nothing of the window as a whole."""
-    try:
-        first, _ = _parts(model)
-    except ModelError:
-        return False
-    return all(node.op_type in _LOCAL | _QDQ for node in first)
-
-
 def split(model: onnx.ModelProto, contract: Contract) -> tuple[onnx.ModelProto, Contract]:
     """A `streaming` graph, float or quantized, as the body of the `shared` form, and the contract that holds the block.
 

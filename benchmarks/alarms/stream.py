@@ -63,10 +63,6 @@ class AlarmOutcome:
     found_share: Rate
     delay_seconds: float | None  # median, from a turn's start to the alarm that began in it
 
-    @property
-    def false_total(self) -> int:
-        return sum(self.false_alarms.values())
-
 
 def hear(
     detector: Detector, stream: Iterable[tuple[StreamPiece, Samples]], progress: Callable[..., Any] = silently
