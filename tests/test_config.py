@@ -307,7 +307,7 @@ def test_wrong_commands_are_told_in_one_line(arguments: list[str]) -> None:
     done = run(*arguments)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     if arguments == ["config"]:
-        assert done.stderr == "edge-detect: say check, show or document\n"
+        assert done.stderr == "edge-detect: say check, show, document or schema\n"
 
 
 def test_sighup_asks_for_the_file_which_may_be_wrong_then(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ COMMANDS = {
     "soak": "benchmark soak {model} --hours 0.01",
     "accuracy": "benchmark accuracy {model} --data {clips}",
     "quantize": "quantize {model} -o {out} --windows 16",
-    "compare-int4": "quantize compare-int4 {model} --data {clips} --windows 9 --held-out 4 --method rtn --block 16",
+    "compare-int4": "quantize compare-int4 {model} --data {clips} --windows 10 --held-out 5 --method rtn --block 16",
 }
 
 

@@ -107,7 +107,7 @@ class Settings:
         None,
         metavar="PATH",
         example="/etc/edge-detect/model.onnx",
-        help="an ONNX file that `python -m export` wrote (default: the one that is shipped)",
+        help="an ONNX file that `edge-detect export` wrote (default: the one that is shipped)",
     )
     provider: str = option(
         AUTO,
