@@ -85,7 +85,7 @@ def test_a_dead_microphone_is_told_from_a_quiet_one(
 
 def test_without_a_microphone_there_is_a_report_and_the_rest_is_tested(tmp_path: Path) -> None:
     human, synthetic = EXAMPLES / "human.flac", EXAMPLES / "synthetic.flac"
-    clips = (f"{human}:bonafide", f"{human}:spoof", f"{synthetic}:spoof", f"{tmp_path / 'none.wav'}:spoof")
+    clips = (f"{human}:human", f"{human}:synthetic", f"{synthetic}:spoof", f"{tmp_path / 'none.wav'}:spoof")
     environment = {**os.environ, "HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
     code, out, err = run(environment, "--json", "--output", tmp_path / "report.json", "--clip", *clips)
     told = json.loads((tmp_path / "report.json").read_text())
@@ -126,7 +126,7 @@ def test_a_report_that_cannot_be_written_is_printed_all_the_same(
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--clip", "a.wav"), ("--clip", "a.wav:human"), ("--clip", ":spoof"), ("--seconds", "0"), ("--seconds", "nan")],
+    [("--clip", "a.wav"), ("--clip", "a.wav:dog"), ("--clip", ":spoof"), ("--seconds", "0"), ("--seconds", "nan")],
 )
 def test_what_cannot_be_asked_for_is_refused_before_anything_is_tested(
     arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]

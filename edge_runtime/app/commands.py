@@ -86,7 +86,7 @@ def commission(arguments: Sequence[str], make_parser: Parser, stopped: Callable[
         nargs="+",
         default=[],
         metavar="FILE:KIND",
-        help="sound files to judge, and whether each is bonafide or spoof",
+        help="sound files to judge, and whether each is human or synthetic (bonafide and spoof are taken too)",
     )
     asked = parser.parse_args(arguments)
     given = {name: getattr(asked, name) for name in ("device", "config") if getattr(asked, name) is not None}

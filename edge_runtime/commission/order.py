@@ -11,6 +11,8 @@ from edge_runtime.decision.verdict import Verdict
 from edge_runtime.settings.option import number_from
 
 KINDS = (str(Verdict.BONAFIDE), str(Verdict.SPOOF))
+_PLAIN = {"human": KINDS[0], "synthetic": KINDS[1]}
+"""The words of the screen, which are taken too."""
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 1, 600
 
 
@@ -32,8 +34,9 @@ class CommissionRequest:
 
 
 def clip(text: str) -> ReferenceClip:
-    """The clip that `FILE:bonafide` or `FILE:spoof` names. Raises ValueError."""
+    """The clip that `FILE:human` or `FILE:synthetic` names; `bonafide` and `spoof` are taken too. Raises ValueError."""
     path, _, expected = text.rpartition(":")
+    expected = _PLAIN.get(expected, expected)
     if not path or expected not in KINDS:
         raise ValueError(text)
     return ReferenceClip(path, expected)
@@ -47,5 +50,5 @@ def duration(text: str) -> float:
     return seconds
 
 
-clip.__name__ = "clip: FILE:bonafide or FILE:spoof"  # argparse puts the names into its errors
+clip.__name__ = "clip: FILE:human or FILE:synthetic"  # argparse puts the names into its errors
 duration.__name__ = f"time: {_SHORTEST_SECONDS} to {_LONGEST_SECONDS} seconds"
