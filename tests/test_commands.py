@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -192,6 +193,23 @@ def test_a_command_of_the_clone_answers(verb: str) -> None:
 def test_commands_beneath_a_command_answer(line: list[str]) -> None:
     done = run(*line, "--help")
     assert done.returncode == 0 and "edge-detect " + " ".join(line) in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("verb", sorted(HOST))
+def test_a_foreign_package_of_that_name_is_not_run(verb: str, tmp_path: Path) -> None:
+    """Names such as `benchmarks` are common in wheels."""
+    foreign = tmp_path / "foreign" / HOST[verb][0].split(".")[0]
+    foreign.mkdir(parents=True)
+    (foreign / "__init__.py").write_text("")
+    (foreign / "__main__.py").write_text("raise SystemExit(99)")
+    code = f"import sys; from edge_runtime.app.cli import main; sys.exit(main([{verb!r}, '--help']))"
+    copied = tmp_path / "site"
+    shutil.copytree(EXAMPLES.parent / "edge_runtime", copied / "edge_runtime", ignore=shutil.ignore_patterns("*.onnx"))
+    paths = {"PYTHONPATH": f"{foreign.parent}:{copied}", "PYTHONSAFEPATH": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, **paths}
+    )
+    assert done.returncode == 2 and "comes with a clone" in done.stderr and done.stderr.count("\n") == 1, done.stderr
 
 
 def test_a_reader_that_has_gone_is_no_error() -> None:

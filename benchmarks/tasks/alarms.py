@@ -1,4 +1,4 @@
-"""`hours`: false alarms and missed turns an hour, on a long mixed stream, with the gate and without it."""
+"""`alarms`: false alarms and missed turns an hour, on a long mixed stream, with the gate and without it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`files`: long recordings scored as files: false verdicts on people, inserted voices found, what the gate does."""
+"""`recordings`: long recordings scored as files: false verdicts on people, inserted voices, what the gate does."""
 
 from __future__ import annotations
 

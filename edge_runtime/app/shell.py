@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 
 from edge_runtime.app.screen import HOST
 from edge_runtime.errors import EdgeDetectError, OutputError, UsageError
@@ -77,7 +78,7 @@ def host(verb: str, arguments: Sequence[str]) -> int:
     """Runs a command of a clone, such as `export`, and gives its exit code; 2 where it is not installed here."""
     module, extra = HOST[verb]
     try:
-        if importlib.util.find_spec(module.partition(".")[0]) is None:
+        if not _of_this_clone(module.partition(".")[0]):
             raise UsageError(
                 f"{verb} comes with a clone of edge-detect, not with this package: in the clone run "
                 f"`.venv/bin/pip install -e '.[{extra}]'`, then `.venv/bin/edge-detect {verb}`"
@@ -92,6 +93,13 @@ def host(verb: str, arguments: Sequence[str]) -> int:
         return reason.exit_code
     except SystemExit as done:  # argparse, after --help or with its own line
         return done.code if isinstance(done.code, int) else 0
+
+
+def _of_this_clone(package: str) -> bool:
+    """Whether a package lies beside ours: others of such common names may be installed, and none of them is run."""
+    spec = importlib.util.find_spec(package)
+    root = Path(__file__).resolve().parents[2]
+    return spec is not None and spec.origin is not None and Path(spec.origin).resolve().parents[1] == root
 
 
 def _flush() -> None:

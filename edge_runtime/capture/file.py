@@ -37,7 +37,7 @@ def read_blocks(
     `tell` hears what people should know of the channels.
 
     `path` is a file's name, or `-` for standard input. With `raw` the bytes are headerless sound. A file may be of any
-    format that `capture.opened` reads; a pipe must hold a WAV, AIFF, CAF or AU, and its blocks come as the sound comes,
+    format that `formats.opened` reads; a pipe must hold a WAV, AIFF, CAF or AU, and its blocks come as the sound comes,
     with an empty block after each moment in which nothing did. `block_seconds` is for files only, where nobody waits
     for the first block: from 0.25 to 16 s.
 

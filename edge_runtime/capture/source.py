@@ -1,7 +1,7 @@
 """A live source for years: blocks of sound from a stream that is opened again whenever it dies, and an account of time.
 
-The stream of a microphone, an address or a pipe lives in a process of its own (`capture.child`), `capture.liveness`
-judges it, `capture.identity` knows which microphone it is; here all three are put together. Every second of a run ends
+The stream of a microphone, an address or a pipe lives in a process of its own (`device.child`), `capture.liveness`
+judges it, `device.identity` knows which microphone it is; here all three are put together. Every second of a run ends
 up in one of four places: heard, lost, dropped or absent.
 """
 

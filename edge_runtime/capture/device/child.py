@@ -1,4 +1,4 @@
-"""The process that holds a live source: `python -m edge_runtime.capture.device.child`, started by `capture.remote`.
+"""The process that holds a live source: `python -m edge_runtime.capture.device.child`, started by `remote`.
 
 It reads its order, a line of JSON, from its standard input. It opens one microphone, stream or pipe, says on its
 standard output what comes, and ends with that. When its standard input is closed, it says what it has heard until then

@@ -1,7 +1,7 @@
 """One stream of one microphone through PyAudio: the callback fills a bounded ring, whoever reads takes from it.
 
 PortAudio's calls can hang, and even abort the process, when the sound server dies under them. So this runs in a
-process of its own, `capture.child`, which can be ended from outside; `capture.source` does that.
+process of its own, `child`, which can be ended from outside; `capture.source` does that.
 """
 
 from __future__ import annotations
